@@ -1,0 +1,1 @@
+"""The `ottla` command, one module per command family."""

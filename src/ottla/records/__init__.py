@@ -1,0 +1,1 @@
+"""Record batches, records, control batches and compression: bytes in, bytes out."""

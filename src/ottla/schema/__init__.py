@@ -1,0 +1,1 @@
+"""Kafka's settings: names, types, defaults, validation, where a value came from."""

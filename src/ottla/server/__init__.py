@@ -1,0 +1,1 @@
+"""The broker, its controller and their state machines. Meets clients on the wire only."""

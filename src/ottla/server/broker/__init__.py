@@ -1,0 +1,1 @@
+"""Listener, dispatch, request handlers, fetch sessions, delayed operations."""

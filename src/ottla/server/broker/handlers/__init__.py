@@ -1,0 +1,1 @@
+"""One module per API: its versions, its notes, and `handle`."""

@@ -1,0 +1,1 @@
+"""Cluster state as an immutable image, and the records that change it."""

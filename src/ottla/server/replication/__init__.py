@@ -1,0 +1,1 @@
+"""Partitions a broker hosts: leadership, high watermark, who waits for what."""
