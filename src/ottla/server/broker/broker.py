@@ -1,0 +1,165 @@
+"""What a request handler gets to work with: the broker's parts and the request's surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ottla.server.broker.fetch_sessions import FetchSessionCache
+
+if TYPE_CHECKING:
+    from ottla.runtime.env import Env
+    from ottla.schema.config import BrokerConfig
+    from ottla.server.broker.connection import Connection
+    from ottla.server.controller.service import Controller
+    from ottla.server.coordinator.service import GroupCoordinator
+    from ottla.server.log.directories import LogDirectories
+    from ottla.server.metadata.image import MetadataImage
+    from ottla.server.replication.replicas import Replicas
+
+
+class Broker:
+    """The parts of one running broker, wired by `ottla.server.node`.  Handlers get it as their first argument.
+
+    It owns no behaviour: each part decides for itself.  `image` is the cluster as last committed.
+    """
+
+    __slots__ = (
+        "cluster_id",
+        "config",
+        "controller",
+        "env",
+        "fetch_sessions",
+        "groups",
+        "log_directories",
+        "node_id",
+        "replicas",
+    )
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        cluster_id: str,
+        config: BrokerConfig,
+        env: Env,
+        controller: Controller,
+        replicas: Replicas,
+        log_directories: LogDirectories,
+        groups: GroupCoordinator,
+    ) -> None:
+        self.node_id = node_id
+        self.cluster_id = cluster_id
+        self.config = config
+        self.env = env
+        self.controller = controller
+        self.replicas = replicas
+        self.log_directories = log_directories
+        self.groups = groups
+        self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
+
+    @property
+    def image(self) -> MetadataImage:
+        """The metadata image after the newest commit; immutable, so a handler may keep it for the length of its answer."""
+        return self.controller.image
+
+
+class RequestContext:
+    """Who asks, on which connection, in which version.
+
+    One object per connection, refilled for each request: a connection handles one request at a time, so it is valid until the
+    handler's response (or its awaitable) is done.  Keep its values, not the object.
+    """
+
+    __slots__ = (
+        "api_key",
+        "api_version",
+        "client_host",
+        "client_id",
+        "connection",
+        "correlation_id",
+        "listener_name",
+        "principal",
+    )
+
+    def __init__(
+        self,
+        connection: Connection | None = None,
+        *,
+        listener_name: str = "PLAINTEXT",
+        principal: str = "User:ANONYMOUS",
+        client_host: str = "",
+        api_key: int = -1,
+        api_version: int = 0,
+        correlation_id: int = 0,
+        client_id: str | None = None,
+    ) -> None:
+        self.connection = connection
+        self.listener_name = listener_name
+        self.principal = principal
+        self.client_host = client_host
+        self.api_key = api_key
+        self.api_version = api_version
+        self.correlation_id = correlation_id
+        self.client_id = client_id
+
+
+class Handler(Protocol):
+    """`handle` of a module in `ottla.server.broker.handlers`.
+
+    Returns the response message, or an awaitable of it (a coroutine, a future, or the lean `DelayedResponse`), or None where the
+    protocol wants no response (Produce with acks=0).  Raises `ottla.core.errors.ApiError` for a refusal of the whole request.
+
+    A handler module may also define ``error_response(request, context, code, message) -> response`` for refusals of the whole
+    request; without it the response's top-level error_code is used, and where there is none the connection is closed.
+    """
+
+    def __call__(self, broker: Broker, request: Any, context: RequestContext) -> Any | Awaitable[Any] | None:
+        """Answer one request."""
+
+
+class CloseConnectionError(Exception):
+    """Raised by a handler when the protocol's only answer is to close the connection (a failed Produce with acks=0)."""
+
+
+class DelayedResponse:
+    """A response that will come later, for handlers on the hot path: like a future, without the trip through the event loop.
+
+    The handler returns it and later calls `respond` once.  The connection sets `on_response` (called with the response) right after
+    the handler returned, or `cancel` is called when the connection goes away first; then `on_cancel` releases what the wait held.
+    """
+
+    __slots__ = ("_done", "_response", "on_cancel", "on_response")
+
+    def __init__(self, on_cancel: Callable[[], None] | None = None) -> None:
+        self.on_cancel = on_cancel
+        self.on_response: Callable[[Any], None] | None = None
+        self._done = False
+        self._response: Any = None
+
+    def respond(self, response: Any) -> None:
+        """Hand the response over; a second call, or one after `cancel`, does nothing."""
+        if self._done:
+            return
+        self._done = True
+        self._response = response
+        if self.on_response is not None:
+            self.on_response(response)
+
+    def cancel(self) -> None:
+        """The connection is gone: nobody waits any more."""
+        if self._done:
+            return
+        self._done = True
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+    @property
+    def done(self) -> bool:
+        """True once responded or cancelled."""
+        return self._done
+
+    @property
+    def response(self) -> Any:
+        """What `respond` was given; None before."""
+        return self._response
