@@ -1,0 +1,37 @@
+"""What Ottla has of its own: three settings, and defaults that let a node start with no file at all."""
+
+from ottla.schema.definition import SettingTable
+
+OTTLA_SETTINGS = SettingTable(
+    """
+cluster.id       string   low    read-only    null
+logging.format   string   low    read-only    text [text, json]
+logging.level    string   low    read-only    info [debug, info, warning, error]
+""",
+    has_dynamic=True,
+)
+"""`cluster.id`: 22 characters base64url; given to a new data directory, and compared with the one of an existing one."""
+
+OTTLA_DEFAULTS = {
+    "controller.listener.names": "",
+    "listeners": "PLAINTEXT://127.0.0.1:9092",
+    "log.dirs": "./ottla-data",
+    "node.id": "1",
+    "process.roles": "broker,controller",
+}
+"""Where Ottla's default differs from Kafka's (which has none for some of these).
+
+`log.dirs` and `node.id` give way to an explicit `log.dir` and `broker.id`. A quorum of one needs no controller listener.
+"""
+
+ADAPTIVE_SETTINGS = (
+    "offsets.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.replication.factor",
+)
+"""Their defaults (3 replicas, 2 in sync) are for a cluster; a smaller one takes as many as it has brokers.
+
+Only the default bends: a replication factor that was asked for is kept, or refused when it cannot be had.
+"""
