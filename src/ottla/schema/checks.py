@@ -197,21 +197,11 @@ _GROUP_LIMITS = {
 }
 
 
-def group_limits(kind: str, name: str) -> tuple[str, str]:
-    """The names of the broker settings that bound `group.<kind>.<name>` from below and from above."""
-    return f"group.{kind}.min.{name}", f"group.{kind}.max.{name}"
-
-
-def has_group_limits(kind: str, name: str) -> bool:
-    """Whether the broker bounds this setting of a kind of group."""
-    return name in _GROUP_LIMITS.get(kind, ())
-
-
 def _check_groups(config: BrokerConfig) -> None:
     for kind, names in _GROUP_LIMITS.items():
         for name in names:
             value = f"group.{kind}.{name}"
-            minimum, maximum = group_limits(kind, name)
+            minimum, maximum = f"group.{kind}.min.{name}", f"group.{kind}.max.{name}"
             _at_most(config, minimum, maximum)
             _at_most(config, minimum, value)
             _at_most(config, value, maximum)

@@ -1,8 +1,9 @@
 """A broker's configuration: where each value comes from, what it is, and that all of them fit together.
 
-Precedence, rising: Kafka's defaults, Ottla's defaults (`ottla.py`), the properties file, `--set`, the environment (`KAFKA_…`, then
-`OTTLA_…`), and for `log.dirs` the `--data` option; on top of those, at run time, the dynamic settings of the cluster and then of
-this broker. Values are parsed when first asked for; what was given explicitly is parsed and checked at once.
+Precedence, rising: Kafka's defaults, Ottla's defaults (`ottla.py`), the properties file, `--set`, the environment
+(`KAFKA_…`, then `OTTLA_…`), and for `log.dirs` the `--data` option; on top of those, at run time, the dynamic
+settings of the cluster and then of this broker. Values are parsed when first asked for; what was given explicitly is
+parsed and checked at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 from ottla.schema.broker import BROKER_SETTINGS
 from ottla.schema.definition import Setting, SettingError, Value, convert, nearest
 from ottla.schema.listeners import Listener, parse_listeners, parse_protocol_map
-from ottla.schema.ottla import OTTLA_DEFAULTS, OTTLA_SETTINGS
+from ottla.schema.ottla import ADAPTIVE_SETTINGS, OTTLA_DEFAULTS, OTTLA_SETTINGS
+from ottla.schema.quota import BROKER_THROTTLES
 
 DEFAULT_ORIGIN = "default"
 
@@ -28,18 +30,18 @@ class Given(NamedTuple):
 class BrokerConfig:
     """The settings of one broker: `config["log.retention.ms"]` is the typed value of exactly that setting.
 
-    Settings that stand in for others (`log.dir` for `log.dirs`, …) are put together by the attributes below, and for topics by
-    `ottla.schema.topic.topic_settings`. A configuration never changes; `with_dynamic` makes another one.
+    Settings that stand in for others (`log.dir` for `log.dirs`, …) are put together by the attributes below, and for
+    topics by `ottla.schema.topic.topic_settings`. A configuration never changes; `with_dynamic` makes another one.
     """
 
     __slots__ = (
         "_listeners",
-        "_topic_defaults",
         "_values",
         "cluster_wide",
         "given",
         "invalid_dynamic",
         "per_broker",
+        "topic_defaults",
     )
 
     def __init__(
@@ -56,7 +58,8 @@ class BrokerConfig:
         self.invalid_dynamic: list[SettingError] = []
         self._values: dict[str, Value] = {}
         self._listeners: dict[str, list[Listener]] = {}
-        self._topic_defaults: dict[str, Any] | None = None
+        self.topic_defaults: dict[str, Any] = {}
+        """A cache that belongs to `ottla.schema.topic`."""
 
     @classmethod
     def load(
@@ -71,8 +74,8 @@ class BrokerConfig:
     ) -> BrokerConfig:
         """The configuration of a node about to start; raises `SettingError` for the first thing that is wrong.
 
-        `properties` is the text of the properties file, `assignments` are `key=value` texts of `--set`, `data` is `--data`,
-        `read_text` reads the files that config providers refer to.
+        `properties` is the text of the properties file, `assignments` are the `key=value` texts of `--set`, `data` is
+        `--data`, `read_text` reads the files that config providers refer to.
         """
         environment = environment or {}
         given = _gather(properties, properties_name, assignments, environment, data)
@@ -127,7 +130,7 @@ class BrokerConfig:
                 try:
                     return setting.parse(texts[name])
                 except SettingError as error:
-                    # It was checked when it was set; a value that a later version no longer takes must not stop a broker.
+                    # It was checked when it was set; what a later version no longer takes must not stop a broker.
                     self.invalid_dynamic.append(error)
         given = self.given.get(name)
         if given is not None:
@@ -153,6 +156,13 @@ class BrokerConfig:
             f"{endpoint.partition('://')[0]}://0.0.0.0:{endpoint.rpartition(':')[2]}"
             for endpoint in self["advertised.listeners"]
         ]
+
+    def default(self, name: str) -> Value:
+        """What a setting is when nobody sets it; `KeyError` when there is no such setting."""
+        setting = find_setting(name)
+        if setting is None:
+            raise KeyError(name)
+        return self._default(setting)
 
     def source(self, name: str) -> str:
         """Where a value comes from: `server.properties:12`, `--set`, `KAFKA_LOG_DIRS`, `dynamic`, `default`."""
@@ -217,7 +227,7 @@ class BrokerConfig:
         return [listener for listener in endpoints if listener.name not in controller_names]
 
     def advertise(self, hostname: str, bound_ports: Mapping[str, int]) -> list[Listener]:
-        """What clients are told: `hostname` where no host was given, and the ports really bound (by listener name) for port 0."""
+        """What clients are told: `hostname` for an empty host, the ports really bound (by listener name) for port 0."""
         return [
             listener._replace(
                 host=listener.host or hostname, port=listener.port or bound_ports.get(listener.name, listener.port)
@@ -255,6 +265,7 @@ class BrokerConfig:
 
         A value somebody chose stays; a default is at most the number of brokers.
         """
+        assert name in ADAPTIVE_SETTINGS, name
         value: int = self[name]
         return min(value, max(brokers, 1)) if self.is_default(name) else value
 
@@ -268,7 +279,7 @@ class BrokerConfig:
         return self[name] if given is None else BROKER_SETTINGS[name].parse(given.text)
 
     def with_dynamic(self, cluster_wide: Mapping[str, str], per_broker: Mapping[str, str]) -> BrokerConfig:
-        """This configuration with the dynamic settings of the cluster and of this broker (all of them, not a change)."""
+        """This configuration with these dynamic settings of the cluster and of this broker (all, not a change)."""
         return BrokerConfig(self.given, cluster_wide=dict(cluster_wide), per_broker=dict(per_broker))
 
     def without_effect(self) -> list[str]:
@@ -279,11 +290,13 @@ class BrokerConfig:
 
 
 def find_setting(name: str) -> Setting | None:
-    """The setting of a name, also under a listener's prefix; None for free-form ones (providers, plugins) and unknown ones."""
+    """The setting of a name, also under a listener's prefix; None for unknown and free-form ones (providers, plug-ins)."""
     if name in BROKER_SETTINGS:
         return BROKER_SETTINGS[name]
     if name in OTTLA_SETTINGS:
         return OTTLA_SETTINGS[name]
+    if name in BROKER_THROTTLES:
+        return BROKER_THROTTLES[name]
     base = listener_base_name(name)
     return None if base is None else BROKER_SETTINGS[base]
 
@@ -302,16 +315,15 @@ def listener_base_name(name: str) -> str | None:
 
 def check_known(name: str, origin: str) -> None:
     """Raise `SettingError` for a name that no setting has, with the nearest right one."""
+    if name in BROKER_THROTTLES:
+        raise SettingError(name, f"{name} can only be set at run time", origin=origin)
     if find_setting(name) is not None or _is_free_form(name):
         return
-    from ottla.schema.quota import BROKER_THROTTLES
     from ottla.schema.removed import removal_of
 
     removal = removal_of(name)
     if removal is not None:
         raise SettingError(name, f"{name} was removed from Kafka: {removal}", origin=origin)
-    if name in BROKER_THROTTLES:
-        raise SettingError(name, f"{name} can only be set at run time", origin=origin)
     suggestion = _topic_synonym(name) or nearest(name, [*BROKER_SETTINGS, *OTTLA_SETTINGS])
     raise SettingError(name, f"unknown setting {name}", origin=origin, suggestion=suggestion)
 

@@ -1,8 +1,8 @@
 """A setting: its name, type, default, validation, and how its text is read and written.
 
-Kafka describes its settings with a `ConfigDef`; this is the same idea, kept small. A `SettingTable` is a text with one setting a
-line (the source of truth, readable as a reference page) of which a line is parsed when its setting is first looked up, so that
-importing a table of four hundred settings costs well under a millisecond.
+Kafka describes its settings with a `ConfigDef`; this is the same idea, kept small. A `SettingTable` is a text with
+one setting a line (the source of truth, readable as a reference page) of which a line is parsed when its setting is
+first looked up, so that importing a table of four hundred settings costs well under a millisecond.
 
 Value types: boolean → `bool`; short, int, long → `int`; double → `float`; string, class → `str`; list → `list[str]`;
 password → `Password`. `None` stands for Kafka's null.
@@ -38,6 +38,10 @@ class SettingType(IntEnum):
     CLASS = 8
     PASSWORD = 9
 
+    @property
+    def is_integer(self) -> bool:
+        return self in _INTEGER_BITS
+
 
 _INTEGER_BITS = {SettingType.SHORT: 16, SettingType.INT: 32, SettingType.LONG: 64}
 
@@ -66,8 +70,8 @@ Value = bool | int | float | str | list[str] | Password | None
 class SettingError(Exception):
     """A setting that cannot be accepted; `str()` is one complete line.
 
-    `reason` says what is wrong without naming the origin (what Kafka would answer to a client); `origin` names where the value came
-    from: `server.properties:12`, `--set`, `KAFKA_LOG_DIRS`.
+    `reason` says what is wrong without naming the origin (what Kafka would answer to a client); `origin` names where
+    the value came from: `server.properties:12`, `--set`, `KAFKA_LOG_DIRS`.
     """
 
     def __init__(self, name: str, reason: str, *, origin: str | None = None, suggestion: str | None = None) -> None:
@@ -136,8 +140,9 @@ class Setting:
 class SettingTable(Mapping[str, Setting]):
     """Settings by name, from a text of lines `name type importance[,internal] dynamic default [validator]`.
 
-    Tables other than the broker's have no `dynamic` column. Defaults: `null`, `required`, `""` for the empty string, `[]` for the empty list; lists are comma-separated. A trailing
-    `<- a, b` names the broker settings that stand in for it, first one first.
+    Tables other than the broker's have no `dynamic` column. Defaults: `null`, `required`, `""` for the empty string,
+    `[]` for the empty list; lists are comma-separated. A trailing `<- a, b` names the broker settings that stand in
+    for it, first one first.
     """
 
     __slots__ = ("_has_dynamic", "_lines", "_settings")
@@ -196,7 +201,8 @@ def _parse_line(line: str, has_dynamic: bool) -> Setting:
 def parse_value(setting: Setting, text: str) -> Value:
     """Read `text` as Kafka does (trimmed, then by type) and validate it.
 
-    Raises `SettingError` with Kafka's wording, e.g. `Invalid value x for configuration num.partitions: Not a number of type INT`.
+    Raises `SettingError` with Kafka's wording, e.g. `Invalid value x for configuration num.partitions: Not a number
+    of type INT`.
     """
     try:
         value = convert(setting.type, text)

@@ -12,13 +12,15 @@ from typing import NamedTuple
 PREFIXES = ("KAFKA_", "OTTLA_")
 """In rising order of precedence."""
 
-NOT_SETTINGS = frozenset(
-    # The image leaves these out of its properties; they speak to Kafka's start scripts and the JVM.
-    """KAFKA_VERSION KAFKA_HEAP_OPTS KAFKA_LOG4J_OPTS KAFKA_OPTS KAFKA_JMX_OPTS KAFKA_JVM_PERFORMANCE_OPTS
-    KAFKA_GC_LOG_OPTS KAFKA_LOG4J_ROOT_LOGLEVEL KAFKA_LOG4J_LOGGERS KAFKA_TOOLS_LOG4J_LOGLEVEL KAFKA_JMX_HOSTNAME
-    KAFKA_HOME KAFKA_JMX_PORT KAFKA_DEBUG KAFKA_MODE KAFKA_LOG4J_CMD_OPTS KAFKA_USER KAFKA_CONF_DIR KAFKA_DATA_DIR
-    KAFKA_JDK_COMPATIBILITY_OPTS KAFKA_CLASSPATH KAFKA_MIRROR KAFKA_SCALA_VERSION OTTLA_VERSION OTTLA_HOME""".split()
-)
+_NOT_SETTINGS = """
+KAFKA_VERSION KAFKA_HEAP_OPTS KAFKA_LOG4J_OPTS KAFKA_OPTS KAFKA_JMX_OPTS KAFKA_JVM_PERFORMANCE_OPTS KAFKA_GC_LOG_OPTS
+KAFKA_LOG4J_ROOT_LOGLEVEL KAFKA_LOG4J_LOGGERS KAFKA_TOOLS_LOG4J_LOGLEVEL KAFKA_JMX_HOSTNAME KAFKA_JMX_PORT
+KAFKA_LOG4J_CMD_OPTS KAFKA_JDK_COMPATIBILITY_OPTS KAFKA_HOME KAFKA_DEBUG KAFKA_MODE KAFKA_USER KAFKA_CLASSPATH
+KAFKA_MIRROR KAFKA_SCALA_VERSION OTTLA_VERSION OTTLA_HOME
+"""
+"""They speak to Kafka's start scripts and the JVM; the image leaves them out of its properties."""
+
+NOT_SETTINGS = frozenset(_NOT_SETTINGS.split())
 
 _OTHER_PURPOSES = ("OTTLA_TEST_", "OTTLA_BENCH_")
 """Variables for Ottla's own test suite and benchmarks."""
@@ -42,7 +44,8 @@ def settings_from_environment(environment: Mapping[str, str]) -> list[Variable]:
     """The settings of an environment in rising order of precedence.
 
     Left out are the variables that speak to Kafka's start scripts, and those that Kubernetes sets for a service called
-    `kafka` (`KAFKA_PORT`, `KAFKA_SERVICE_HOST`, `KAFKA_PORT_9092_TCP_ADDR`, …). `CLUSTER_ID` is the image's `cluster.id`.
+    `kafka` (`KAFKA_PORT`, `KAFKA_SERVICE_HOST`, `KAFKA_PORT_9092_TCP_ADDR`, …). `CLUSTER_ID` is the image's way to say
+    `cluster.id`.
     """
     found = []
     if environment.get("CLUSTER_ID"):

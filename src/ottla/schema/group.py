@@ -3,7 +3,15 @@
 The default of a group setting is the broker setting of the same name with `group.` in front, where there is one.
 """
 
-from ottla.schema.definition import SettingTable
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ottla.schema.definition import SettingError, SettingTable, nearest
+
+if TYPE_CHECKING:
+    from ottla.schema.config import BrokerConfig
 
 GROUP_SETTINGS = SettingTable("""
 consumer.assignment.interval.ms           int      medium 1000 [0,...]
@@ -34,3 +42,75 @@ streams.rack.aware.assignment.tags        list     low    []
 streams.session.timeout.ms                int      medium 45000 [1,...]
 streams.task.offset.interval.ms           int      medium,internal 60000 [1,...]
 """)
+
+
+def broker_synonym(name: str) -> str | None:
+    """The broker setting that gives a group setting its default."""
+    from ottla.schema.broker import BROKER_SETTINGS
+
+    synonym = f"group.{name}"
+    return synonym if synonym in BROKER_SETTINGS else None
+
+
+def default_value(config: BrokerConfig, name: str) -> Any:
+    """The value of a group setting that the group does not have."""
+    synonym = broker_synonym(name)
+    return GROUP_SETTINGS[name].default if synonym is None else config[synonym]
+
+
+def group_settings(config: BrokerConfig, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Every group setting of a group, typed; those the broker bounds are pulled within its bounds, as Kafka does."""
+    settings = {name: default_value(config, name) for name in GROUP_SETTINGS}
+    for name, text in overrides.items():
+        if name in GROUP_SETTINGS:
+            value = GROUP_SETTINGS[name].parse(text)
+            minimum, maximum = _bounds(config, name)
+            if minimum is not None and maximum is not None:
+                value = max(minimum, min(value, maximum))  # type: ignore[type-var]
+            settings[name] = value
+    return settings
+
+
+def validate_group_overrides(overrides: Mapping[str, str | None], config: BrokerConfig) -> None:
+    """Raise `ApiError` INVALID_CONFIG, in Kafka's words, unless a group may have these settings."""
+    from ottla.core.errors import ApiError, ErrorCode
+
+    try:
+        _check(overrides, config)
+    except SettingError as error:
+        raise ApiError(ErrorCode.INVALID_CONFIG, error.reason) from None
+
+
+def _check(overrides: Mapping[str, str | None], config: BrokerConfig) -> None:
+    settings = {name: default_value(config, name) for name in GROUP_SETTINGS}
+    for name, text in overrides.items():
+        if name not in GROUP_SETTINGS:
+            suggestion = nearest(name, GROUP_SETTINGS)
+            hint = "" if suggestion is None else f" (did you mean {suggestion}?)"
+            raise SettingError(name, f"Unknown group config name: {name}{hint}")
+        if text is None:
+            raise SettingError(name, f"Null value not supported for group configs: {name}")
+        value = settings[name] = GROUP_SETTINGS[name].parse(text)
+        minimum, maximum = _bounds(config, name)
+        if minimum is not None and value < minimum:  # type: ignore[operator]
+            raise SettingError(name, f"{name} must be greater than or equal to {_bound_name(name, 'min')}")
+        if maximum is not None and value > maximum:  # type: ignore[operator]
+            raise SettingError(name, f"{name} must be less than or equal to {_bound_name(name, 'max')}")
+    for kind in ("consumer", "share", "streams"):
+        heartbeat, session = f"{kind}.heartbeat.interval.ms", f"{kind}.session.timeout.ms"
+        if settings[heartbeat] >= settings[session]:
+            raise SettingError(session, f"{session} must be greater than {heartbeat}")
+
+
+def _bound_name(name: str, end: str) -> str:
+    kind, _, rest = name.partition(".")
+    return f"group.{kind}.{end}.{rest}"
+
+
+def _bounds(config: BrokerConfig, name: str) -> tuple[int | None, int | None]:
+    """The least and the greatest value that the broker allows for a group setting, where it says so."""
+    from ottla.schema.broker import BROKER_SETTINGS
+
+    names = [_bound_name(name, end) for end in ("min", "max")]
+    minimum, maximum = (config[bound] if bound in BROKER_SETTINGS else None for bound in names)
+    return minimum, maximum

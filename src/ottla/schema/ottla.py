@@ -10,7 +10,7 @@ logging.level    string   low    read-only    info [debug, info, warning, error]
 """,
     has_dynamic=True,
 )
-"""`cluster.id`: 22 characters base64url; given to a new data directory, and compared with the one of an existing one."""
+"""`cluster.id`: 22 characters of base64url, given to a new data directory and compared with that of an existing one."""
 
 OTTLA_DEFAULTS = {
     "controller.listener.names": "",
@@ -21,7 +21,8 @@ OTTLA_DEFAULTS = {
 }
 """Where Ottla's default differs from Kafka's (which has none for some of these).
 
-`log.dirs` and `node.id` give way to an explicit `log.dir` and `broker.id`. A quorum of one needs no controller listener.
+`log.dirs` and `node.id` give way to an explicit `log.dir` and `broker.id`. A quorum of one needs no controller
+listener.
 """
 
 ADAPTIVE_SETTINGS = (

@@ -1,7 +1,7 @@
 """Config providers (KIP-297): `${env:NAME}`, `${file:/path:key}`, `${directory:/path:file}` inside values.
 
-A provider is there only when `config.providers` names it and `config.providers.<name>.class` says which of Kafka's own three it is.
-Reading is handed in, so that this module stays free of I/O.
+A provider is there only when `config.providers` names it and `config.providers.<name>.class` says which of Kafka's
+own three it is. Reading is handed in, so that this module stays free of I/O.
 """
 
 from __future__ import annotations

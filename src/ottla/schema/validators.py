@@ -1,6 +1,7 @@
 """What values a setting may take: small objects that judge a typed value and print as Kafka documents them.
 
-A validator's text is its declaration: `[1,...,9]` is a range, `[a, b]` a choice, and a few names stand for checks of their own.
+A validator's text is its declaration: `[1,...,9]` is a range, `[a, b]` a choice, and a few names stand for checks of
+their own.
 """
 
 from __future__ import annotations

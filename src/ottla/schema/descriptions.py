@@ -1,0 +1,113 @@
+"""What settings do, in a sentence each, for DescribeConfigs and the reference page. Loaded only when asked for."""
+
+_TEXT = """
+advertised.listeners: Addresses that clients are told to connect to, when they differ from what the broker listens on.
+auto.create.topics.enable: Create a topic when a client asks for one that is not there.
+broker.id: Older name of node.id.
+broker.rack: Where this broker stands (rack, zone, host), so that replicas are kept apart.
+cleanup.policy: delete drops old segments, compact keeps the last record per key; both may be given, none keeps all.
+cluster.id: Cluster id of a new data directory; an existing one must have it already.
+compression.gzip.level: Level at which the broker compresses with gzip.
+compression.lz4.level: Level at which the broker compresses with lz4.
+compression.type: Codec in which batches are stored; producer keeps what the producer chose.
+compression.zstd.level: Level at which the broker compresses with zstd.
+config.providers: Names of providers that fill in variables such as ${env:NAME} inside values.
+connections.max.idle.ms: Close a connection on which nothing has happened for this long.
+controller.listener.names: Listeners that controllers use among each other; clients are not served on them.
+controller.quorum.bootstrap.servers: Addresses at which controllers can be found.
+controller.quorum.voters: The controllers of a fixed quorum as id@host:port.
+default.replication.factor: Replicas of a topic that is created without saying how many.
+delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
+delete.topic.enable: Whether topics may be deleted.
+fetch.max.bytes: Upper limit of the answer to one fetch request.
+file.delete.delay.ms: How long a deleted segment's files stay on disk under another name.
+flush.messages: Force the log to disk after this many records.
+flush.ms: Force the log to disk after this time.
+group.initial.rebalance.delay.ms: How long the first rebalance of an empty group waits for more members.
+group.max.session.timeout.ms: Longest session timeout that a member of a classic group may ask for.
+group.max.size: Most members that a classic group may have.
+group.min.session.timeout.ms: Shortest session timeout that a member of a classic group may ask for.
+index.interval.bytes: Bytes of log between two entries of its offset index.
+inter.broker.listener.name: Listener that brokers use among each other.
+leader.replication.throttled.rate: Bytes per second at which a leader feeds throttled replicas.
+follower.replication.throttled.rate: Bytes per second at which throttled replicas fetch.
+listener.security.protocol.map: Which protocol each listener name speaks, as NAME:PROTOCOL.
+listeners: What the broker listens on, as NAME://host:port; an empty host means all interfaces.
+log.cleanup.policy: Default of the topic setting cleanup.policy.
+log.cleaner.delete.retention.ms: Default of the topic setting delete.retention.ms.
+log.cleaner.max.compaction.lag.ms: Default of the topic setting max.compaction.lag.ms.
+log.cleaner.min.cleanable.ratio: Default of the topic setting min.cleanable.dirty.ratio.
+log.cleaner.min.compaction.lag.ms: Default of the topic setting min.compaction.lag.ms.
+log.dir: A data directory, when log.dirs is not set.
+log.dirs: The data directories.
+log.flush.interval.messages: Default of the topic setting flush.messages.
+log.flush.interval.ms: Default of the topic setting flush.ms.
+log.flush.offset.checkpoint.interval.ms: How often the recovery points are written down.
+log.flush.scheduler.interval.ms: How often logs are looked through for one that is due to be flushed.
+log.flush.start.offset.checkpoint.interval.ms: How often the log start offsets are written down.
+log.index.interval.bytes: Default of the topic setting index.interval.bytes.
+log.index.size.max.bytes: Default of the topic setting segment.index.bytes.
+log.message.timestamp.after.max.ms: Default of the topic setting message.timestamp.after.max.ms.
+log.message.timestamp.before.max.ms: Default of the topic setting message.timestamp.before.max.ms.
+log.message.timestamp.type: Default of the topic setting message.timestamp.type.
+log.preallocate: Default of the topic setting preallocate.
+log.retention.bytes: Default of the topic setting retention.bytes.
+log.retention.check.interval.ms: How often logs are looked through for segments to delete.
+log.retention.hours: Like log.retention.ms, in hours; used when neither ms nor minutes are set.
+log.retention.minutes: Like log.retention.ms, in minutes; used when ms is not set.
+log.retention.ms: Default of the topic setting retention.ms.
+log.roll.hours: Like log.roll.ms, in hours; used when that is not set.
+log.roll.jitter.hours: Like log.roll.jitter.ms, in hours; used when that is not set.
+log.roll.jitter.ms: Default of the topic setting segment.jitter.ms.
+log.roll.ms: Default of the topic setting segment.ms.
+log.segment.bytes: Default of the topic setting segment.bytes.
+log.segment.delete.delay.ms: Default of the topic setting file.delete.delay.ms.
+logging.format: Log lines as text (key=value) or as json.
+logging.level: Least level that is logged: debug, info, warning or error.
+max.compaction.lag.ms: Longest time that a record may wait for compaction.
+max.connections: Most connections at a time.
+max.connections.per.ip: Most connections at a time from one address.
+max.connections.per.ip.overrides: Exceptions from max.connections.per.ip, as host:count.
+max.incremental.fetch.session.cache.slots: Most fetch sessions that are kept.
+max.message.bytes: Largest record batch that may be appended.
+max.request.partition.size.limit: Most partitions in one answer to DescribeTopicPartitions.
+message.max.bytes: Default of the topic setting max.message.bytes.
+message.timestamp.after.max.ms: How far in the future a record's timestamp may lie.
+message.timestamp.before.max.ms: How far in the past a record's timestamp may lie.
+message.timestamp.type: Whether records keep the producer's time (CreateTime) or get the broker's (LogAppendTime).
+metadata.log.dir: Directory of the metadata log, when it is not the first data directory.
+min.cleanable.dirty.ratio: Share of a log that must be uncleaned before it is compacted.
+min.compaction.lag.ms: Time for which a record is safe from compaction.
+min.insync.replicas: Replicas that must be in sync for a write with acks=all.
+node.id: The id of this node in its cluster.
+num.partitions: Partitions of a topic that is created without saying how many.
+num.recovery.threads.per.data.dir: Logs of one data directory that are recovered at a time when the broker starts.
+offset.metadata.max.bytes: Longest text that may be stored with a committed offset.
+offsets.commit.timeout.ms: How long a commit may wait for its replicas.
+offsets.retention.check.interval.ms: How often offsets are looked through for expired ones.
+offsets.retention.minutes: How long the offsets of an empty group are kept.
+offsets.topic.compression.codec: Codec of the offsets topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+offsets.topic.num.partitions: Partitions of the offsets topic; not to be changed once it exists.
+offsets.topic.replication.factor: Replicas of the offsets topic; the default is at most the number of brokers.
+offsets.topic.segment.bytes: Segment size of the offsets topic.
+preallocate: Reserve a segment's file on disk in advance.
+process.roles: What this node is: broker, controller or both.
+producer.id.expiration.check.interval.ms: How often idle producers are looked for.
+producer.id.expiration.ms: After this time without a write, a producer's sequence state is forgotten.
+retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
+retention.ms: Age at which segments are deleted; -1 is never.
+security.inter.broker.protocol: Protocol of the listener that brokers use among each other, when that is not named.
+segment.bytes: Size at which a new segment is begun.
+segment.index.bytes: Size of a segment's index files.
+segment.jitter.ms: Largest random part by which segment.ms is shortened, so that not all logs roll at once.
+segment.ms: Age at which a new segment is begun.
+socket.listen.backlog.size: Connections that may wait to be accepted.
+socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the system.
+socket.request.max.bytes: Largest request that is read.
+socket.send.buffer.bytes: Send buffer of a connection; -1 leaves it to the system.
+transaction.state.log.min.isr: Replicas of the transactions topic that must be in sync; at most the number of brokers.
+transaction.state.log.replication.factor: Replicas of the transactions topic; the default is at most the broker count.
+unclean.leader.election.enable: Whether a replica that is not in sync may become leader, at the price of lost records.
+"""
+
+DESCRIPTIONS: dict[str, str] = dict(line.split(": ", 1) for line in _TEXT.strip().splitlines())
