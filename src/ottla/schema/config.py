@@ -16,6 +16,17 @@ from ottla.schema.definition import Setting, SettingError, Value, convert, neare
 from ottla.schema.listeners import Listener, parse_listeners, parse_protocol_map
 from ottla.schema.ottla import ADAPTIVE_SETTINGS, OTTLA_DEFAULTS, OTTLA_SETTINGS
 from ottla.schema.quota import BROKER_THROTTLES
+from ottla.schema.topic import TOPIC_SETTINGS, topic_settings, validate_topic_overrides
+
+__all__ = [
+    "BrokerConfig",
+    "Given",
+    "check_known",
+    "find_setting",
+    "listener_base_name",
+    "topic_settings",
+    "validate_topic_overrides",
+]
 
 DEFAULT_ORIGIN = "default"
 
@@ -290,7 +301,7 @@ class BrokerConfig:
 
 
 def find_setting(name: str) -> Setting | None:
-    """The setting of a name, also under a listener's prefix; None for unknown and free-form ones (providers, plug-ins)."""
+    """The setting of a name, also under a listener's prefix; None for unknown and free-form (provider, plug-in) ones."""
     if name in BROKER_SETTINGS:
         return BROKER_SETTINGS[name]
     if name in OTTLA_SETTINGS:
@@ -330,8 +341,6 @@ def check_known(name: str, origin: str) -> None:
 
 def _topic_synonym(name: str) -> str | None:
     """A topic setting in a broker's file: its broker synonym is meant."""
-    from ottla.schema.topic import TOPIC_SETTINGS
-
     return next(iter(TOPIC_SETTINGS[name].synonyms), None) if name in TOPIC_SETTINGS else None
 
 
