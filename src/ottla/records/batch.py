@@ -11,11 +11,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from crc32c import crc32c
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from ottla.core.binary import Buffer
 
 HEADER_SIZE = 61
 LENGTH_END = 12  # base offset and batch length; the batch length counts what follows
@@ -170,7 +170,7 @@ def crc_matches(buffer: Buffer, position: int, header: BatchHeader) -> bool:
 def assign_offsets(buffer: bytearray | memoryview, position: int, base_offset: int, leader_epoch: int) -> None:
     """Write base offset and partition leader epoch into a batch; its CRC stays right."""
     _INT64.pack_into(buffer, position, base_offset)
-    _INT32.pack_into(buffer, position + 12, leader_epoch)
+    _INT32.pack_into(buffer, position + LENGTH_END, leader_epoch)
 
 
 def update_crc(buffer: bytearray | memoryview, position: int, size: int) -> None:

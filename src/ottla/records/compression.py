@@ -14,7 +14,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
-from ottla.records.batch import Buffer, CorruptRecordError
+from ottla.core.binary import Buffer
+from ottla.records.batch import CorruptRecordError
 
 
 class Codec(IntEnum):

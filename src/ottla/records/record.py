@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from ottla.core.binary import Buffer
 from ottla.records.batch import (
     CONTROL_FLAG,
     HEADER,
@@ -24,7 +25,6 @@ from ottla.records.batch import (
     NO_TIMESTAMP,
     TRANSACTIONAL_FLAG,
     BatchHeader,
-    Buffer,
     CorruptRecordError,
     batches,
     crc_matches,

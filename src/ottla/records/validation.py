@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from ottla.core.binary import Buffer
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.records.batch import (
     COMPRESSION_MASK,
@@ -28,7 +29,6 @@ from ottla.records.batch import (
     MAGIC_POSITION,
     NO_TIMESTAMP,
     BatchHeader,
-    Buffer,
     CorruptRecordError,
     assign_offsets,
     batch_size,
@@ -38,6 +38,8 @@ from ottla.records.batch import (
 from ottla.records.compression import Codec, compress, decompress
 from ottla.records.record import null_key_indexes, read_batch_records
 
+# The first 16 bytes of a batch hold all that an append changes, and the length between.
+_OFFSETS = struct.Struct(">qii")
 FIRST_VERSION_WITH_ZSTD = 7  # of Produce, KIP-110
 MAXIMUM_INT64 = 2**63 - 1
 SHOWN_RECORD_ERRORS = 3
@@ -50,6 +52,13 @@ class AppendOrigin(IntEnum):
     COORDINATOR = 1
     CLIENT = 2
     RAFT_LEADER = 3
+
+
+_CLIENT = AppendOrigin.CLIENT
+_RAFT_LEADER = AppendOrigin.RAFT_LEADER
+_NOT_FROM_A_CLIENT = CONTROL_FLAG | LOG_APPEND_TIME_FLAG
+_NEWER_CODEC = 4  # zstd, and the ids that mean nothing
+_new_tuple = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,7 @@ def validate_and_assign(
     now_ms: int,
     rules: AppendRules,
     produce_version: int | None = None,
-    origin: AppendOrigin = AppendOrigin.CLIENT,
+    origin: AppendOrigin = _CLIENT,
 ) -> tuple[BatchHeader, bytearray | memoryview]:
     """Check the one batch in `batch` (writable) and make it ready to be appended at `base_offset`.
 
@@ -117,34 +126,34 @@ def validate_and_assign(
     if magic != 2 or length + LENGTH_END != size:
         raise _misframed(batch)
     codec = attributes & COMPRESSION_MASK
-    if codec >= Codec.ZSTD:
+    if codec >= _NEWER_CODEC:
         _check_codec(codec, produce_version)
     if size > rules.max_message_bytes:
         raise _too_large(size, rules)
     if crc32c(memoryview(batch)[CRC_START:]) != crc:
         raise ApiError(ErrorCode.CORRUPT_MESSAGE, "the batch has a wrong CRC")
-    if origin == AppendOrigin.CLIENT and (
+    if origin is _CLIENT and (
         first_offset
         or records_count <= 0
         or records_count != last_offset_delta + 1
-        or attributes & (CONTROL_FLAG | LOG_APPEND_TIME_FLAG)
+        or attributes & _NOT_FROM_A_CLIENT
         or (producer_id >= 0 and base_sequence < 0)
     ):
         raise _refused_header(parse_header(batch))
     target = rules.compression
-    if origin != AppendOrigin.RAFT_LEADER:
+    if origin is not _RAFT_LEADER:
         if rules.compacted or rules.log_append_time or (target is not None and target != codec):
             return _rewrite(batch, base_offset, leader_epoch, now_ms, rules)
         latest = now_ms + rules.after_max_ms
         earliest = now_ms - rules.before_max_ms
         if max_timestamp > latest or base_timestamp > latest or base_timestamp < earliest or max_timestamp < earliest:
             _check_timestamps(batch, base_timestamp, max_timestamp, earliest, latest)
-    assign_offsets(batch, 0, base_offset, leader_epoch)
-    header = BatchHeader(
+    _OFFSETS.pack_into(batch, 0, base_offset, length, leader_epoch)
+    fields = (
         base_offset,
         length,
         leader_epoch,
-        magic,
+        2,
         crc,
         attributes,
         last_offset_delta,
@@ -155,7 +164,7 @@ def validate_and_assign(
         base_sequence,
         records_count,
     )
-    return header, batch
+    return _new_tuple(BatchHeader, fields), batch
 
 
 def _rewrite(

@@ -11,9 +11,9 @@ Paths are plain strings, separated by "/".
 from __future__ import annotations
 
 import errno
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from ottla.core.binary import Buffer
 
 
 class DiskError(OSError):

@@ -18,7 +18,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from ottla.runtime.disk import Buffer, DiskError, DiskLockedError, disk_error
+from ottla.core.binary import Buffer
+from ottla.runtime.disk import DiskError, DiskLockedError, disk_error
 
 # Where preadv2 can not say what is cached (macOS, some file systems), the last bytes of a file are taken as cached.
 PRESUMED_CACHED_BYTES = 64 * 1024 * 1024

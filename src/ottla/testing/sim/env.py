@@ -1,0 +1,67 @@
+"""The environment of a simulated node, and the entry that runs one simulation from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, TypeVar, TypeVarTuple
+
+from ottla.runtime.env import Env
+from ottla.runtime.memory_disk import MemoryDisk
+from ottla.testing.sim.loop import VirtualTimeLoop
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+START_MS = 1_700_000_000_000
+SHORTEST_DISK_DELAY = 20e-6
+MEAN_DISK_DELAY = 1e-3
+
+
+class VirtualClock:
+    """A wall clock that goes with the loop; `jump_ms` moves it as an operator or NTP would."""
+
+    __slots__ = ("_loop", "_start_ms")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, start_ms: int = START_MS) -> None:
+        self._loop = loop
+        self._start_ms = start_ms
+
+    def now_ms(self) -> int:
+        return self._start_ms + int(self._loop.time() * 1000)
+
+    def jump_ms(self, difference_ms: int) -> None:
+        """Move the wall clock, forward or back; timers do not notice."""
+        self._start_ms += difference_ms
+
+
+class SimulatedEnv(Env):
+    """Memory disk, virtual clock and seeded randomness; blocking work runs on the loop, after a random time."""
+
+    __slots__ = ("memory_disk", "virtual_clock")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, random: Random, disk: MemoryDisk | None = None) -> None:
+        clock = VirtualClock(loop)
+        self.virtual_clock = clock
+        self.memory_disk = MemoryDisk(now_ms=clock.now_ms) if disk is None else disk
+        super().__init__(self.memory_disk, clock, random)
+
+    async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
+        await asyncio.sleep(SHORTEST_DISK_DELAY + self.random.expovariate(1 / MEAN_DISK_DELAY))
+        return function(*arguments)
+
+
+def simulate(
+    main: Callable[[SimulatedEnv], Coroutine[Any, Any, Result]],
+    *,
+    seed: int,
+    disk: MemoryDisk | None = None,
+    shuffle: bool = False,
+) -> Result:
+    """Run `main(env)` to its end in virtual time; what happens follows from the seed (and the disk it starts with)."""
+    random = Random(seed)
+    loop = VirtualTimeLoop(shuffle=Random(seed) if shuffle else None)
+    env = SimulatedEnv(loop, random, disk)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main(env))

@@ -1,0 +1,103 @@
+"""An asyncio event loop whose time is a number.
+
+Nothing sleeps: when no callback is ready, time jumps to the next timer. There are no sockets and no threads. The same
+program gives the same order of events in every run, except for what Python itself leaves open (iteration over sets of
+objects, or of strings under hash randomisation). With `shuffle`, callbacks that are ready at the same moment run in a
+seeded random order, which asyncio allows for events of different origin, and which finds hidden dependencies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from asyncio import base_events
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+if TYPE_CHECKING:
+
+    class _Internals:
+        """The parts of BaseEventLoop that its subclasses in the standard library build on."""
+
+        _ready: deque[asyncio.Handle]
+        _scheduled: list[asyncio.TimerHandle]
+        _clock_resolution: float
+
+
+else:
+
+    class _Internals:
+        pass
+
+
+class DeadlockError(RuntimeError):
+    """Nothing is ready, no timer is set, and the program has not ended: it would hang forever."""
+
+
+class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
+    """The loop; `time()` starts at 0 and counts virtual seconds."""
+
+    def __init__(self, *, shuffle: Random | None = None) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._clock_resolution = 1e-9
+        self._shuffle = shuffle
+        self._selector = _TimeJump(self)
+
+    def time(self) -> float:
+        return self._now
+
+    def advance(self) -> None:
+        """No callback is ready: go to the next timer."""
+        timers = self._scheduled
+        if not timers:
+            raise DeadlockError("nothing is left to happen, but the program has not ended")
+        self._now = max(self._now, timers[0].when())
+
+    def run_in_executor(
+        self, executor: Any, func: Callable[[*Arguments], Result], *args: *Arguments
+    ) -> asyncio.Future[Result]:
+        """There are no threads here: the function runs on the loop, a moment later."""
+        future: asyncio.Future[Result] = self.create_future()
+
+        def work() -> None:
+            if not future.done():
+                try:
+                    future.set_result(func(*args))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self.call_soon(work)
+        return future
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    def _process_events(self, event_list: list[object]) -> None:
+        """Called by `run_forever` between waiting and running what is ready."""
+        if self._shuffle is not None and len(self._ready) > 1:
+            handles = list(self._ready)
+            self._shuffle.shuffle(handles)
+            self._ready = deque(handles)
+
+    def _write_to_self(self) -> None:
+        """Called to wake a waiting loop; this one never waits."""
+
+
+class _TimeJump:
+    """In the place of a selector: what `run_forever` waits with."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None) -> list[object]:
+        if timeout is None or timeout > 0:
+            self._loop.advance()
+        return []
