@@ -1,7 +1,7 @@
 """A broker's configuration: where each value comes from, what it is, and that all of them fit together.
 
 Precedence, rising: Kafka's defaults, Ottla's defaults (`ottla.py`), the properties file, `--set`, the environment
-(`KAFKA_…`, then `OTTLA_…`), and for `log.dirs` the `--data` option; on top of those, at run time, the dynamic
+(`KAFKA_…`, then `OTTLA_…`), options such as `--data` (which is `log.dirs`); on top of those, at run time, the dynamic
 settings of the cluster and then of this broker. Values are parsed when first asked for; what was given explicitly is
 parsed and checked at once.
 """
@@ -80,16 +80,17 @@ class BrokerConfig:
         properties_name: str = "server.properties",
         assignments: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
-        data: str | None = None,
+        options: Mapping[str, Given] | None = None,
         read_text: Callable[[str], str] | None = None,
     ) -> BrokerConfig:
         """The configuration of a node about to start; raises `SettingError` for the first thing that is wrong.
 
-        `properties` is the text of the properties file, `assignments` are the `key=value` texts of `--set`, `data` is
-        `--data`, `read_text` reads the files that config providers refer to.
+        `properties` is the text of the properties file, `assignments` are the `key=value` texts of `--set`, `options`
+        are settings that command line options of their own give, `read_text` reads what config providers refer to.
         """
         environment = environment or {}
-        given = _gather(properties, properties_name, assignments, environment, data)
+        given = _gather(properties, properties_name, assignments, environment)
+        given.update(options or {})
         if "config.providers" in given:
             given = _resolve_variables(given, environment, read_text or _no_files)
         return cls._checked(given)
@@ -290,7 +291,7 @@ class BrokerConfig:
         return self[name] if given is None else BROKER_SETTINGS[name].parse(given.text)
 
     def with_dynamic(self, cluster_wide: Mapping[str, str], per_broker: Mapping[str, str]) -> BrokerConfig:
-        """This configuration with these dynamic settings of the cluster and of this broker (all, not a change)."""
+        """This configuration with these dynamic settings of the cluster and of this broker, and no others."""
         return BrokerConfig(self.given, cluster_wide=dict(cluster_wide), per_broker=dict(per_broker))
 
     def without_effect(self) -> list[str]:
@@ -301,7 +302,7 @@ class BrokerConfig:
 
 
 def find_setting(name: str) -> Setting | None:
-    """The setting of a name, also under a listener's prefix; None for unknown and free-form (provider, plug-in) ones."""
+    """The setting of a name, also under a listener's prefix; None for unknown and free-form (provider …) ones."""
     if name in BROKER_SETTINGS:
         return BROKER_SETTINGS[name]
     if name in OTTLA_SETTINGS:
@@ -358,7 +359,6 @@ def _gather(
     properties_name: str,
     assignments: Iterable[str],
     environment: Mapping[str, str],
-    data: str | None,
 ) -> dict[str, Given]:
     given: dict[str, Given] = {}
     if properties is not None:
@@ -376,8 +376,6 @@ def _gather(
 
         for variable in settings_from_environment(environment):
             given[variable.name] = Given(variable.value, variable.variable)
-    if data is not None:
-        given["log.dirs"] = Given(data, "--data")
     return given
 
 

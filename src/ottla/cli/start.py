@@ -1,0 +1,166 @@
+"""`ottla start`: from the settings to a running node, and its clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ottla.cli.errors import FAILURE, INTERRUPTED, CommandError, complain, explain
+from ottla.schema.config import BrokerConfig, Given
+from ottla.schema.definition import SettingError
+from ottla.version import VERSION
+
+if TYPE_CHECKING:
+    from ottla.server.node.node import Node
+
+_LOADED = time.monotonic()
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options of `ottla start`."""
+    parser.add_argument("--config", metavar="FILE", help="a properties file with Kafka's settings (server.properties)")
+    parser.add_argument(
+        "--data", metavar="DIR", help="the data directory (log.dirs); ./ottla-data when nothing says so"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="assignments",
+        help="a setting; may be repeated. It wins over the file, and KAFKA_… and OTTLA_… variables win over it",
+    )
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (logging.level)")
+    parser.add_argument("--log-format", metavar="FORMAT", help="text or json (logging.format)")
+
+
+def run(options: Namespace) -> int:
+    """Run a node until it is told to stop; returns the exit code."""
+    config = load_config(options, os.environ)
+    from ottla.cli.logs import configure_logging
+
+    configure_logging(config["logging.level"], config["logging.format"])
+    try:
+        return _run_node(config)
+    except Exception as error:
+        complain(explain(error) or _unforeseen(error, config))
+        return FAILURE
+
+
+def load_config(options: Namespace, environment: Mapping[str, str]) -> BrokerConfig:
+    """The configuration that the options and the environment describe; raises `CommandError`."""
+    given = {
+        "log.dirs": Given(options.data or "", "--data"),
+        "logging.level": Given(options.log_level or "", "--log-level"),
+        "logging.format": Given(options.log_format or "", "--log-format"),
+    }
+    try:
+        return BrokerConfig.load(
+            properties=None if options.config is None else _read_config(options.config),
+            properties_name=options.config or "",
+            assignments=options.assignments,
+            environment=environment,
+            options={name: value for name, value in given.items() if value.text},
+            read_text=_read_text,
+        )
+    except SettingError as error:
+        raise CommandError(str(error)) from None
+
+
+def _read_config(path: str) -> str:
+    try:
+        return _read_text(path)
+    except OSError as error:
+        raise CommandError(
+            f"cannot read the file of --config, {path}: {(error.strerror or str(error)).lower()}"
+        ) from None
+
+
+def _read_text(path: str) -> str:
+    """A file's text; properties files were Latin-1 once, and are UTF-8 mostly."""
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _run_node(config: BrokerConfig) -> int:
+    from ottla.runtime.env import real_env
+    from ottla.runtime.loop import run as run_loop
+    from ottla.server.node.node import Node
+
+    async def serve() -> None:
+        await serve_until_signal(Node(config, real_env()), config)
+
+    run_loop(serve())
+    return 0
+
+
+async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
+    """Start the node, say that it is ready, wait for SIGTERM or SIGINT, stop it.
+
+    A signal while it is starting stops it as well; a second Ctrl-C ends the process at once.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set() and number is signal.SIGINT:
+            os._exit(INTERRUPTED)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    starting = loop.create_task(node.start())
+    told = loop.create_task(stopping.wait())
+    try:
+        await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            _warn_without_effect(config)
+            print(_ready_line(node), flush=True)
+            await told
+    finally:
+        told.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, told, return_exceptions=True)
+        await node.stop()
+
+
+def _ready_line(node: Node) -> str:
+    return f"ottla {VERSION} ready in {seconds_since_process_start():.2f} s: {node.ready_line()}"
+
+
+def _warn_without_effect(config: BrokerConfig) -> None:
+    names = config.without_effect()
+    if names:
+        import logging
+
+        logging.getLogger(__name__).warning("settings taken without effect: %s", ", ".join(names))
+
+
+def _unforeseen(error: Exception, config: BrokerConfig) -> str:
+    if config["logging.level"] == "debug":
+        import traceback
+
+        traceback.print_exception(error)
+    return f"unexpected {type(error).__name__}: {error} (--log-level debug shows where)"
+
+
+def seconds_since_process_start() -> float:
+    """How long this process has been there, from the kernel's books; without them, since this module was loaded."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields: list[Any] = file.read().rpartition(b")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.monotonic() - _LOADED
