@@ -1,0 +1,175 @@
+"""The records of ``__consumer_offsets``: how groups and offsets are written down, and their byte form.
+
+Value versions are those that Apache Kafka 4.3 writes: GroupMetadataValue 3, OffsetCommitValue 4 (1 for a commit with
+an explicit expiry, since only that version carries one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ottla.protocol.codec import decode, encode
+from ottla.protocol.errors import ProtocolError
+from ottla.protocol.messages import group_records
+from ottla.protocol.messages.group_records import (
+    GroupMetadataKey,
+    GroupMetadataValue,
+    LegacyOffsetCommitKey,
+    MemberMetadata,
+    OffsetCommitKey,
+    OffsetCommitValue,
+)
+from ottla.server.coordinator.classic_group import ClassicGroup, Member
+from ottla.server.coordinator.result import CoordinatorRecord
+
+LEGACY_OFFSET_COMMIT = 0
+OFFSET_COMMIT = 1
+GROUP_METADATA = 2
+
+GROUP_METADATA_VALUE_VERSION = 3
+OFFSET_COMMIT_VALUE_VERSION = 4
+OFFSET_COMMIT_WITH_EXPIRY_VERSION = 1
+
+
+class CommittedOffset(NamedTuple):
+    """A committed offset as it is stored; ``expire_timestamp_ms`` only for commits of versions 2 to 4 that gave one.
+
+    ``topic_id`` is zero when the client committed by name. ``record_offset`` is the record's own offset in the
+    coordinator's partition; it orders a transaction's commits against plain ones.
+    """
+
+    offset: int
+    leader_epoch: int
+    metadata: str
+    commit_timestamp_ms: int
+    expire_timestamp_ms: int | None
+    topic_id: bytes
+    record_offset: int = -1
+
+
+def offset_commit(group_id: str, topic: str, partition: int, committed: CommittedOffset) -> CoordinatorRecord:
+    """The record that stores a committed offset."""
+    expire_timestamp_ms = committed.expire_timestamp_ms
+    return CoordinatorRecord(
+        OFFSET_COMMIT,
+        OffsetCommitKey(group=group_id, topic=topic, partition=partition),
+        OffsetCommitValue(
+            offset=committed.offset,
+            leader_epoch=committed.leader_epoch,
+            metadata=committed.metadata,
+            commit_timestamp=committed.commit_timestamp_ms,
+            expire_timestamp=-1 if expire_timestamp_ms is None else expire_timestamp_ms,
+            topic_id=committed.topic_id,
+        ),
+        OFFSET_COMMIT_VALUE_VERSION if expire_timestamp_ms is None else OFFSET_COMMIT_WITH_EXPIRY_VERSION,
+    )
+
+
+def offset_tombstone(group_id: str, topic: str, partition: int) -> CoordinatorRecord:
+    """The record that forgets a committed offset."""
+    return CoordinatorRecord(
+        OFFSET_COMMIT, OffsetCommitKey(group=group_id, topic=topic, partition=partition), None
+    )
+
+
+def group_metadata(group: ClassicGroup, assignments: Mapping[str, bytes]) -> CoordinatorRecord:
+    """The group with the given assignment per member id."""
+    protocol_name = group.protocol_name
+    members = [
+        MemberMetadata(
+            member_id=member.member_id,
+            group_instance_id=member.group_instance_id,
+            client_id=member.client_id,
+            client_host=member.client_host,
+            rebalance_timeout=member.rebalance_timeout_ms,
+            session_timeout=member.session_timeout_ms,
+            subscription=member.metadata(protocol_name),
+            assignment=assignments.get(member.member_id, b""),
+        )
+        for member in group.members.values()
+    ]
+    return CoordinatorRecord(
+        GROUP_METADATA,
+        GroupMetadataKey(group=group.group_id),
+        GroupMetadataValue(
+            protocol_type=group.protocol_type or "",
+            generation=group.generation_id,
+            protocol=protocol_name,
+            leader=group.leader_id,
+            current_state_timestamp=-1 if group.state_timestamp_ms is None else group.state_timestamp_ms,
+            members=members,
+        ),
+        GROUP_METADATA_VALUE_VERSION,
+    )
+
+
+def new_group_metadata(group: ClassicGroup) -> CoordinatorRecord:
+    """A group that was just created: no protocol type yet, no members."""
+    return CoordinatorRecord(
+        GROUP_METADATA,
+        GroupMetadataKey(group=group.group_id),
+        GroupMetadataValue(
+            protocol_type="",
+            generation=0,
+            protocol=None,
+            leader=None,
+            current_state_timestamp=-1 if group.state_timestamp_ms is None else group.state_timestamp_ms,
+            members=[],
+        ),
+        GROUP_METADATA_VALUE_VERSION,
+    )
+
+
+def group_tombstone(group_id: str) -> CoordinatorRecord:
+    """The record that forgets a group."""
+    return CoordinatorRecord(GROUP_METADATA, GroupMetadataKey(group=group_id), None)
+
+
+def members_of(value: GroupMetadataValue) -> Iterable[Member]:
+    """The members that a metadata record lists, each with the one protocol of that generation."""
+    for member in value.members:
+        session_timeout_ms = member.session_timeout
+        yield Member(
+            member.member_id,
+            member.group_instance_id,
+            member.client_id,
+            member.client_host,
+            session_timeout_ms if member.rebalance_timeout == -1 else member.rebalance_timeout,
+            session_timeout_ms,
+            ((value.protocol or "", bytes(member.subscription)),),
+            bytes(member.assignment),
+        )
+
+
+_TYPES: dict[int, tuple[Any, Any]] = {
+    LEGACY_OFFSET_COMMIT: (LegacyOffsetCommitKey, group_records.LegacyOffsetCommitValue),
+    OFFSET_COMMIT: (OffsetCommitKey, OffsetCommitValue),
+    GROUP_METADATA: (GroupMetadataKey, GroupMetadataValue),
+}
+
+
+class GroupRecordCodec:
+    """Bytes of the records above. Key types of other groups (consumer, share, streams) are not known here yet."""
+
+    def encode(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
+        key = record.key_type.to_bytes(2, "big") + encode(record.key, 0)
+        if record.value is None:
+            return key, None
+        version = record.value_version
+        return key, version.to_bytes(2, "big") + encode(record.value, version)
+
+    def decode(self, key: bytes, value: bytes | None) -> CoordinatorRecord | None:
+        if len(key) < 2:
+            raise ProtocolError("a record key of less than two bytes")
+        key_type = int.from_bytes(key[:2], "big", signed=True)
+        types = _TYPES.get(key_type)
+        if types is None:
+            return None
+        key_message = decode(types[0], 0, key, 2)
+        if value is None:
+            return CoordinatorRecord(key_type, key_message, None)
+        if len(value) < 2:
+            raise ProtocolError("a record value of less than two bytes")
+        version = int.from_bytes(value[:2], "big", signed=True)
+        return CoordinatorRecord(key_type, key_message, decode(types[1], version, value, 2), version)

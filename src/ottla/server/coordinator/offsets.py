@@ -1,0 +1,307 @@
+"""Committed offsets of the groups of one shard: commit, fetch, delete, expire. The core of Kafka's offset storage.
+
+Versions: OffsetCommit 2–10 (10 names topics by id), OffsetFetch 1–10, OffsetDelete 0. A plain commit is visible once
+its record is replayed; a commit inside a transaction stays pending until the producer's marker arrives (KIP-98), and
+makes a ``require_stable`` fetch of its partition answer UNSTABLE_OFFSET_COMMIT (KIP-447).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.ids import ZERO_UUID
+from ottla.protocol.messages.group_records import OffsetCommitKey, OffsetCommitValue
+from ottla.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+from ottla.protocol.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteResponse,
+    OffsetDeleteResponsePartition,
+    OffsetDeleteResponseTopic,
+)
+from ottla.protocol.messages.offset_fetch import (
+    OffsetFetchRequestTopics,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopics,
+)
+from ottla.server.coordinator import group_records
+from ottla.server.coordinator.classic_group import CONSUMER_PROTOCOL_TYPE, ClassicGroup, GroupState
+from ottla.server.coordinator.classic_membership import ClassicGroups
+from ottla.server.coordinator.group_records import CommittedOffset
+from ottla.server.coordinator.result import CoordinatorRecord, Instant, Result
+from ottla.server.coordinator.settings import GroupSettings
+
+#: topic → partition → offset
+GroupOffsets = dict[str, dict[int, CommittedOffset]]
+
+NO_PRODUCER_ID = -1
+
+
+class Offsets:
+    """The offsets of all groups of a shard; ``groups`` says who may commit."""
+
+    def __init__(self, settings: GroupSettings, groups: ClassicGroups) -> None:
+        self.settings = settings
+        self.committed: dict[str, GroupOffsets] = {}
+        #: Commits of open transactions: producer id → group → topic → partition → offset.
+        self.pending: dict[int, dict[str, GroupOffsets]] = {}
+        self._groups = groups
+
+    # -- OffsetCommit
+
+    def commit(self, request: OffsetCommitRequest, version: int, now: Instant) -> Result[OffsetCommitResponse]:
+        """Store offsets; topics are named (the caller resolved ids). ApiError when the sender may not commit."""
+        self._validate_commit(request, version, now)
+        wall_ms = now.wall_ms
+        retention_ms = request.retention_time_ms
+        expire_timestamp_ms = None if retention_ms < 0 else wall_ms + retention_ms
+        metadata_limit = self.settings.offset_metadata_max_bytes
+        group_id = request.group_id
+        records = []
+        topics = []
+        for topic in request.topics:
+            name = topic.name
+            topic_id = topic.topic_id
+            answers = []
+            for partition in topic.partitions:
+                metadata = partition.committed_metadata or ""
+                if len(metadata) > metadata_limit:
+                    code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                else:
+                    code = ErrorCode.NONE
+                    committed = CommittedOffset(
+                        partition.committed_offset,
+                        partition.committed_leader_epoch,
+                        metadata,
+                        wall_ms,
+                        expire_timestamp_ms,
+                        topic_id,
+                    )
+                    records.append(group_records.offset_commit(group_id, name, partition.partition_index, committed))
+                answers.append(
+                    OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+                )
+            topics.append(OffsetCommitResponseTopic(name=name, topic_id=topic_id, partitions=answers))
+        return Result(OffsetCommitResponse(topics=topics), records)
+
+    def _validate_commit(self, request: OffsetCommitRequest, version: int, now: Instant) -> None:
+        group = self._groups.groups.get(request.group_id)
+        generation_id = request.generation_id_or_member_epoch
+        if group is None:
+            if generation_id < 0:
+                # An administrator, or a consumer that only stores offsets: the record makes a "simple" group.
+                return
+            raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND if version >= 9 else ErrorCode.ILLEGAL_GENERATION)
+        if generation_id < 0 and group.state is GroupState.EMPTY:
+            return
+        if generation_id < 0 and not request.member_id and request.group_instance_id is None:
+            raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
+        member = group.validate_member(request.member_id, request.group_instance_id)
+        if generation_id != group.generation_id:
+            raise ApiError(ErrorCode.ILLEGAL_GENERATION)
+        if group.state is GroupState.COMPLETING_REBALANCE:
+            raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS)
+        self._groups.restart_session(group, member, now.monotonic_ms)
+
+    # -- OffsetFetch
+
+    def fetch(
+        self, group_id: str, topics: list[OffsetFetchRequestTopics] | None, *, require_stable: bool
+    ) -> list[OffsetFetchResponseTopics]:
+        """Offsets of the asked partitions, or of all (topics None). An absent offset is -1 without an error."""
+        committed = self.committed.get(group_id, {})
+        unstable = self._unstable_partitions(group_id) if require_stable and self.pending else frozenset()
+        if topics is None:
+            return [
+                OffsetFetchResponseTopics(
+                    name=name,
+                    partitions=[
+                        _fetched(index, offset, (name, index) in unstable) for index, offset in partitions.items()
+                    ],
+                )
+                for name, partitions in committed.items()
+            ]
+        answers = []
+        for topic in topics:
+            partitions = committed.get(topic.name, {})
+            fetched = []
+            for index in topic.partition_indexes:
+                offset = partitions.get(index)
+                if offset is not None and _other_topic(offset.topic_id, topic.topic_id):
+                    offset = None
+                fetched.append(_fetched(index, offset, (topic.name, index) in unstable))
+            answers.append(OffsetFetchResponseTopics(name=topic.name, topic_id=topic.topic_id, partitions=fetched))
+        return answers
+
+    def _unstable_partitions(self, group_id: str) -> frozenset[tuple[str, int]]:
+        return frozenset(
+            (topic, partition)
+            for groups in self.pending.values()
+            for topic, partitions in groups.get(group_id, {}).items()
+            for partition in partitions
+        )
+
+    # -- OffsetDelete and everything else that removes offsets
+
+    def delete(self, request: OffsetDeleteRequest) -> Result[OffsetDeleteResponse]:
+        """Remove offsets of topics that no member consumes; ApiError when the group does not allow it at all."""
+        group = self._groups.groups.get(request.group_id)
+        if group is None:
+            raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} not found.")
+        if group.state is not GroupState.EMPTY and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            raise ApiError(ErrorCode.NON_EMPTY_GROUP)
+        records = []
+        answers = []
+        for topic in request.topics:
+            subscribed = group.is_subscribed_to(topic.name)
+            code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if subscribed else ErrorCode.NONE
+            partitions = []
+            for partition in topic.partitions:
+                index = partition.partition_index
+                if not subscribed and self._knows(request.group_id, topic.name, index):
+                    records.append(group_records.offset_tombstone(request.group_id, topic.name, index))
+                partitions.append(OffsetDeleteResponsePartition(partition_index=index, error_code=code))
+            answers.append(OffsetDeleteResponseTopic(name=topic.name, partitions=partitions))
+        return Result(OffsetDeleteResponse(topics=answers), records)
+
+    def tombstones_of_group(self, group_id: str) -> list[CoordinatorRecord]:
+        """Forget every offset of a group, pending ones included."""
+        stored = {(topic, index) for topic, index, _ in self._offsets_of(group_id)}
+        stored.update(self._unstable_partitions(group_id))
+        return [group_records.offset_tombstone(group_id, topic, index) for topic, index in sorted(stored)]
+
+    def tombstones_of_topics(self, topics: set[str]) -> list[CoordinatorRecord]:
+        """Forget the offsets of deleted topics in every group."""
+        stored = {
+            (group_id, topic, index)
+            for groups in (self.committed, *self.pending.values())
+            for group_id, offsets in groups.items()
+            for topic in topics & offsets.keys()
+            for index in offsets[topic]
+        }
+        return [group_records.offset_tombstone(*key) for key in sorted(stored)]
+
+    def expired(self, group: ClassicGroup, wall_ms: int) -> tuple[list[CoordinatorRecord], bool]:
+        """Tombstones for the offsets whose retention is over, and whether none is left of the group's offsets.
+
+        Retention counts from becoming Empty; from the commit for simple groups, and for topics that the members of a
+        Stable consumer group no longer consume. Offsets of other live groups never expire.
+        """
+        group_id = group.group_id
+        unstable = self._unstable_partitions(group_id)
+        has_more = bool(unstable)
+        records = []
+        for topic, index, offset in self._offsets_of(group_id):
+            base_ms = self._retention_base_ms(group, topic, offset)
+            if base_ms is None or (topic, index) in unstable:
+                over = False
+            elif offset.expire_timestamp_ms is not None:
+                over = wall_ms >= offset.expire_timestamp_ms
+            else:
+                over = wall_ms - base_ms >= self.settings.offsets_retention_ms
+            if over:
+                records.append(group_records.offset_tombstone(group_id, topic, index))
+            else:
+                has_more = True
+        return records, not has_more
+
+    def _retention_base_ms(self, group: ClassicGroup, topic: str, offset: CommittedOffset) -> int | None:
+        """When the retention of an offset started; None when it does not run."""
+        if group.protocol_type is None:
+            return offset.commit_timestamp_ms
+        if group.state is GroupState.EMPTY:
+            became_empty_ms = group.state_timestamp_ms
+            return offset.commit_timestamp_ms if became_empty_ms is None else became_empty_ms
+        if (
+            group.state is GroupState.STABLE
+            and group.protocol_type == CONSUMER_PROTOCOL_TYPE
+            and group.subscribed_topics is not None
+            and topic not in group.subscribed_topics
+        ):
+            return offset.commit_timestamp_ms
+        return None
+
+    # -- replay
+
+    def replay(
+        self, key: OffsetCommitKey, value: OffsetCommitValue | None, record_offset: int, producer_id: int
+    ) -> None:
+        """Apply one offset record; ``producer_id`` is -1 outside a transaction."""
+        if value is None:
+            self._forget(key)
+            return
+        expire_timestamp_ms = value.expire_timestamp
+        committed = CommittedOffset(
+            value.offset,
+            value.leader_epoch,
+            value.metadata,
+            value.commit_timestamp,
+            None if expire_timestamp_ms == -1 else expire_timestamp_ms,
+            value.topic_id,
+            record_offset,
+        )
+        groups = self.committed if producer_id == NO_PRODUCER_ID else self.pending.setdefault(producer_id, {})
+        groups.setdefault(key.group, {}).setdefault(key.topic, {})[key.partition] = committed
+
+    def replay_end_of_transaction(self, producer_id: int, *, committed: bool) -> None:
+        """The producer's marker: its pending offsets become visible, unless a later plain commit replaced them."""
+        for group_id, offsets in self.pending.pop(producer_id, {}).items() if committed else ():
+            for topic, partitions in offsets.items():
+                visible = self.committed.setdefault(group_id, {}).setdefault(topic, {})
+                for index, offset in partitions.items():
+                    current = visible.get(index)
+                    if current is None or current.record_offset < offset.record_offset:
+                        visible[index] = offset
+        self.pending.pop(producer_id, None)
+
+    def _forget(self, key: OffsetCommitKey) -> None:
+        for groups in (self.committed, *self.pending.values()):
+            offsets = groups.get(key.group)
+            partitions = offsets.get(key.topic) if offsets is not None else None
+            if offsets is None or partitions is None or partitions.pop(key.partition, None) is None:
+                continue
+            if not partitions:
+                del offsets[key.topic]
+            if not offsets:
+                del groups[key.group]
+
+    def _knows(self, group_id: str, topic: str, partition: int) -> bool:
+        return any(
+            partition in groups.get(group_id, {}).get(topic, {}) for groups in (self.committed, *self.pending.values())
+        )
+
+    def _offsets_of(self, group_id: str) -> Iterator[tuple[str, int, CommittedOffset]]:
+        for topic, partitions in self.committed.get(group_id, {}).items():
+            for index, offset in partitions.items():
+                yield topic, index, offset
+
+
+def _fetched(index: int, offset: CommittedOffset | None, unstable: bool) -> OffsetFetchResponsePartitions:
+    if unstable:
+        return OffsetFetchResponsePartitions(
+            partition_index=index,
+            committed_offset=-1,
+            committed_leader_epoch=-1,
+            metadata="",
+            error_code=ErrorCode.UNSTABLE_OFFSET_COMMIT,
+        )
+    if offset is None:
+        return OffsetFetchResponsePartitions(
+            partition_index=index, committed_offset=-1, committed_leader_epoch=-1, metadata=""
+        )
+    return OffsetFetchResponsePartitions(
+        partition_index=index,
+        committed_offset=offset.offset,
+        committed_leader_epoch=offset.leader_epoch,
+        metadata=offset.metadata,
+    )
+
+
+def _other_topic(stored: bytes, asked: bytes) -> bool:
+    """Both ids are known and differ: the offset belongs to a deleted topic of the same name."""
+    return stored not in (ZERO_UUID, asked) and asked != ZERO_UUID

@@ -1,0 +1,475 @@
+"""The shell around shards: appending, replaying, committing, loading and timers, the same for every coordinator.
+
+A ``CoordinatorPartition`` drives one shard over one partition of an internal topic; a ``CoordinatorRuntime`` keeps the
+partitions that this broker leads. A command runs like this:
+
+    partition = runtime.active(index)                    # or ApiError NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS
+    result = partition.shard.some_command(request, now)  # pure
+    answer = partition.complete(result, refusal)         # append, replay; the response, or a Pending until the commit
+
+Records are replayed after their append succeeded, so a refused append has nothing to undo. Where the broker is alone
+in the ISR the append commits at once and ``complete`` returns the response itself: no task, no trip through the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.codec import ProtocolError
+from ottla.records.batch import LENGTH_END, CorruptRecordError, batches, crc_matches
+from ottla.records.control import ControlType, parse_control_key
+from ottla.records.record import Record, build_batch, read_batch_records
+from ottla.server.coordinator.result import (
+    Completions,
+    CoordinatorRecord,
+    Instant,
+    Pending,
+    RecordCodec,
+    Result,
+)
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+#: A batch stays below this, which leaves room under the default max.message.bytes (1,048,588).
+MAX_BATCH_BYTES = 1_000_000
+#: While loading, the event loop gets its turn after this many records.
+LOAD_RECORDS_PER_TURN = 500
+
+
+class PartitionLog(Protocol):
+    """One partition of an internal topic, as its leader: the coordinator's port to replication and log."""
+
+    @property
+    def log_start_offset(self) -> int: ...
+
+    @property
+    def log_end_offset(self) -> int: ...
+
+    @property
+    def high_watermark(self) -> int:
+        """Records below it are committed."""
+
+    def append(self, records: bytearray, now_ms: int) -> int:
+        """Append one batch (wall clock ``now_ms``) and return its last offset; ApiError when it is refused."""
+
+    async def read(self, offset: int, max_bytes: int) -> bytes:
+        """Whole batches from the one that holds ``offset`` on, at least one; empty at the end. Any may raise OSError."""
+
+    def set_listener(self, listener: Callable[[], None] | None) -> None:
+        """Call ``listener`` (in any context, it does little) whenever the high watermark moved."""
+
+
+class CoordinatorShard(Protocol):
+    """A coordinator's state machine for one partition."""
+
+    completions: Completions
+
+    def replay(self, record: CoordinatorRecord, record_offset: int, producer_id: int) -> None:
+        """Apply a record; ``producer_id`` is -1 outside a transaction."""
+
+    def replay_end_of_transaction(self, producer_id: int, *, committed: bool) -> None:
+        """Apply a transaction marker."""
+
+    def loaded(self, now: Instant) -> None:
+        """Everything in the log was replayed."""
+
+    def next_deadline_ms(self) -> int | None:
+        """When ``take_due`` wants to be called, on the monotonic clock."""
+
+    def take_due(self, now: Instant) -> Result[None] | None:
+        """Do one thing whose time has come; None when there is none."""
+
+    def unload(self, code: ErrorCode) -> None:
+        """The shard ends here: refuse with the code what is parked."""
+
+
+S = TypeVar("S", bound=CoordinatorShard)
+
+
+class PartitionState(Enum):
+    """Life of a ``CoordinatorPartition``."""
+
+    LOADING = "loading"
+    ACTIVE = "active"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class RuntimeSettings:
+    """What the shell itself needs to know; times in milliseconds."""
+
+    __slots__ = ("commit_timeout_ms", "compression", "load_chunk_bytes", "max_batch_bytes")
+
+    def __init__(
+        self,
+        *,
+        compression: int = 0,
+        commit_timeout_ms: int = 5_000,
+        load_chunk_bytes: int = 5_242_880,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+    ) -> None:
+        self.compression = compression
+        self.commit_timeout_ms = commit_timeout_ms
+        self.load_chunk_bytes = load_chunk_bytes
+        self.max_batch_bytes = max_batch_bytes
+
+
+class CoordinatorPartition(Generic[S]):
+    """One shard with its log. ``wall_clock_ms`` gives epoch milliseconds; monotonic time is the event loop's."""
+
+    __slots__ = (
+        "_codec",
+        "_deferred",
+        "_loading",
+        "_log",
+        "_loop",
+        "_settings",
+        "_timer",
+        "_timer_deadline_ms",
+        "_wall_clock_ms",
+        "_written_end_offset",
+        "leader_epoch",
+        "partition",
+        "shard",
+        "state",
+    )
+
+    def __init__(
+        self,
+        partition: int,
+        leader_epoch: int,
+        log: PartitionLog,
+        shard: S,
+        codec: RecordCodec,
+        settings: RuntimeSettings,
+        wall_clock_ms: Callable[[], int],
+    ) -> None:
+        self.partition = partition
+        self.leader_epoch = leader_epoch
+        self.shard = shard
+        self.state = PartitionState.LOADING
+        self._log = log
+        self._codec = codec
+        self._settings = settings
+        self._wall_clock_ms = wall_clock_ms
+        self._loop = asyncio.get_running_loop()
+        self._loading: asyncio.Task[None] | None = None
+        #: Answers that wait for the high watermark: (end offset they need, when they give up, pending, response).
+        self._deferred: deque[tuple[int, int, Pending[Any], Any]] = deque()
+        self._written_end_offset = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_deadline_ms = 0
+
+    # -- time
+
+    def now(self) -> Instant:
+        """Monotonic and wall clock, in milliseconds."""
+        return Instant(int(self._loop.time() * 1000), self._wall_clock_ms())
+
+    def monotonic_ms(self) -> int:
+        """The event loop's clock in milliseconds."""
+        return int(self._loop.time() * 1000)
+
+    # -- commands
+
+    def complete(self, result: Result[R], refusal: Callable[[ErrorCode], R]) -> R | Pending[R]:
+        """Append the command's records and give its response, or a ``Pending`` that waits for their commit.
+
+        A refused append becomes ``refusal(code)`` with the log's own code, unless the command takes it itself.
+        """
+        response = result.response
+        records = result.records
+        if records:
+            code = self._append(records, result.replay)
+            if result.appended is not None:
+                result.appended(code)
+            elif code is not None:
+                response = refusal(code)
+        if self._written_end_offset > self._log.high_watermark:
+            pending = Pending(refusal)
+            self._defer(pending, response)
+            self._arm_timer()
+            return pending
+        self._release_completions()
+        self._arm_timer()
+        return response
+
+    def _append(self, records: list[CoordinatorRecord], replay: bool) -> ErrorCode | None:
+        """Append in as few batches as fit, each replayed once it is in the log; the error code of a refusal."""
+        now_ms = self._wall_clock_ms()
+        encode = self._codec.encode
+        batch: list[Record] = []
+        begin = size = 0
+        for index, record in enumerate(records):
+            key, value = encode(record)
+            record_size = len(key) + (len(value) if value is not None else 0) + 32
+            if batch and size + record_size > self._settings.max_batch_bytes:
+                code = self._append_batch(batch, records[begin:index], replay, now_ms)
+                if code is not None:
+                    return code
+                batch = []
+                begin, size = index, 0
+            batch.append(Record(0, now_ms, key, value))
+            size += record_size
+        return self._append_batch(batch, records[begin:] if begin else records, replay, now_ms)
+
+    def _append_batch(
+        self, batch: list[Record], records: list[CoordinatorRecord], replay: bool, now_ms: int
+    ) -> ErrorCode | None:
+        try:
+            last_offset = self._log.append(build_batch(batch, compression=self._settings.compression), now_ms)
+        except ApiError as error:
+            return error.code
+        self._written_end_offset = last_offset + 1
+        if replay:
+            offset = last_offset - len(records) + 1
+            for record in records:
+                self.shard.replay(record, offset, -1)
+                offset += 1
+        return None
+
+    # -- commit
+
+    def _defer(self, pending: Pending[Any], response: Any) -> None:
+        """Keep the response, and whatever the command settled, until the records written so far are committed."""
+        gives_up_ms = self.monotonic_ms() + self._settings.commit_timeout_ms
+        if not self._deferred:
+            self._log.set_listener(self._high_watermark_moved)
+            self._loop.call_later(self._settings.commit_timeout_ms / 1000, self._release_committed)
+        completions = self._take_completions()
+        for settled, settled_response in (*completions, (pending, response)):
+            self._deferred.append((self._written_end_offset, gives_up_ms, settled, settled_response))
+
+    def _high_watermark_moved(self) -> None:
+        self._loop.call_soon(self._release_committed)
+
+    def _release_committed(self) -> None:
+        """Let go what is committed by now, and refuse what waited too long."""
+        deferred = self._deferred
+        if not deferred:
+            return
+        high_watermark = self._log.high_watermark
+        now_ms = self.monotonic_ms()
+        while deferred:
+            end_offset, gives_up_ms, pending, response = deferred[0]
+            if end_offset > high_watermark and gives_up_ms > now_ms:
+                self._loop.call_later((gives_up_ms - now_ms) / 1000, self._release_committed)
+                return
+            deferred.popleft()
+            if end_offset > high_watermark:
+                response = pending.refusal(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            pending.release(response)
+        self._log.set_listener(None)
+
+    def _take_completions(self) -> Completions:
+        completions = self.shard.completions
+        if not completions:
+            return []
+        taken = completions[:]
+        completions.clear()
+        return taken
+
+    def _release_completions(self) -> None:
+        for pending, response in self._take_completions():
+            pending.release(response)
+
+    # -- timers
+
+    def _arm_timer(self) -> None:
+        deadline_ms = self.shard.next_deadline_ms()
+        if self._timer is not None:
+            # An early wake-up is harmless, so only an earlier deadline moves the timer.
+            if deadline_ms is None or deadline_ms >= self._timer_deadline_ms:
+                return
+            self._timer.cancel()
+        if deadline_ms is None:
+            self._timer = None
+            return
+        self._timer_deadline_ms = deadline_ms
+        self._timer = self._loop.call_at(deadline_ms / 1000, self._run_timers)
+
+    def _run_timers(self) -> None:
+        self._timer = None
+        if self.state is not PartitionState.ACTIVE:
+            return
+        # A loop may wake a moment before the deadline it was given.
+        now = self.now()._replace(monotonic_ms=max(self.monotonic_ms(), self._timer_deadline_ms))
+        while (result := self.shard.take_due(now)) is not None:
+            self.complete(result, _nobody_asked)
+        self._arm_timer()
+
+    # -- life
+
+    def start(self) -> None:
+        """Load the log; an empty one is loaded at once."""
+        if self._log.log_start_offset == self._log.log_end_offset:
+            self._became_active()
+        else:
+            self._loading = self._loop.create_task(self._load())
+
+    def close(self, code: ErrorCode = ErrorCode.NOT_COORDINATOR) -> None:
+        """Stop coordinating: refuse everything parked or waiting for its commit."""
+        if self.state is PartitionState.CLOSED:
+            return
+        self.state = PartitionState.CLOSED
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._log.set_listener(None)
+        deferred = list(self._deferred)
+        self._deferred.clear()
+        for _, _, pending, _ in deferred:
+            pending.release(pending.refusal(code))
+        self.shard.unload(code)
+        self._release_completions()
+
+    async def wait_until_loaded(self) -> None:
+        """Return when loading is over, however it went."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+
+    def _became_active(self) -> None:
+        self._written_end_offset = self._log.log_end_offset
+        self.state = PartitionState.ACTIVE
+        self.shard.loaded(self.now())
+        self._arm_timer()
+
+    async def _load(self) -> None:
+        begin_ms = self.monotonic_ms()
+        try:
+            count = await self._replay_log()
+        except (CorruptRecordError, ProtocolError, OSError, ApiError) as error:
+            logger.error("coordinator partition %d cannot be loaded: %s", self.partition, error)
+            self.state = PartitionState.FAILED
+            return
+        self._became_active()
+        elapsed_ms = self.monotonic_ms() - begin_ms
+        logger.info("coordinator partition %d: %d records loaded in %d ms", self.partition, count, elapsed_ms)
+
+    async def _replay_log(self) -> int:
+        log = self._log
+        next_offset = log.log_start_offset
+        count = since_turn = 0
+        while next_offset < log.log_end_offset:
+            data = await log.read(next_offset, self._settings.load_chunk_bytes)
+            before = next_offset
+            for position, header in batches(data):
+                if header.last_offset < next_offset:
+                    continue
+                if not crc_matches(data, position, header):
+                    raise CorruptRecordError(f"wrong CRC in the batch at offset {header.base_offset}")
+                producer_id = header.producer_id if header.is_transactional else -1
+                for record in read_batch_records(data, position, header):
+                    if record.offset < next_offset:
+                        continue
+                    self._replay_stored(record, producer_id, header.is_control)
+                    count += 1
+                    since_turn += 1
+                    if since_turn >= LOAD_RECORDS_PER_TURN:
+                        since_turn = 0
+                        await asyncio.sleep(0)
+                next_offset = header.last_offset + 1
+            if next_offset == before:
+                raise CorruptRecordError(f"no batch at offset {next_offset}, below the end {log.log_end_offset}")
+        return count
+
+    def _replay_stored(self, record: Record, producer_id: int, is_control: bool) -> None:
+        if is_control:
+            control = parse_control_key(record.key)
+            if control in (ControlType.COMMIT, ControlType.ABORT):
+                self.shard.replay_end_of_transaction(producer_id, committed=control is ControlType.COMMIT)
+            return
+        if record.key is None:
+            return
+        decoded = self._codec.decode(record.key, record.value)
+        if decoded is not None:
+            self.shard.replay(decoded, record.offset, producer_id)
+
+
+class CoordinatorRuntime(Generic[S]):
+    """The coordinator partitions that this broker leads. ``open_log`` gives None for a partition it cannot lead now."""
+
+    def __init__(
+        self,
+        open_log: Callable[[int], PartitionLog | None],
+        new_shard: Callable[[int], S],
+        codec: RecordCodec,
+        settings: RuntimeSettings,
+        wall_clock_ms: Callable[[], int],
+    ) -> None:
+        self._open_log = open_log
+        self._new_shard = new_shard
+        self._codec = codec
+        self._settings = settings
+        self._wall_clock_ms = wall_clock_ms
+        self._partitions: dict[int, CoordinatorPartition[S]] = {}
+
+    def active(self, partition: int) -> CoordinatorPartition[S]:
+        """The loaded partition; ApiError NOT_COORDINATOR or COORDINATOR_LOAD_IN_PROGRESS otherwise."""
+        found = self._partitions.get(partition)
+        if found is not None and found.state is PartitionState.ACTIVE:
+            return found
+        if found is not None and found.state is PartitionState.LOADING:
+            raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        raise ApiError(ErrorCode.NOT_COORDINATOR)
+
+    def active_partitions(self) -> list[CoordinatorPartition[S]]:
+        """All loaded partitions."""
+        return [found for found in self._partitions.values() if found.state is PartitionState.ACTIVE]
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether some partition is not loaded yet."""
+        return any(found.state is PartitionState.LOADING for found in self._partitions.values())
+
+    def elected(self, partition: int, leader_epoch: int) -> None:
+        """This broker leads the partition: load it, unless that is known already."""
+        found = self._partitions.get(partition)
+        if found is not None:
+            if found.leader_epoch >= leader_epoch:
+                return
+            found.close()
+            del self._partitions[partition]
+        log = self._open_log(partition)
+        if log is None:
+            logger.error("coordinator partition %d is led here, but its log is not open", partition)
+            return
+        self._partitions[partition] = started = CoordinatorPartition(
+            partition, leader_epoch, log, self._new_shard(partition), self._codec, self._settings, self._wall_clock_ms
+        )
+        started.start()
+
+    def resigned(self, partition: int) -> None:
+        """Another broker leads the partition, or it is gone."""
+        found = self._partitions.pop(partition, None)
+        if found is not None:
+            found.close()
+
+    def led_partitions(self) -> list[int]:
+        """Indexes of all partitions here, loaded or not."""
+        return list(self._partitions)
+
+    def stop(self) -> None:
+        """Refuse everything that waits; nothing is written."""
+        for partition in self.led_partitions():
+            self.resigned(partition)
+
+    async def wait_until_loaded(self) -> None:
+        """Return when no partition is loading any more."""
+        waits: list[Awaitable[None]] = [found.wait_until_loaded() for found in self._partitions.values()]
+        await asyncio.gather(*waits)
+
+
+def _nobody_asked(code: ErrorCode) -> None:
+    """Refusal of what a timer started: it will be tried again with the next timer."""
+    logger.warning("a record of a timed command was refused: %s", code.name)

@@ -1,0 +1,341 @@
+"""The group coordinator of one broker: what the handlers of the group and offset APIs call.
+
+It finds the partition of a group, asks its shard, and lets the shell complete the result. Methods return the response,
+or a ``Pending`` when it comes later; a refusal (not the coordinator, still loading) is a response as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages.delete_groups import DeletableGroupResult
+from ottla.protocol.messages.describe_groups import DescribedGroup
+from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
+from ottla.protocol.messages.list_groups import ListGroupsResponse
+from ottla.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+from ottla.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+from ottla.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
+from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from ottla.server.coordinator.classic_membership import JoinCall, append_error, refused_join, refused_sync
+from ottla.server.coordinator.group_records import GroupRecordCodec
+from ottla.server.coordinator.group_shard import GroupShard
+from ottla.server.coordinator.partitioner import coordinator_partition
+from ottla.server.coordinator.result import Pending, Result
+from ottla.server.coordinator.runtime import (
+    CoordinatorPartition,
+    CoordinatorRuntime,
+    PartitionLog,
+    RuntimeSettings,
+)
+from ottla.server.coordinator.settings import GroupSettings
+
+if TYPE_CHECKING:
+    from ottla.runtime.env import Env
+    from ottla.server.metadata.delta import MetadataDelta
+    from ottla.server.metadata.image import MetadataImage
+
+R = TypeVar("R")
+
+OFFSETS_TOPIC = "__consumer_offsets"
+
+
+class GroupCoordinator:
+    """Groups and offsets of the partitions of ``__consumer_offsets`` that this broker leads.
+
+    ``open_log(partition)`` gives the leader's side of a partition, or None when it is not hosted;
+    ``ensure_offsets_topic()`` creates the topic if need be and returns when it is in the image (or raises ApiError).
+    """
+
+    def __init__(
+        self,
+        settings: GroupSettings,
+        env: Env,
+        *,
+        node_id: int,
+        open_log: Callable[[int], PartitionLog | None],
+        ensure_offsets_topic: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.settings = settings
+        self.node_id = node_id
+        self._env = env
+        self._ensure_offsets_topic = ensure_offsets_topic
+        self._creating: asyncio.Future[None] | None = None
+        self._topic_id: bytes | None = None
+        self._partition_count = settings.offsets_topic_partition_count
+        self._runtime: CoordinatorRuntime[GroupShard] = CoordinatorRuntime(
+            open_log,
+            lambda partition: GroupShard(settings, self._new_id),
+            GroupRecordCodec(),
+            RuntimeSettings(
+                compression=settings.offsets_topic_compression_codec,
+                commit_timeout_ms=settings.offsets_commit_timeout_ms,
+                load_chunk_bytes=settings.offsets_load_buffer_bytes,
+            ),
+            env.clock.now_ms,
+        )
+
+    # -- finding, following the metadata
+
+    def partition_for(self, group_id: str) -> int:
+        """The partition of ``__consumer_offsets`` whose leader coordinates the group."""
+        return coordinator_partition(group_id, self._partition_count)
+
+    async def ensure_offsets_topic(self) -> None:
+        """Have the topic created, once for everybody who asks meanwhile; ApiError when it cannot be."""
+        if self._topic_id is not None:
+            return
+        if self._creating is None:
+            self._creating = asyncio.ensure_future(self._ensure_offsets_topic())
+            self._creating.add_done_callback(self._created)
+        await asyncio.shield(self._creating)
+
+    def _created(self, task: asyncio.Future[None]) -> None:
+        self._creating = None
+
+    def load(self, image: MetadataImage) -> None:
+        """Take over a whole image, at start; the partitions must be open already."""
+        self._follow_offsets_topic(image)
+
+    def on_metadata_change(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        """Take over one commit, after the replicas did: leaderships won and lost, topics deleted."""
+        if self._topic_id in delta.deleted_topics or any(
+            topic.name == OFFSETS_TOPIC for topic in delta.changed_topics.values()
+        ):
+            self._follow_offsets_topic(image)
+        deleted = {topic.name for topic in delta.deleted_topics.values()}
+        deleted.discard(OFFSETS_TOPIC)
+        if deleted:
+            self.delete_offsets_of_topics(deleted)
+
+    def _follow_offsets_topic(self, image: MetadataImage) -> None:
+        topic = image.topics.by_name.get(OFFSETS_TOPIC)
+        topic_id = None if topic is None else topic.topic_id
+        if topic_id != self._topic_id:
+            self._runtime.stop()
+            self._topic_id = topic_id
+        partitions = {} if topic is None else topic.partitions
+        self._partition_count = len(partitions) or self.settings.offsets_topic_partition_count
+        led = {index: placed for index, placed in partitions.items() if placed.leader == self.node_id}
+        for index in self._runtime.led_partitions():
+            if index not in led:
+                self._runtime.resigned(index)
+        for index, placed in led.items():
+            self._runtime.elected(index, placed.leader_epoch)
+
+    def delete_offsets_of_topics(self, topics: set[str]) -> None:
+        """The topics were deleted: their committed offsets go too."""
+        for partition in self._runtime.active_partitions():
+            result = partition.shard.delete_offsets_of_topics(topics)
+            if result.records:
+                partition.complete(result, lambda code: None)
+
+    async def wait_until_loaded(self) -> None:
+        """Return when every led partition is loaded."""
+        await self._runtime.wait_until_loaded()
+
+    def stop(self) -> None:
+        """Refuse everything parked with NOT_COORDINATOR; state is in the log already."""
+        self._runtime.stop()
+
+    # -- membership
+
+    def join(
+        self, request: JoinGroupRequest, version: int, client_id: str, client_host: str
+    ) -> JoinGroupResponse | Pending[JoinGroupResponse]:
+        """JoinGroup; mostly answered when the generation is complete."""
+        refusal = refused_join(request.member_id)
+        if not request.group_id:
+            return refusal(ErrorCode.INVALID_GROUP_ID)
+        settings = self.settings
+        if not settings.min_session_timeout_ms <= request.session_timeout_ms <= settings.max_session_timeout_ms:
+            return refusal(ErrorCode.INVALID_SESSION_TIMEOUT)
+        try:
+            partition = self._partition(request.group_id)
+        except ApiError as error:
+            return refusal(error.code)
+        pending = Pending(refusal)
+        call = JoinCall(request, version, client_id, client_host, pending)
+        partition.complete(partition.shard.classic.join(call, partition.now()), _ignore)
+        return pending if pending.response is None else pending.response
+
+    def sync(self, request: SyncGroupRequest) -> SyncGroupResponse | Pending[SyncGroupResponse]:
+        """SyncGroup; answered when the leader's assignment is stored."""
+        if not request.group_id:
+            return refused_sync(ErrorCode.INVALID_GROUP_ID)
+        try:
+            partition = self._partition(request.group_id)
+        except ApiError as error:
+            return refused_sync(error.code)
+        pending = Pending(refused_sync)
+        partition.complete(partition.shard.classic.sync(request, pending, partition.now()), _ignore)
+        return pending if pending.response is None else pending.response
+
+    def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
+        """Heartbeat; while the group is being loaded its members are simply believed."""
+        if not request.group_id:
+            return HeartbeatResponse(error_code=ErrorCode.INVALID_GROUP_ID)
+        try:
+            partition = self._partition(request.group_id)
+        except ApiError as error:
+            loading = error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            return HeartbeatResponse(error_code=ErrorCode.NONE if loading else error.code)
+        # Sessions only move later here, so the timer need not be armed again.
+        return HeartbeatResponse(error_code=partition.shard.classic.heartbeat(request, partition.monotonic_ms()))
+
+    def leave(self, request: LeaveGroupRequest) -> LeaveGroupResponse | Pending[LeaveGroupResponse]:
+        """LeaveGroup for every listed member."""
+        if not request.group_id:
+            return _refused_leave(ErrorCode.INVALID_GROUP_ID)
+        try:
+            partition = self._partition(request.group_id)
+        except ApiError as error:
+            return _refused_leave(error.code)
+        return partition.complete(partition.shard.classic.leave(request, partition.now()), _refused_leave)
+
+    # -- offsets
+
+    def commit_offsets(
+        self, request: OffsetCommitRequest, version: int
+    ) -> OffsetCommitResponse | Pending[OffsetCommitResponse]:
+        """OffsetCommit; every topic must have its name, whatever the version."""
+
+        def refusal(code: ErrorCode) -> OffsetCommitResponse:
+            return refused_commit(request, commit_error(code))
+
+        try:
+            partition = self._partition(request.group_id)
+            result = partition.shard.offsets.commit(request, version, partition.now())
+        except ApiError as error:
+            return refused_commit(request, error.code)
+        return partition.complete(result, refusal)
+
+    def fetch_offsets(
+        self, group: OffsetFetchRequestGroup, *, require_stable: bool
+    ) -> OffsetFetchResponseGroup | Pending[OffsetFetchResponseGroup]:
+        """OffsetFetch of one group; every topic must have its name, whatever the version."""
+        group_id = group.group_id
+
+        def refusal(code: ErrorCode) -> OffsetFetchResponseGroup:
+            return OffsetFetchResponseGroup(group_id=group_id, error_code=code)
+
+        try:
+            partition = self._partition(group_id)
+        except ApiError as error:
+            return refusal(error.code)
+        topics = partition.shard.offsets.fetch(group_id, group.topics, require_stable=require_stable)
+        return partition.complete(Result(OffsetFetchResponseGroup(group_id=group_id, topics=topics)), refusal)
+
+    def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResponse | Pending[OffsetDeleteResponse]:
+        """OffsetDelete."""
+        if not request.group_id:
+            return _refused_offset_delete(ErrorCode.INVALID_GROUP_ID)
+        try:
+            partition = self._partition(request.group_id)
+            result = partition.shard.offsets.delete(request)
+        except ApiError as error:
+            return _refused_offset_delete(error.code)
+        return partition.complete(result, _refused_offset_delete)
+
+    # -- administration
+
+    def describe_group(self, group_id: str) -> DescribedGroup | None:
+        """The group, None when it does not exist; ApiError when another broker coordinates it."""
+        return self._partition(group_id).shard.describe(group_id)
+
+    def list_groups(self, states: Iterable[str], types: Iterable[str]) -> ListGroupsResponse:
+        """Groups coordinated here, filtered by state and type without regard to case; empty filters pass all."""
+        if self._runtime.is_loading:
+            return ListGroupsResponse(error_code=ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        wanted_states = frozenset(state.lower() for state in states)
+        wanted_types = frozenset(group_type.lower() for group_type in types)
+        groups = [
+            listed
+            for partition in self._runtime.active_partitions()
+            for listed in partition.shard.list_groups(wanted_states, wanted_types)
+        ]
+        return ListGroupsResponse(groups=groups)
+
+    def delete_group(self, group_id: str) -> DeletableGroupResult | Pending[DeletableGroupResult]:
+        """DeleteGroups for one group."""
+
+        def refusal(code: ErrorCode) -> DeletableGroupResult:
+            return DeletableGroupResult(
+                group_id=group_id, error_code=code, error_message=None if code is ErrorCode.NONE else code.message
+            )
+
+        try:
+            partition = self._partition(group_id)
+        except ApiError as error:
+            return refusal(error.code)
+        result = partition.shard.delete_group(group_id)
+        return partition.complete(
+            Result(refusal(result.response), result.records), lambda code: refusal(append_error(code))
+        )
+
+    # -- parts
+
+    def _partition(self, group_id: str) -> CoordinatorPartition[GroupShard]:
+        return self._runtime.active(coordinator_partition(group_id, self._partition_count))
+
+    def _new_id(self) -> str:
+        text = self._env.random_uuid().hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+async def settled(outcome: R | Pending[R]) -> R:
+    """The response, waiting for it when it is pending."""
+    if not isinstance(outcome, Pending):
+        return outcome
+    if outcome.response is not None:
+        return outcome.response
+    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    outcome.listener = lambda response: None if future.done() else future.set_result(response)
+    return await future
+
+
+def refused_commit(request: OffsetCommitRequest, code: ErrorCode) -> OffsetCommitResponse:
+    """OffsetCommit has no top-level error: every partition says the same."""
+    return OffsetCommitResponse(
+        topics=[
+            OffsetCommitResponseTopic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=[
+                    OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def commit_error(code: ErrorCode) -> ErrorCode:
+    """How a refused append of offsets looks to the one who commits."""
+    if code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE):
+        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
+    if code is ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    return append_error(code)
+
+
+def _refused_leave(code: ErrorCode) -> LeaveGroupResponse:
+    return LeaveGroupResponse(error_code=code)
+
+
+def _refused_offset_delete(code: ErrorCode) -> OffsetDeleteResponse:
+    return OffsetDeleteResponse(error_code=append_error(code))
+
+
+def _ignore(code: ErrorCode) -> None:
+    """Joins and syncs are answered through their own pending."""
