@@ -1,0 +1,287 @@
+"""A metadata log led by this node alone: Kafka's `__cluster_metadata-0` directory as a quorum of one.
+
+Batches, control records, `quorum-state` and snapshots are Kafka's own, so that Apache Kafka's tools read the directory
+and either program can go on where the other stopped.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ottla.core.ids import uuid_to_text
+from ottla.protocol.messages import raft_data as messages
+from ottla.records.batch import CorruptRecordError, batches, crc_matches
+from ottla.records.control import ControlMessage, control_batch, read_control_message
+from ottla.records.record import Record, build_batch, read_batch_records
+from ottla.records.validation import AppendOrigin
+from ottla.runtime.env import Env
+from ottla.server.log.log import Log
+from ottla.server.raft.metadata_log import LoadedBatch, MetadataLogError
+from ottla.server.raft.quorum_state import FILE_NAME, QuorumState, decode_quorum_state, encode_quorum_state
+from ottla.server.raft.snapshot import (
+    SnapshotId,
+    Voter,
+    find_snapshots,
+    quorum_messages,
+    read_snapshot_file,
+    snapshot_pieces,
+    voters_of,
+    write_snapshot_file,
+)
+
+READ_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LocalVoter:
+    """This node in the quorum: its id, the id of its metadata directory, the cluster it belongs to."""
+
+    node_id: int
+    directory_id: bytes
+    cluster_id: str
+
+
+class LocalMetadataLog:
+    """The quorum of one; see `MetadataLog` for the methods.
+
+    `log` is the partition log of `directory`, already recovered. `load`, `lead` and `write_snapshot` wait
+    for the disk and may run in a worker thread, one at a time; the rest is called on the event loop.
+    """
+
+    def __init__(self, env: Env, directory: str, log: Log, voter: LocalVoter) -> None:
+        self.directory = directory
+        self._env = env
+        self._log = log
+        self._voter = voter
+        self._epoch = -1
+        self._last_epoch = 0
+        self._committed_offset = 0
+        self._snapshot = SnapshotId(0, 0)
+        self._snapshot_timestamp_ms = -1
+        self._appended_bytes = 0
+        self._snapshot_bytes = 0
+        self._kraft_version = 0
+        self._voters: tuple[Voter, ...] = ()
+        self._quorum_in_log = False
+        self._flush: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def leader_epoch(self) -> int:
+        """Epoch of this node's leadership; -1 before `lead`."""
+        return self._epoch
+
+    @property
+    def end_offset(self) -> int:
+        """The offset of the next record."""
+        return self._log.log_end_offset
+
+    @property
+    def committed_offset(self) -> int:
+        """End of what an fsync has covered."""
+        return self._committed_offset
+
+    @property
+    def bytes_since_snapshot(self) -> int:
+        """Bytes of batches behind the newest snapshot."""
+        return self._appended_bytes - self._snapshot_bytes
+
+    @property
+    def snapshot_timestamp_ms(self) -> int:
+        """Timestamp of the newest snapshot's last record; -1 without one."""
+        return self._snapshot_timestamp_ms
+
+    @property
+    def voters(self) -> tuple[Voter, ...]:
+        """The quorum as the log has it; empty for a static one."""
+        return self._voters
+
+    # Opening
+
+    def load(self) -> Iterator[LoadedBatch]:
+        """The newest snapshot, then the log. Raises MetadataLogError when either is damaged or of another quorum."""
+        disk = self._env.disk
+        for name in disk.list_directory(self.directory):
+            if name.endswith((".checkpoint.part", ".checkpoint.deleted")):
+                disk.remove(f"{self.directory}/{name}")
+        snapshots = find_snapshots(disk, self.directory)
+        if snapshots:
+            yield from self._load_snapshot(snapshots[-1])
+        log = self._log
+        start = self._snapshot.end_offset
+        if log.log_end_offset < start:
+            log.truncate_fully_and_start_at(start)
+        if log.log_start_offset > start:
+            raise MetadataLogError(
+                f"{self.directory} is incomplete: the log begins at offset {log.log_start_offset}, "
+                f"the newest snapshot ends at {start}"
+            )
+        yield from self._load_log(start)
+        self._check_quorum()
+
+    def _load_snapshot(self, snapshot: SnapshotId) -> Iterator[LoadedBatch]:
+        content = read_snapshot_file(self._env.disk, f"{self.directory}/{snapshot.file_name}")
+        self._snapshot = snapshot
+        self._last_epoch = snapshot.epoch
+        if content.kraft_version is not None:
+            self._kraft_version = content.kraft_version
+        if content.voters is not None:
+            self._voters = content.voters
+            self._quorum_in_log = snapshot.end_offset > 0
+        if snapshot.end_offset > 0:
+            self._snapshot_timestamp_ms = content.timestamp_ms
+        for frames in content.batches:
+            yield LoadedBatch(frames, snapshot.end_offset - 1, snapshot.epoch, content.timestamp_ms)
+
+    def _load_log(self, start: int) -> Iterator[LoadedBatch]:
+        log = self._log
+        offset, end = start, log.log_end_offset
+        while offset < end:
+            data = log.read(offset, READ_BYTES, upper_bound=end, min_one_batch=True).read()
+            before = offset
+            for position, header in batches(data):
+                if header.last_offset < offset:
+                    continue
+                if not crc_matches(data, position, header):
+                    raise MetadataLogError(f"{self.directory} is damaged: wrong CRC at offset {header.base_offset}")
+                self._appended_bytes += header.size_in_bytes
+                self._last_epoch = max(self._last_epoch, header.partition_leader_epoch)
+                try:
+                    records = [r for r in read_batch_records(data, position, header) if r.offset >= offset]
+                except CorruptRecordError as error:
+                    raise MetadataLogError(f"{self.directory} is damaged: {error}") from error
+                offset = header.last_offset + 1
+                frames = [record.value for record in records if record.value is not None]
+                if header.is_control:
+                    self._replay_control(records)
+                    frames = []
+                yield LoadedBatch(frames, header.last_offset, header.partition_leader_epoch, header.max_timestamp)
+            if offset == before:
+                raise MetadataLogError(f"{self.directory} is damaged: nothing can be read at offset {offset}")
+
+    def _replay_control(self, records: Sequence[Record]) -> None:
+        for message in map(read_control_message, records):
+            if isinstance(message, messages.KRaftVersionRecord):
+                self._kraft_version = message.kraft_version
+            elif isinstance(message, messages.VotersRecord):
+                self._voters = voters_of(message)
+                self._quorum_in_log = True
+
+    def _check_quorum(self) -> None:
+        """Only a quorum that consists of this very replica may be led without asking anybody."""
+        state = self._read_quorum_state()
+        node_id = self._voter.node_id
+        if self._kraft_version > 0:
+            voters = [voter.voter_id for voter in self._voters]
+            own = [voter for voter in self._voters if voter.voter_id == node_id]
+            if own and own[0].directory_id != self._voter.directory_id:
+                raise MetadataLogError(
+                    f"{self.directory} belongs to directory id {uuid_to_text(own[0].directory_id)}, "
+                    f"but meta.properties says {uuid_to_text(self._voter.directory_id)}"
+                )
+        else:
+            voters = list(state.current_voters or ())
+        if voters and voters != [node_id]:
+            raise MetadataLogError(
+                f"{self.directory} belongs to a metadata quorum of the nodes {voters}; node {node_id} cannot lead it alone"
+            )
+        self._last_epoch = max(self._last_epoch, state.leader_epoch)
+
+    def _read_quorum_state(self) -> QuorumState:
+        path = f"{self.directory}/{FILE_NAME}"
+        disk = self._env.disk
+        return decode_quorum_state(disk.read(path), path) if disk.exists(path) else QuorumState()
+
+    def lead(self, now_ms: int) -> None:
+        """Begin the next epoch: `quorum-state` first, so that the epoch is never used again, then LEADER_CHANGE."""
+        assert self._epoch < 0, "leads already"
+        epoch = self._last_epoch + 1
+        node_id = self._voter.node_id
+        state = QuorumState(
+            leader_id=node_id,
+            leader_epoch=epoch,
+            current_voters=None if self._kraft_version > 0 else (node_id,),
+            cluster_id=self._voter.cluster_id,
+        )
+        self._env.disk.replace(f"{self.directory}/{FILE_NAME}", encode_quorum_state(state))
+        self._epoch = epoch
+        voter = messages.LeaderChangeMessageVoter(voter_id=node_id)
+        change = messages.LeaderChangeMessage(version=0, leader_id=node_id, voters=[voter], granting_voters=[voter])
+        first: list[ControlMessage] = [change]
+        if not self._quorum_in_log:
+            first += quorum_messages(self._kraft_version, self._voters)
+            self._quorum_in_log = True
+        end = self.end_offset
+        self._append(control_batch(first, timestamp_ms=now_ms, base_offset=end, leader_epoch=epoch), now_ms)
+
+    # Writing
+
+    def append(self, frames: Sequence[bytes], now_ms: int) -> int:
+        """Append one batch; the offset of its last record."""
+        records = [Record(0, now_ms, None, frame) for frame in frames]
+        return self._append(build_batch(records, base_offset=self.end_offset, leader_epoch=self._epoch), now_ms)
+
+    def _append(self, batch: bytearray, now_ms: int) -> int:
+        assert self._epoch >= 0, "does not lead"
+        if self._failure is not None:
+            raise MetadataLogError(f"{self.directory} has failed before: {self._failure}") from self._failure
+        result = self._log.append_as_leader(batch, self._epoch, now_ms, origin=AppendOrigin.RAFT_LEADER)
+        self._appended_bytes += len(batch)
+        return result.last_offset
+
+    async def commit(self) -> int:
+        """Wait for an fsync that began after everything appended so far; concurrent callers share one."""
+        target = self.end_offset
+        while self._committed_offset < target:
+            if self._failure is not None:
+                raise self._failure
+            if self._flush is None:
+                self._flush = asyncio.ensure_future(self._flush_once())
+            await asyncio.shield(self._flush)
+        return self._committed_offset
+
+    async def _flush_once(self) -> None:
+        end = self.end_offset
+        try:
+            await self._env.run_blocking(self._log.flush)
+        except BaseException as error:
+            # After a failed fsync nobody knows what the device holds; writing on could build on lost records.
+            self._failure = error
+            raise
+        finally:
+            self._flush = None
+        self._committed_offset = end
+        self._log.advance_high_watermark(end)
+
+    def write_snapshot(self, end_offset: int, epoch: int, timestamp_ms: int, frames: Iterable[bytes]) -> None:
+        """Write a snapshot file; from then on loading starts from it."""
+        assert end_offset <= self._committed_offset, "only what is committed may enter a snapshot"
+        snapshot = SnapshotId(end_offset, epoch)
+        appended_bytes = self._appended_bytes
+        if snapshot <= self._snapshot:
+            return
+        pieces = snapshot_pieces(
+            frames,
+            kraft_version=self._kraft_version,
+            voters=self._voters,
+            timestamp_ms=timestamp_ms,
+            now_ms=self._env.clock.now_ms(),
+        )
+        suffix = f"{self._env.random.getrandbits(48):012x}"
+        write_snapshot_file(self._env.disk, f"{self.directory}/{snapshot.file_name}", pieces, suffix)
+        self._snapshot = snapshot
+        self._snapshot_timestamp_ms = timestamp_ms
+        self._snapshot_bytes = appended_bytes
+
+    def drop_before_snapshot(self) -> None:
+        """Remove older snapshots, and the segments that lie wholly before the newest one."""
+        for snapshot in find_snapshots(self._env.disk, self.directory):
+            if snapshot < self._snapshot:
+                self._env.disk.remove(f"{self.directory}/{snapshot.file_name}")
+        self._log.delete_records_before(self._snapshot.end_offset)
+        self._log.delete_old_segments(self._env.clock.now_ms())
+
+    def close(self) -> None:
+        """Flush and release the log's files."""
+        self._log.close()
