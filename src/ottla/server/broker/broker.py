@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ottla.server.broker.fetch_sessions import FetchSessionCache
@@ -125,41 +126,52 @@ class CloseConnectionError(Exception):
 class DelayedResponse:
     """A response that will come later, for handlers on the hot path: like a future, without the trip through the event loop.
 
-    The handler returns it and later calls `respond` once.  The connection sets `on_response` (called with the response) right after
-    the handler returned, or `cancel` is called when the connection goes away first; then `on_cancel` releases what the wait held.
+    The handler returns it and later calls `respond` (or `fail`) once.  The connection sets `on_done` right after the handler
+    returned, or calls `cancel` when it goes away first; `on_cancel` then releases what the wait held.
     """
 
-    __slots__ = ("_done", "_response", "on_cancel", "on_response")
+    __slots__ = ("done", "error", "on_cancel", "on_done", "response")
 
-    def __init__(self, on_cancel: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_cancel: Callable[[], object] | None = None) -> None:
         self.on_cancel = on_cancel
-        self.on_response: Callable[[Any], None] | None = None
-        self._done = False
-        self._response: Any = None
+        self.on_done: Callable[[DelayedResponse], None] | None = None
+        self.done = False
+        self.response: Any = None
+        self.error: BaseException | None = None
 
     def respond(self, response: Any) -> None:
         """Hand the response over; a second call, or one after `cancel`, does nothing."""
-        if self._done:
-            return
-        self._done = True
-        self._response = response
-        if self.on_response is not None:
-            self.on_response(response)
+        if not self.done:
+            self.done = True
+            self.response = response
+            if self.on_done is not None:
+                self.on_done(self)
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no response, because of `error`."""
+        if not self.done:
+            self.done = True
+            self.error = error
+            if self.on_done is not None:
+                self.on_done(self)
+
+    def continue_with(self, rest: Coroutine[Any, Any, Any]) -> None:
+        """Let a coroutine find the response, in a task of its own."""
+        task = asyncio.get_running_loop().create_task(rest)
+        self.on_cancel = task.cancel
+        task.add_done_callback(self._continued)
+
+    def _continued(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self.fail(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.fail(error)
+        else:
+            self.respond(task.result())
 
     def cancel(self) -> None:
         """The connection is gone: nobody waits any more."""
-        if self._done:
-            return
-        self._done = True
-        if self.on_cancel is not None:
-            self.on_cancel()
-
-    @property
-    def done(self) -> bool:
-        """True once responded or cancelled."""
-        return self._done
-
-    @property
-    def response(self) -> Any:
-        """What `respond` was given; None before."""
-        return self._response
+        if not self.done:
+            self.done = True
+            if self.on_cancel is not None:
+                self.on_cancel()

@@ -39,8 +39,8 @@ def next_epoch(epoch: int) -> int:
     return 1 if epoch == MAX_EPOCH else epoch + 1
 
 
-class SessionPartition:
-    """What the broker remembers of one partition in a session: the request's parameters and what was last answered."""
+class FetchedPartition:
+    """One partition somebody fetches: the request's parameters and, in a session, what was last answered."""
 
     __slots__ = ("high_watermark", "log_start_offset", "request", "topic")
 
@@ -78,7 +78,7 @@ class FetchSession:
         self.uses_topic_ids = uses_topic_ids
         self.created_ms = now_ms
         self.last_used_ms = now_ms
-        self.partitions: dict[tuple[TopicKey, int], SessionPartition] = {}
+        self.partitions: dict[tuple[TopicKey, int], FetchedPartition] = {}
 
     def update(
         self, fetched: Iterable[tuple[TopicKey, FetchPartition]], forgotten: Iterable[tuple[TopicKey, int]]
@@ -89,13 +89,13 @@ class FetchSession:
             key = (topic, request.partition)
             cached = partitions.get(key)
             if cached is None:
-                partitions[key] = SessionPartition(topic, request)
+                partitions[key] = FetchedPartition(topic, request)
             else:
                 cached.request = request
         for forgotten_key in forgotten:
             partitions.pop(forgotten_key, None)
 
-    def rotate(self, served: Iterable[SessionPartition]) -> None:
+    def rotate(self, served: Iterable[FetchedPartition]) -> None:
         """Move partitions that just got records to the end, so that a small max_bytes starves none."""
         partitions = self.partitions
         for entry in served:

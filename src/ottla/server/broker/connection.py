@@ -1,0 +1,330 @@
+"""One client's connection: the thin shell between an asyncio transport and the sans-I/O `ServerConnection`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from ottla.protocol.codec import encode
+from ottla.protocol.connection import ServerConnection
+from ottla.protocol.errors import ProtocolError
+from ottla.server.broker.api_table import API_VERSIONS
+from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
+from ottla.server.broker.dispatch import Route, UnsupportedRequestError
+
+if TYPE_CHECKING:
+    from ottla.core.binary import Buffer
+    from ottla.server.broker.listener import Listener
+
+logger = logging.getLogger(__name__)
+
+_HEADER = Struct(">ii").pack
+_TAGGED_HEADER = Struct(">iiB").pack
+# Up to this size the pieces of a response are joined into one buffer; copying less than this costs less than another iovec.
+JOIN_BYTES = 16_384
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Reads requests, hands them to their handlers one at a time, writes responses in request order.
+
+    A connection is *busy* while a handler's response is awaited, *held* while the broker has no room for it, *blocked* while the
+    client does not read what was written.  In all three no further request is handled; what still arrives is kept, and
+    once something has arrived, reading stops.  (Stopping only then spares two system calls per long poll, and shows a client that goes away.)
+    """
+
+    __slots__ = (
+        "_awaited",
+        "_blocked",
+        "_broker",
+        "_closing",
+        "_held",
+        "_listener",
+        "_reading_paused",
+        "_request",
+        "_route",
+        "_router",
+        "_transport",
+        "_wire",
+        "active",
+        "context",
+        "idle_since",
+        "request_count",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._broker = listener.broker
+        self._router = listener.router
+        self._wire = ServerConnection(listener.max_request_bytes)
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self._awaited: DelayedResponse | asyncio.Future[Any] | None = None
+        self._route: Route | None = None
+        self._request: Any = None
+        self._blocked = False
+        self._held = False
+        self._closing = False
+        self._reading_paused = False
+        self.context = RequestContext(self, listener_name=listener.name)
+        self.request_count = 0
+        # For the sweep of idle connections: set by traffic, cleared by each sweep.
+        self.active = True
+        self.idle_since = 0.0
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.context.client_host = peer[0] if isinstance(peer, tuple) else str(peer or "")
+        self._listener.connection_made(self)
+
+    def get_buffer(self, sizehint: int) -> Buffer:
+        return self._wire.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.active = True
+        self._wire.bytes_received(nbytes)
+        if self._awaited is not None or self._blocked or self._held:
+            self._pause_reading()
+        else:
+            self._handle_requests()
+
+    def eof_received(self) -> bool:
+        """The client will send no more; Kafka's clients never half-close, so that is the end."""
+        return False
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self.active = True
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
+        self._listener.connection_lost(self)
+
+    # What the listener calls
+
+    @property
+    def client(self) -> str:
+        """Who is at the other end, for log lines."""
+        return f"{self.context.client_host} on {self._listener.name}"
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a response is owed."""
+        return self._awaited is not None
+
+    @property
+    def is_held(self) -> bool:
+        """True while the broker has no room for this connection."""
+        return self._held
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The asyncio transport."""
+        return self._transport
+
+    def hold(self) -> None:
+        """Handle nothing until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """There is room now."""
+        self._held = False
+        self.active = True
+        self._go_on()
+
+    def shut_down(self) -> None:
+        """Handle no further request; close as soon as the response that is owed has gone out."""
+        self._closing = True
+        if self._awaited is None and not self._transport.is_closing():
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once, dropping what was not written."""
+        self._closing = True
+        self._transport.abort()
+
+    # Requests
+
+    def _go_on(self) -> None:
+        """Something that stopped this connection is over."""
+        if self._awaited is not None or self._blocked or self._held or self._closing:
+            return
+        self._handle_requests()
+        if self._reading_paused and self._awaited is None and not self._blocked and not self._closing:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._closing:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _handle_requests(self) -> None:
+        """Handle every complete request that has arrived, and write their responses in one go."""
+        parts: list[Buffer] = []
+        wire = self._wire
+        routes = self._router.routes
+        context = self.context
+        try:
+            while not self._closing and (received := wire.next_request()) is not None:
+                self.request_count += 1
+                context.api_key = api_key = received.api_key
+                context.api_version = version = received.api_version
+                context.correlation_id = received.correlation_id
+                context.client_id = received.client_id
+                route = routes.get(api_key << 16 | version)
+                if route is None and (route := self._find_route(api_key, version, parts)) is None:
+                    continue
+                route.requests += 1
+                request, end = route.decode(received.buffer, received.offset, received.end)
+                if end != received.end:
+                    raise ProtocolError(f"{received.end - end} bytes too many after {route.api.name} v{version}")
+                try:
+                    response = route.handle(self._broker, request, context)
+                except CloseConnectionError:
+                    raise
+                except Exception as error:
+                    response = self._failure(route, request, error)
+                if response.__class__ is route.response_class:
+                    self._encode(route, response, parts)
+                elif response is not None and not self._settled_at_once(route, request, response, parts):
+                    break
+                if self._blocked:
+                    break
+        except (ProtocolError, UnsupportedRequestError, CloseConnectionError) as error:
+            self._refuse(error)
+        if parts:
+            self._write(parts)
+        if self._closing and self._awaited is None and not self._transport.is_closing():
+            # What was answered before goes out first.
+            self._transport.close()
+
+    def _find_route(self, api_key: int, version: int, parts: list[Buffer]) -> Route | None:
+        try:
+            return self._router.find(api_key, version)
+        except UnsupportedRequestError:
+            if api_key != API_VERSIONS:
+                raise
+        from ottla.server.broker.handlers.api_versions import unsupported_version_response
+
+        body = encode(unsupported_version_response(), 0)
+        parts += (_HEADER(len(body) + 4, self.context.correlation_id), body)
+        return None
+
+    def _failure(self, route: Route, request: Any, error: BaseException) -> Any | None:
+        response = route.failure(request, self.context, error)
+        if response is None:
+            self._closing = True
+        return response
+
+    def _settled_at_once(self, route: Route, request: Any, response: Any, parts: list[Buffer]) -> bool:
+        """Take what is not a response yet; False when it has to be waited for."""
+        self._route = route
+        self._request = request
+        if isinstance(response, DelayedResponse):
+            if response.done:
+                self._encode_outcome(response.response, response.error, parts)
+                return True
+            response.on_done = self._delayed_done
+            self._awaited = response
+            return False
+        assert isinstance(response, Awaitable), f"{route.api.name} answered {response!r}"
+        future = asyncio.ensure_future(response)
+        future.add_done_callback(self._future_done)
+        self._awaited = future
+        return False
+
+    def _delayed_done(self, delayed: DelayedResponse) -> None:
+        self._finish_awaited(delayed.response, delayed.error)
+
+    def _future_done(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            error: BaseException | None = asyncio.CancelledError()
+        else:
+            error = future.exception()
+        self._finish_awaited(None if error is not None else future.result(), error)
+
+    def _finish_awaited(self, response: Any, error: BaseException | None) -> None:
+        if self._awaited is None:
+            return  # the connection is gone
+        self._awaited = None
+        self.active = True
+        parts: list[Buffer] = []
+        self._encode_outcome(response, error, parts)
+        if parts:
+            self._write(parts)
+        if self._closing:
+            self._transport.close()
+        else:
+            self._go_on()
+
+    def _encode_outcome(self, response: Any, error: BaseException | None, parts: list[Buffer]) -> None:
+        route, request = self._route, self._request
+        assert route is not None
+        self._route = self._request = None
+        if isinstance(error, CloseConnectionError | asyncio.CancelledError):
+            self._refuse(error)
+            return
+        if error is not None:
+            response = self._failure(route, request, error)
+        if response is not None:
+            try:
+                self._encode(route, response, parts)
+            except Exception as encode_error:
+                # Half a response must not leave: the connection cannot go on.
+                parts.clear()
+                route.failure(request, self.context, encode_error)
+                self._closing = True
+
+    def _encode(self, route: Route, response: Any, parts: list[Buffer]) -> None:
+        """Append a response with its frame to `parts`."""
+        start = len(parts)
+        parts.append(b"")
+        route.encode(response, parts)
+        size = 0
+        for position in range(start + 1, len(parts)):
+            size += len(parts[position])
+        if route.tagged_response_header:
+            parts[start] = _TAGGED_HEADER(size + 5, self.context.correlation_id, 0)
+        else:
+            parts[start] = _HEADER(size + 4, self.context.correlation_id)
+
+    def _write(self, parts: list[Buffer]) -> None:
+        """Hand the pieces to the transport: small neighbours joined, large ones as they are."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if len(parts) == 2 or sum(map(len, parts)) <= JOIN_BYTES:
+            transport.write(b"".join(parts))
+            return
+        small: list[Buffer] = []
+        for part in parts:
+            if len(part) < JOIN_BYTES:
+                small.append(part)
+                continue
+            if small:
+                transport.write(b"".join(small))
+                small.clear()
+            transport.write(part)
+        if small:
+            transport.write(b"".join(small))
+
+    def _refuse(self, error: BaseException) -> None:
+        """Close because of what the client sent, with one line that says so."""
+        self._closing = True
+        if not isinstance(error, asyncio.CancelledError):
+            logger.warning(
+                "closing the connection of %s (client id %r): %s", self.client, self.context.client_id, error
+            )

@@ -1,0 +1,103 @@
+"""From a request's (key, version) to the functions that decode, handle and encode it, found once and kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.codec import Decoder, Encoder, decoder, encoder
+from ottla.server.broker.api_table import API_VERSIONS, APIS, Api
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker, RequestContext
+
+logger = logging.getLogger(__name__)
+
+
+class UnsupportedRequestError(Exception):
+    """A request for an API or a version that is not served: the connection is closed, as Kafka does."""
+
+
+class Route:
+    """One API in one version.  `requests` counts what came in, `failures` the handler's unexpected errors."""
+
+    __slots__ = (
+        "api",
+        "decode",
+        "encode",
+        "error_response",
+        "failures",
+        "handle",
+        "requests",
+        "response_class",
+        "tagged_response_header",
+        "version",
+    )
+
+    def __init__(self, api: Api, version: int) -> None:
+        messages = import_module(api.message_module)
+        handlers = import_module(api.handler_module)
+        self.api = api
+        self.version = version
+        self.handle: Callable[[Broker, Any, RequestContext], Any | Awaitable[Any] | None] = handlers.handle
+        self.error_response = getattr(handlers, "error_response", None) or self._top_level_error
+        self.response_class: type[Any] = getattr(messages, f"{api.name}Response")
+        self.decode: Decoder[Any] = decoder(getattr(messages, f"{api.name}Request"), version)
+        self.encode: Encoder[Any] = encoder(self.response_class, version)
+        # The answer to ApiVersions never has tags in its header, so that a client of any age can read it (KIP-511).
+        self.tagged_response_header = (
+            api.key != API_VERSIONS and api.first_flexible is not None and version >= api.first_flexible
+        )
+        self.requests = 0
+        self.failures = 0
+
+    def failure(self, request: Any, context: RequestContext, error: BaseException) -> Any | None:
+        """The response to a request whose handler raised; None when there is no way to say it but closing the connection."""
+        if isinstance(error, ApiError):
+            return self.error_response(request, context, error.code, error.message)
+        self.failures += 1
+        logger.error(
+            "%s v%d of client %r at %s failed",
+            self.api.name,
+            self.version,
+            context.client_id,
+            context.client_host,
+            exc_info=error,
+        )
+        return self.error_response(request, context, ErrorCode.UNKNOWN_SERVER_ERROR, None)
+
+    def _top_level_error(
+        self, request: Any, context: RequestContext, code: ErrorCode, message: str | None
+    ) -> Any | None:
+        """A response with this code in its top-level error_code; None when the response has no such field."""
+        names = self.response_class.__slots__
+        if "error_code" not in names:
+            return None
+        response = self.response_class(error_code=code)
+        if "error_message" in names and message is not None:
+            response.error_message = message
+        return response
+
+
+class Router:
+    """The routes of one broker, by ``api_key << 16 | version``; `routes` may be read directly by the hot path."""
+
+    __slots__ = ("routes",)
+
+    def __init__(self) -> None:
+        self.routes: dict[int, Route] = {}
+
+    def find(self, api_key: int, version: int) -> Route:
+        """The route, loading handler and codecs on first use.  Raises UnsupportedRequestError for what is not served."""
+        route = self.routes.get(api_key << 16 | version)
+        if route is None:
+            api = APIS.get(api_key)
+            if api is None:
+                raise UnsupportedRequestError(f"API key {api_key} is not served")
+            if not api.min_version <= version <= api.max_version:
+                raise UnsupportedRequestError(f"version {version} of {api.name} is not served")
+            route = self.routes[api_key << 16 | version] = Route(api, version)
+        return route

@@ -1,0 +1,263 @@
+"""Reading what a Fetch request asks for, within its limits: the part that does not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages.fetch import AbortedTransaction, EpochEndOffset, LeaderIdAndEpoch, PartitionData
+from ottla.server.broker.leader_hints import current_leader
+from ottla.server.replication.partition import READ_COMMITTED
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.fetch import FetchPartition
+    from ottla.server.broker.broker import Broker
+    from ottla.server.broker.fetch_sessions import FetchedPartition
+    from ottla.server.log.log import Log, LogSlice
+    from ottla.server.replication.partition import Partition
+
+CONSUMER = -1
+EMPTY = b""
+
+_FIRST_TOPIC_ID_VERSION = 13
+_FIRST_LEADER_HINT_VERSION = 16
+_FIRST_ZSTD_VERSION = 10
+_HINTED = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
+_BATCH_OVERHEAD = 12
+_ATTRIBUTES_LOW_BYTE = 22
+_CODEC_MASK = 0x07
+_ZSTD = 4
+
+
+class FetchReader:
+    """One request's partitions, and what was found in them.
+
+    `plan` finds the file ranges (no record is read), so that a long poll can judge whether they are enough; `load` reads those of
+    the ranges that are in the page cache and returns what is left for a worker thread.
+
+    Limits as in KIP-74: partitions are served in the client's order until `max_bytes` is used up; the first batch of the first
+    partition that has anything is served whole, whatever the limits.
+    """
+
+    __slots__ = (
+        "broker",
+        "entries",
+        "isolation_level",
+        "max_bytes",
+        "replica_id",
+        "results",
+        "slices",
+        "topics",
+        "total_bytes",
+        "urgent",
+        "version",
+    )
+
+    def __init__(
+        self,
+        broker: Broker,
+        entries: Sequence[FetchedPartition],
+        version: int,
+        replica_id: int,
+        isolation_level: int,
+        max_bytes: int,
+    ) -> None:
+        self.broker = broker
+        self.entries = entries
+        self.version = version
+        self.replica_id = replica_id
+        self.isolation_level = isolation_level
+        self.max_bytes = max_bytes
+        self.topics = broker.replicas.by_id if version >= _FIRST_TOPIC_ID_VERSION else broker.replicas.by_name
+        self.results: list[PartitionData] = []
+        self.slices: list[LogSlice | None] = []
+        self.total_bytes = 0
+        self.urgent = False  # an error or a divergence: the client must hear of it at once
+
+    def plan(self) -> None:
+        """Look every partition up; afterwards `results`, `slices`, `total_bytes` and `urgent` are set."""
+        results: list[PartitionData] = []
+        slices: list[LogSlice | None] = []
+        budget = self.max_bytes
+        total = 0
+        self.urgent = False
+        for entry in self.entries:
+            try:
+                data, found = self._plan_partition(entry, budget, total == 0)
+            except ApiError as error:
+                data, found = self._failed(entry, error.code), None
+            results.append(data)
+            slices.append(found)
+            if found is not None:
+                total += found.size
+                budget -= found.size
+        self.results = results
+        self.slices = slices
+        self.total_bytes = total
+
+    def partition(self, entry: FetchedPartition) -> Partition | None:
+        """The hosted partition an entry means."""
+        hosted = self.topics.get(entry.topic)  # type: ignore[call-overload]
+        return None if hosted is None else hosted.partitions.get(entry.request.partition)
+
+    def readable_bytes(self, partition: Partition, request: FetchPartition, at_most: int) -> int | None:
+        """How much this request could read of one partition now; None when it would fail, so that waiting is over.
+
+        Exact for `at_most` > 1 only; for a client that takes any amount, 1 stands for "something".
+        """
+        log = partition.log
+        offset = request.fetch_offset
+        if (
+            partition.check_leader_epoch(request.current_leader_epoch)
+            or not log.log_start_offset <= offset <= log.log_end_offset
+        ):
+            return None
+        end_offset = log.log_end_offset if self.replica_id >= 0 else partition.readable_end_offset(self.isolation_level)
+        if offset >= end_offset:
+            return 0
+        if at_most <= 1:
+            return 1
+        return log.read(offset, request.partition_max_bytes, upper_bound=end_offset, min_one_batch=True).size
+
+    def _plan_partition(
+        self, entry: FetchedPartition, budget: int, nothing_found_yet: bool
+    ) -> tuple[PartitionData, LogSlice | None]:
+        request = entry.request
+        partition = self.partition(entry)
+        if partition is None:
+            return self._failed(entry, self._missing_partition(entry)), None
+        if (error := partition.check_leader_epoch(request.current_leader_epoch)) or (
+            self.replica_id >= 0 and self.replica_id not in partition.replicas
+        ):
+            return self._failed(entry, error or ErrorCode.NOT_LEADER_OR_FOLLOWER), None
+        log = partition.log
+        offset = request.fetch_offset
+        data = PartitionData(
+            partition_index=request.partition,
+            high_watermark=log.high_watermark,
+            last_stable_offset=log.last_stable_offset,
+            log_start_offset=log.log_start_offset,
+            aborted_transactions=None,
+            records=EMPTY,
+        )
+        if request.last_fetched_epoch >= 0 and self._diverges(log, request, data):
+            self.urgent = True
+            return data, None
+        if not log.log_start_offset <= offset <= log.log_end_offset:
+            return self._failed(entry, ErrorCode.OFFSET_OUT_OF_RANGE), None
+        if self.replica_id >= 0:
+            partition.follower_fetched(self.replica_id, offset)
+            data.high_watermark = log.high_watermark
+            end_offset = log.log_end_offset
+        else:
+            end_offset = log.last_stable_offset if self.isolation_level == READ_COMMITTED else log.high_watermark
+        found: LogSlice | None = None
+        if offset < end_offset:
+            max_bytes = min(budget, request.partition_max_bytes)
+            if max_bytes > 0 or nothing_found_yet:
+                found = log.read(offset, max(max_bytes, 0), upper_bound=end_offset, min_one_batch=nothing_found_yet)
+                if not found.size:
+                    found = None
+        if self.isolation_level == READ_COMMITTED and self.replica_id < 0:
+            data.aborted_transactions = (
+                [
+                    AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
+                    for aborted in log.aborted_transactions(offset, found.end_offset)
+                ]
+                if found is not None
+                else []
+            )
+        return data, found
+
+    def _diverges(self, log: Log, request: FetchPartition, data: PartitionData) -> bool:
+        """KIP-595: compare the client's last epoch with ours; fills `data.diverging_epoch` when the histories part."""
+        epoch, end_offset = log.end_offset_for_epoch(request.last_fetched_epoch)
+        if epoch < 0 or end_offset < 0 or request.fetch_offset < log.log_start_offset:
+            raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if epoch < request.last_fetched_epoch or end_offset < request.fetch_offset:
+            data.diverging_epoch = EpochEndOffset(epoch=epoch, end_offset=end_offset)
+            return True
+        return False
+
+    def _missing_partition(self, entry: FetchedPartition) -> ErrorCode:
+        image = self.broker.image
+        topic = entry.topic
+        name = image.topics.name_of(topic) if isinstance(topic, bytes) else topic
+        if name is None:
+            return ErrorCode.UNKNOWN_TOPIC_ID
+        return self.broker.replicas.missing_partition_error(name, entry.request.partition, image)
+
+    def _failed(self, entry: FetchedPartition, code: ErrorCode) -> PartitionData:
+        self.urgent = True
+        data = PartitionData(
+            partition_index=entry.request.partition,
+            error_code=code,
+            high_watermark=-1,
+            last_stable_offset=-1,
+            log_start_offset=-1,
+            aborted_transactions=None if self.isolation_level != READ_COMMITTED else [],
+            records=EMPTY,
+        )
+        if code in _HINTED and self.version >= _FIRST_LEADER_HINT_VERSION:
+            topic = entry.topic
+            name, topic_id = ("", topic) if isinstance(topic, bytes) else (topic, b"")
+            leader = current_leader(self.broker.image, name, topic_id, entry.request.partition)
+            if leader is not None:
+                data.current_leader = LeaderIdAndEpoch(leader_id=leader[0], leader_epoch=leader[1])
+        return data
+
+    def load(self) -> list[int]:
+        """Read what is in the page cache; returns the indexes of the ranges that are not."""
+        cold = []
+        results = self.results
+        for index, found in enumerate(self.slices):
+            if found is not None:
+                records = found.read_cached()
+                if records is None:
+                    cold.append(index)
+                else:
+                    self._put(index, results[index], records)
+        return cold
+
+    def load_cold(self, indexes: Sequence[int]) -> list[bytes | OSError]:
+        """Read the given ranges, waiting for the disk: for a worker thread.  Touches nothing but the files."""
+        records: list[bytes | OSError] = []
+        for index in indexes:
+            found = self.slices[index]
+            assert found is not None
+            try:
+                records.append(found.read())
+            except OSError as error:
+                records.append(error)
+        return records
+
+    def put_cold(self, indexes: Sequence[int], loaded: Sequence[bytes | OSError]) -> None:
+        """Take over what `load_cold` found."""
+        for index, records in zip(indexes, loaded, strict=True):
+            if isinstance(records, OSError):
+                self.broker.replicas.disk_failed(records)
+                self.results[index] = self._failed(self.entries[index], ErrorCode.KAFKA_STORAGE_ERROR)
+            else:
+                self._put(index, self.results[index], records)
+
+    def _put(self, index: int, data: PartitionData, records: bytes) -> None:
+        size = len(records)
+        if size < _BATCH_OVERHEAD or int.from_bytes(records[8:12], "big") + _BATCH_OVERHEAD > size:
+            # Not even one whole batch fitted into what was left of the limits: nothing, so that no client trips over it.
+            return
+        if self.version < _FIRST_ZSTD_VERSION and _has_zstd(records):
+            self.results[index] = self._failed(self.entries[index], ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+            return
+        data.records = records
+
+
+def _has_zstd(records: bytes) -> bool:
+    """True when any of these batches is compressed with zstd, which clients older than Fetch v10 cannot read (KIP-110)."""
+    position = 0
+    end = len(records) - _ATTRIBUTES_LOW_BYTE
+    while position < end:
+        if records[position + _ATTRIBUTES_LOW_BYTE] & _CODEC_MASK == _ZSTD and records[position + 16] == 2:
+            return True
+        position += int.from_bytes(records[position + 8 : position + 12], "big") + _BATCH_OVERHEAD
+    return False

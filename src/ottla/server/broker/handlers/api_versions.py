@@ -1,0 +1,78 @@
+"""ApiVersions (key 18), versions 0-5: what this broker serves and which features the cluster has.
+
+Version notes.  3: flexible, with the client's software name and version (KIP-511) and features (KIP-584).  4: features whose lowest version is
+0 are listed; older clients cannot take those (KIP-1022).  5: the client says which cluster and node it means; a wrong one is told to
+bootstrap again (KIP-1242).  The response header has no tagged fields at any version, and a request of an unknown version is answered
+in version 0 with UNSUPPORTED_VERSION (see `unsupported_version_response`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ErrorCode
+from ottla.protocol.messages.api_versions import (
+    ApiVersion,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
+from ottla.server.broker.api_table import API_VERSIONS, APIS
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.api_versions import ApiVersionsRequest
+    from ottla.server.broker.broker import Broker, RequestContext
+
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+_FIRST_SOFTWARE_VERSION = 3
+_FIRST_MINIMUM_ZERO_VERSION = 4
+
+
+def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext) -> ApiVersionsResponse:
+    """List the APIs of `api_table` and the features."""
+    version = context.api_version
+    if version >= _FIRST_SOFTWARE_VERSION and not (
+        _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
+    ):
+        return error_response(request, context, ErrorCode.INVALID_REQUEST, None)
+    if (request.cluster_id is not None and request.cluster_id != broker.cluster_id) or (
+        request.node_id not in (-1, broker.node_id)
+    ):
+        return error_response(request, context, ErrorCode.REBOOTSTRAP_REQUIRED, None)
+    image = broker.image
+    own = image.brokers.get(broker.node_id)
+    supported = own.features if own is not None else {}
+    return ApiVersionsResponse(
+        api_keys=[
+            ApiVersion(api_key=api.key, min_version=api.advertised_min, max_version=api.max_version)
+            for api in APIS.values()
+        ],
+        supported_features=[
+            SupportedFeatureKey(name=name, min_version=low, max_version=high)
+            for name, (low, high) in supported.items()
+            if low > 0 or version >= _FIRST_MINIMUM_ZERO_VERSION
+        ],
+        finalized_features_epoch=image.offset,
+        finalized_features=[
+            FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
+            for name, level in image.features.items()
+            if level > 0
+        ],
+    )
+
+
+def error_response(
+    request: ApiVersionsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> ApiVersionsResponse:
+    """The bare code, as Kafka answers a request it does not like."""
+    return ApiVersionsResponse(error_code=code)
+
+
+def unsupported_version_response() -> ApiVersionsResponse:
+    """The answer in version 0 to a version we do not know: the range we do know, so that the client can ask again."""
+    api = APIS[API_VERSIONS]
+    return ApiVersionsResponse(
+        error_code=ErrorCode.UNSUPPORTED_VERSION,
+        api_keys=[ApiVersion(api_key=api.key, min_version=api.min_version, max_version=api.max_version)],
+    )

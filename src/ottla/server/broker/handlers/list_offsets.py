@@ -1,0 +1,172 @@
+"""ListOffsets (key 2), versions 1-11: offsets by time, and the special places of a log.
+
+Version notes.  2: isolation level.  4: leader epochs.  6: flexible.  7: -3, the record with the largest timestamp (KIP-734).  8: -4, the
+local log start (KIP-405).  9: -5, the last tiered offset (KIP-1005).  10: timeout_ms for remote reads.  11: -6, the first offset not yet
+tiered (KIP-1023).
+
+Nothing is tiered here: the local start and the first offset not yet tiered are the log start, and -5 has no answer.  Searching by time
+reads records between two index entries, so it goes to a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages.list_offsets import (
+    ListOffsetsPartitionResponse,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+)
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest
+    from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.replication.partition import Partition
+
+LATEST = -1
+EARLIEST = -2
+MAX_TIMESTAMP = -3
+EARLIEST_LOCAL = -4
+LATEST_TIERED = -5
+EARLIEST_PENDING_UPLOAD = -6
+
+_MIN_VERSION = {
+    LATEST: 1,
+    EARLIEST: 1,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
+_NOTHING = -1
+
+
+def handle(
+    broker: Broker, request: ListOffsetsRequest, context: RequestContext
+) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
+    """Answer from memory where that is enough, else search the logs."""
+    searching: list[tuple[Partition, ListOffsetsPartition, ListOffsetsPartitionResponse]] = []
+    duplicates = _duplicates(request)
+    topics = []
+    for topic in request.topics:
+        answers = []
+        for wanted in topic.partitions:
+            answer = ListOffsetsPartitionResponse(partition_index=wanted.partition_index)
+            answers.append(answer)
+            if (topic.name, wanted.partition_index) in duplicates:
+                answer.error_code = ErrorCode.INVALID_REQUEST
+                continue
+            try:
+                partition = _find(broker, topic.name, wanted, context.api_version)
+                if wanted.timestamp >= 0 or wanted.timestamp == MAX_TIMESTAMP:
+                    searching.append((partition, wanted, answer))
+                else:
+                    _special(partition, wanted.timestamp, request, answer)
+            except ApiError as error:
+                answer.error_code = error.code
+        topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
+    response = ListOffsetsResponse(topics=topics)
+    if searching:
+        return _search_all(broker, request, searching, response)
+    return response
+
+
+def error_response(
+    request: ListOffsetsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> ListOffsetsResponse:
+    """The same code for every partition."""
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsTopicResponse(
+                name=topic.name,
+                partitions=[
+                    ListOffsetsPartitionResponse(partition_index=wanted.partition_index, error_code=code)
+                    for wanted in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _duplicates(request: ListOffsetsRequest) -> set[tuple[str, int]]:
+    seen: set[tuple[str, int]] = set()
+    twice = set()
+    for topic in request.topics:
+        for wanted in topic.partitions:
+            key = (topic.name, wanted.partition_index)
+            if key in seen:
+                twice.add(key)
+            seen.add(key)
+    return twice
+
+
+def _find(broker: Broker, topic: str, wanted: ListOffsetsPartition, version: int) -> Partition:
+    if wanted.timestamp < 0 and version < _MIN_VERSION.get(wanted.timestamp, version + 1):
+        raise ApiError(ErrorCode.UNSUPPORTED_VERSION)
+    partition = broker.replicas.get(topic, wanted.partition_index)
+    if partition is None:
+        raise ApiError(broker.replicas.missing_partition_error(topic, wanted.partition_index, broker.image))
+    if error := partition.check_leader_epoch(wanted.current_leader_epoch):
+        raise ApiError(error)
+    return partition
+
+
+def _end_offset(partition: Partition, request: ListOffsetsRequest) -> int:
+    """Exclusive end of what the asker can fetch: followers see the whole log."""
+    if request.replica_id >= 0:
+        return partition.log.log_end_offset
+    return partition.readable_end_offset(request.isolation_level)
+
+
+def _special(
+    partition: Partition, timestamp: int, request: ListOffsetsRequest, answer: ListOffsetsPartitionResponse
+) -> None:
+    """Fill in a place that needs no search; the timestamp stays -1."""
+    log = partition.log
+    if timestamp == LATEST_TIERED:
+        answer.offset = _NOTHING
+        return
+    if timestamp == LATEST:
+        answer.offset = _end_offset(partition, request)
+        answer.leader_epoch = partition.leader_epoch
+    else:
+        answer.offset = log.log_start_offset
+        answer.leader_epoch = _epoch_at(partition, answer.offset)
+
+
+def _epoch_at(partition: Partition, offset: int) -> int:
+    """The epoch that wrote the record at `offset`, or the current one for a place without a record; -1 when unknown."""
+    if offset >= partition.log.log_end_offset:
+        return partition.leader_epoch
+    epoch = partition.log.epoch_for_offset(offset)
+    return _NOTHING if epoch is None else epoch
+
+
+async def _search_all(
+    broker: Broker,
+    request: ListOffsetsRequest,
+    searching: list[tuple[Partition, ListOffsetsPartition, ListOffsetsPartitionResponse]],
+    response: ListOffsetsResponse,
+) -> ListOffsetsResponse:
+    for partition, wanted, answer in searching:
+        end_offset = _end_offset(partition, request)
+        try:
+            if wanted.timestamp == MAX_TIMESTAMP:
+                found = await broker.env.run_blocking(partition.log.offset_of_max_timestamp)
+            else:
+                found = await broker.env.run_blocking(partition.log.offset_for_timestamp, wanted.timestamp)
+        except ApiError as error:
+            answer.error_code = error.code
+            continue
+        except OSError as error:
+            broker.replicas.disk_failed(error)
+            answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+            continue
+        if found is not None and found.offset < end_offset:
+            answer.timestamp = found.timestamp_ms
+            answer.offset = found.offset
+            answer.leader_epoch = found.leader_epoch
+    return response

@@ -1,0 +1,200 @@
+"""The leader's side of one partition: appends, offsets a reader may see, and who waits for them to move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ottla.core.errors import ApiError, ErrorCode
+
+if TYPE_CHECKING:
+    from ottla.core.ids import TopicPartition
+    from ottla.server.log.log import AppendOrigin, AppendResult, Log
+
+READ_UNCOMMITTED = 0
+READ_COMMITTED = 1
+NO_EPOCH = -1
+
+
+class PartitionWaiter(Protocol):
+    """Somebody waiting for a partition's offsets to move: a long-polling fetch, a produce with acks=all."""
+
+    def partition_changed(self, partition: Partition) -> None:
+        """New records, a moved high watermark or stable offset, or a changed leadership.  Must not append."""
+
+
+class Partition:
+    """One hosted partition, as its leader sees it.
+
+    `isr` and `replicas` are broker ids.  While this broker is alone in the ISR, an appended record is committed at once; followers'
+    positions (`follower_fetched`) hold the high watermark back otherwise.
+    """
+
+    __slots__ = (
+        "_alone",
+        "_follower_end_offsets",
+        "_waiters",
+        "isr",
+        "leader_epoch",
+        "leader_id",
+        "log",
+        "min_isr",
+        "node_id",
+        "partition",
+        "replicas",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(self, node_id: int, topic_partition: TopicPartition, topic_id: bytes, log: Log) -> None:
+        self.node_id = node_id
+        self.topic, self.partition = topic_partition
+        self.topic_id = topic_id
+        self.log = log
+        self.leader_id = -1
+        self.leader_epoch = NO_EPOCH
+        self.isr: tuple[int, ...] = ()
+        self.replicas: tuple[int, ...] = ()
+        self.min_isr = 1
+        self._alone = False
+        self._follower_end_offsets: dict[int, int] = {}
+        self._waiters: dict[PartitionWaiter, None] = {}
+
+    # Leadership
+
+    @property
+    def is_leader(self) -> bool:
+        """True when this broker leads the partition."""
+        return self.leader_id == self.node_id
+
+    def update_leadership(
+        self, leader_id: int, leader_epoch: int, replicas: tuple[int, ...], isr: tuple[int, ...]
+    ) -> None:
+        """Take over what the metadata image says; a new leader forgets what it knew of followers."""
+        changed = leader_id != self.leader_id or leader_epoch != self.leader_epoch
+        self.leader_id = leader_id
+        self.leader_epoch = leader_epoch
+        self.replicas = replicas
+        self.isr = isr
+        self._alone = leader_id == self.node_id and isr == (self.node_id,)
+        if changed:
+            self._follower_end_offsets.clear()
+        self._advance_high_watermark()
+        self.notify()
+
+    def check_leader_epoch(self, current_leader_epoch: int) -> ErrorCode:
+        """NONE, or why a client with this idea of the leader epoch is refused (KIP-320); -1 asks for no check."""
+        if self.leader_id != self.node_id:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        if current_leader_epoch == NO_EPOCH or current_leader_epoch == self.leader_epoch:
+            return ErrorCode.NONE
+        if current_leader_epoch < self.leader_epoch:
+            return ErrorCode.FENCED_LEADER_EPOCH
+        return ErrorCode.UNKNOWN_LEADER_EPOCH
+
+    # Appending
+
+    def append(
+        self,
+        records: bytearray | memoryview,
+        required_acks: int,
+        now_ms: int,
+        origin: AppendOrigin,
+        produce_version: int | None = None,
+    ) -> AppendResult:
+        """Append batches (writable: offsets are patched in place) and move the high watermark as far as the ISR allows.
+
+        Raises ApiError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all and too small an ISR), or what the log refuses.
+        """
+        if not self._alone:
+            self._check_may_append(required_acks)
+        log = self.log
+        result = log.append_as_leader(
+            records, self.leader_epoch, now_ms, origin=origin, produce_version=produce_version
+        )
+        if self._alone:
+            log.advance_high_watermark(log.log_end_offset)
+        else:
+            self._advance_high_watermark()
+        if self._waiters:
+            self.notify()
+        return result
+
+    def _check_may_append(self, required_acks: int) -> None:
+        if self.leader_id != self.node_id:
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        needed = min(self.min_isr, len(self.replicas))
+        if required_acks == -1 and len(self.isr) < needed:
+            raise ApiError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"The in-sync replicas of {self.topic}-{self.partition} are {list(self.isr)}, {needed} are needed",
+            )
+
+    # Offsets
+
+    def readable_end_offset(self, isolation_level: int) -> int:
+        """Exclusive end of what a consumer may read: the high watermark, or the last stable offset for read_committed."""
+        return self.log.last_stable_offset if isolation_level == READ_COMMITTED else self.log.high_watermark
+
+    def follower_fetched(self, replica_id: int, fetch_offset: int) -> None:
+        """A follower asked for `fetch_offset`: it has everything below."""
+        self._follower_end_offsets[replica_id] = fetch_offset
+        before = self.log.high_watermark
+        self._advance_high_watermark()
+        if self.log.high_watermark != before:
+            self.notify()
+
+    def _advance_high_watermark(self) -> None:
+        if self.leader_id != self.node_id:
+            return
+        end_offset = self.log.log_end_offset
+        for replica_id in self.isr:
+            if replica_id != self.node_id:
+                end_offset = min(end_offset, self._follower_end_offsets.get(replica_id, 0))
+        if end_offset > self.log.high_watermark:
+            self.log.advance_high_watermark(end_offset)
+
+    def delete_records_before(self, offset: int) -> int:
+        """Raise the log start to `offset` (-1: the high watermark) and return the new low watermark.
+
+        Raises ApiError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE beyond the high watermark, POLICY_VIOLATION on a topic whose
+        cleanup policy does not delete.
+        """
+        if self.leader_id != self.node_id:
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        log = self.log
+        policy = log.config.cleanup_policy
+        if "delete" not in policy and "compact" in policy:
+            raise ApiError(
+                ErrorCode.POLICY_VIOLATION,
+                f"Records of {self.topic} cannot be deleted: its cleanup.policy is {','.join(policy)}",
+            )
+        target = log.high_watermark if offset == -1 else offset
+        if target < 0 or target > log.high_watermark:
+            raise ApiError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"Offset {offset} of {self.topic}-{self.partition} is beyond the high watermark {log.high_watermark}",
+            )
+        log.delete_records_before(target)
+        self.notify()
+        return log.log_start_offset
+
+    # Waiting
+
+    def add_waiter(self, waiter: PartitionWaiter) -> None:
+        """Tell `waiter` about every change from now on."""
+        self._waiters[waiter] = None
+
+    def remove_waiter(self, waiter: PartitionWaiter) -> None:
+        """Forget `waiter`; fine when it was not there."""
+        self._waiters.pop(waiter, None)
+
+    def notify(self) -> None:
+        """Tell everybody who waits that something changed."""
+        if self._waiters:
+            for waiter in tuple(self._waiters):
+                waiter.partition_changed(self)
+
+    @property
+    def waiter_count(self) -> int:
+        """How many wait; for tests and metrics."""
+        return len(self._waiters)

@@ -1,0 +1,188 @@
+"""The partitions placed on this broker, kept in step with the metadata image."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ErrorCode
+from ottla.core.ids import TopicPartition
+from ottla.schema.config import topic_settings
+from ottla.server.log.config import LogConfig
+from ottla.server.metadata.image import ConfigResourceType
+from ottla.server.replication.partition import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from ottla.schema.config import BrokerConfig
+    from ottla.server.log.directories import LogDirectories
+    from ottla.server.metadata.delta import MetadataDelta
+    from ottla.server.metadata.image import ConfigResource, MetadataImage, PartitionImage, TopicImage
+
+logger = logging.getLogger(__name__)
+
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+
+
+class HostedTopic:
+    """One topic with partitions on this broker."""
+
+    __slots__ = ("internal", "name", "partitions", "topic_id")
+
+    def __init__(self, name: str, topic_id: bytes) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.internal = name in INTERNAL_TOPICS
+        self.partitions: dict[int, Partition] = {}
+
+
+class Replicas:
+    """Topic and partition registry of one broker.
+
+    `by_name` and `by_id` hold the same `HostedTopic`s; request handlers read them directly, only `apply` changes them.
+    """
+
+    def __init__(self, node_id: int, config: BrokerConfig, log_directories: LogDirectories) -> None:
+        self.node_id = node_id
+        self.by_name: dict[str, HostedTopic] = {}
+        self.by_id: dict[bytes, HostedTopic] = {}
+        self._config = config
+        self._log_directories = log_directories
+        self._offline: dict[TopicPartition, str] = {}
+        self.on_disk_failure: Callable[[OSError], None] | None = None
+
+    # Looking up
+
+    def get(self, topic: str, partition: int) -> Partition | None:
+        """The hosted partition, or None."""
+        hosted = self.by_name.get(topic)
+        return None if hosted is None else hosted.partitions.get(partition)
+
+    def get_by_id(self, topic_id: bytes, partition: int) -> Partition | None:
+        """The hosted partition of the topic with this id, or None."""
+        hosted = self.by_id.get(topic_id)
+        return None if hosted is None else hosted.partitions.get(partition)
+
+    def __iter__(self) -> Iterator[Partition]:
+        for hosted in self.by_name.values():
+            yield from hosted.partitions.values()
+
+    def missing_partition_error(self, topic: str, partition: int, image: MetadataImage) -> ErrorCode:
+        """Why `get` found nothing: the topic or partition does not exist, lives elsewhere, or its directory failed."""
+        if image.topics.partition(topic, partition) is None:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if TopicPartition(topic, partition) in self._offline:
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    # Following the metadata
+
+    def apply(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        """Take over one commit: create, change and delete partitions, hand changed settings to their logs."""
+        for deleted in delta.deleted_topics.values():
+            self._remove_topic(deleted.topic_id)
+        for topic_id, changed in delta.changed_topics.items():
+            topic = image.topics.by_id.get(topic_id)
+            if topic is not None:
+                self._apply_partitions(topic, changed.changes, image)
+        if delta.changed_configs:
+            self._apply_settings(delta.changed_configs, image)
+
+    def load(self, image: MetadataImage) -> None:
+        """Take over a whole image, at start: every partition placed here, and nothing else."""
+        for hosted in list(self.by_id.values()):
+            if hosted.topic_id not in image.topics.by_id:
+                self._remove_topic(hosted.topic_id)
+        for topic in image.topics.by_name.values():
+            self._apply_partitions(topic, topic.partitions, image)
+
+    def _apply_partitions(
+        self, topic: TopicImage, partitions: Mapping[int, PartitionImage], image: MetadataImage
+    ) -> None:
+        config: LogConfig | None = None
+        for index, placement in partitions.items():
+            partition = self.get_by_id(topic.topic_id, index)
+            if self.node_id not in placement.replicas:
+                if partition is not None:
+                    self._remove_partition(partition)
+                continue
+            if partition is None:
+                if config is None:
+                    config = self._log_config(topic.name, image)
+                partition = self._open(topic, index, config)
+            if partition is not None:
+                partition.update_leadership(placement.leader, placement.leader_epoch, placement.replicas, placement.isr)
+
+    def _open(self, topic: TopicImage, index: int, config: LogConfig) -> Partition | None:
+        key = TopicPartition(topic.name, index)
+        try:
+            log = self._log_directories.get_or_create(key, topic.topic_id, config)
+        except OSError as error:
+            self._offline[key] = str(error)
+            self.disk_failed(error)
+            return None
+        self._offline.pop(key, None)
+        hosted = self.by_id.get(topic.topic_id)
+        if hosted is None:
+            hosted = HostedTopic(topic.name, topic.topic_id)
+            self.by_id[topic.topic_id] = hosted
+            self.by_name[topic.name] = hosted
+        partition = Partition(self.node_id, key, topic.topic_id, log)
+        partition.min_isr = config.min_insync_replicas
+        hosted.partitions[index] = partition
+        return partition
+
+    def _remove_topic(self, topic_id: bytes) -> None:
+        hosted = self.by_id.get(topic_id)
+        if hosted is None:
+            return
+        for partition in list(hosted.partitions.values()):
+            self._remove_partition(partition)
+
+    def _remove_partition(self, partition: Partition) -> None:
+        hosted = self.by_id[partition.topic_id]
+        del hosted.partitions[partition.partition]
+        if not hosted.partitions:
+            del self.by_id[hosted.topic_id]
+            # A topic of that name may have been created again in the same commit.
+            if self.by_name.get(hosted.name) is hosted:
+                del self.by_name[hosted.name]
+        key = TopicPartition(partition.topic, partition.partition)
+        # Those who wait for it look again and find it gone.
+        partition.update_leadership(-1, partition.leader_epoch, (), ())
+        try:
+            self._log_directories.delete(key)
+        except OSError as error:
+            self.disk_failed(error)
+
+    # Settings
+
+    def _apply_settings(self, changed: Iterable[ConfigResource], image: MetadataImage) -> None:
+        names: set[str] = set()
+        for resource_type, name in changed:
+            if resource_type == ConfigResourceType.TOPIC:
+                names.add(name)
+            elif resource_type == ConfigResourceType.BROKER and name in ("", str(self.node_id)):
+                # A broker's setting is the default of every topic that does not override it.
+                names.update(self.by_name)
+        for name in names:
+            hosted = self.by_name.get(name)
+            if hosted is None:
+                continue
+            config = self._log_config(name, image)
+            for partition in hosted.partitions.values():
+                partition.min_isr = config.min_insync_replicas
+                partition.log.update_config(config)
+
+    def _log_config(self, topic: str, image: MetadataImage) -> LogConfig:
+        overrides = image.config_of(ConfigResourceType.TOPIC, topic)
+        return LogConfig.from_settings(topic_settings(self._config, overrides))
+
+    # Failing disks
+
+    def disk_failed(self, error: OSError) -> None:
+        """An operation on a log's directory failed: say so once, and tell whoever subscribed."""
+        logger.error("log directory failure: %s", error)
+        if self.on_disk_failure is not None:
+            self.on_disk_failure(error)
