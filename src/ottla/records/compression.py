@@ -273,7 +273,7 @@ def _compress_lz4_slowly(view: memoryview, level: int) -> bytes:
     compressor = _codecs().lz4.Compressor(
         level=min(level, _LZ4_HIGHEST_LEVEL), content_checksum=False, block_linked=False
     )
-    compressor.compress(view)
+    compressor.compress(bytes(view))  # it takes nothing else
     frame = memoryview(compressor.finish())
     if frame[5] != _LZ4_HEADER[5] or not frame[4] & _LZ4_INDEPENDENT:
         raise AssertionError(f"the lz4 library wrote an unexpected frame: {bytes(frame[4:6]).hex()}")

@@ -142,12 +142,13 @@ def validate_and_assign(
         raise _refused_header(parse_header(batch))
     target = rules.compression
     if origin is not _RAFT_LEADER:
+        if not rules.log_append_time:
+            latest = now_ms + rules.after_max_ms
+            early = now_ms - rules.before_max_ms
+            if max_timestamp > latest or base_timestamp > latest or base_timestamp < early or max_timestamp < early:
+                _check_timestamps(batch, max_timestamp, early, latest)
         if rules.compacted or rules.log_append_time or (target is not None and target != codec):
             return _rewrite(batch, base_offset, leader_epoch, now_ms, rules)
-        latest = now_ms + rules.after_max_ms
-        earliest = now_ms - rules.before_max_ms
-        if max_timestamp > latest or base_timestamp > latest or base_timestamp < earliest or max_timestamp < earliest:
-            _check_timestamps(batch, base_timestamp, max_timestamp, earliest, latest)
     _OFFSETS.pack_into(batch, 0, base_offset, length, leader_epoch)
     fields = (
         base_offset,
@@ -193,11 +194,6 @@ def _rewrite(
     if rules.log_append_time:
         attributes |= LOG_APPEND_TIME_FLAG
         max_timestamp = now_ms
-    else:
-        latest = now_ms + rules.after_max_ms
-        earliest = now_ms - rules.before_max_ms
-        if not (earliest <= header.base_timestamp <= latest and earliest <= max_timestamp <= latest):
-            _check_timestamps(batch, header.base_timestamp, max_timestamp, earliest, latest)
     changed = header._replace(batch_length=len(batch) - LENGTH_END, attributes=attributes, max_timestamp=max_timestamp)
     if changed != header:
         HEADER.pack_into(batch, 0, *changed)
@@ -235,7 +231,7 @@ def _check_codec(codec: int, produce_version: int | None) -> None:
         )
 
 
-def _check_timestamps(batch: Buffer, base_timestamp: int, max_timestamp: int, earliest: int, latest: int) -> None:
+def _check_timestamps(batch: Buffer, max_timestamp: int, earliest: int, latest: int) -> None:
     """A time stamp in the header is out of bounds: refuse, naming the records, unless the records have none."""
     bounds = f"out of range. The timestamp should be within [{earliest}, {latest}]"
     try:
