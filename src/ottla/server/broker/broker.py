@@ -61,15 +61,15 @@ class Broker:
 
     @property
     def image(self) -> MetadataImage:
-        """The metadata image after the newest commit; immutable, so a handler may keep it for the length of its answer."""
+        """The metadata image after the newest commit; immutable, so a handler may keep it."""
         return self.controller.image
 
 
 class RequestContext:
     """Who asks, on which connection, in which version.
 
-    One object per connection, refilled for each request: a connection handles one request at a time, so it is valid until the
-    handler's response (or its awaitable) is done.  Keep its values, not the object.
+    One object per connection, refilled for each request: a connection handles one request at a time, so it is valid
+    until the handler's response (or its awaitable) is done. Keep its values, not the object.
     """
 
     __slots__ = (
@@ -108,11 +108,13 @@ class RequestContext:
 class Handler(Protocol):
     """`handle` of a module in `ottla.server.broker.handlers`.
 
-    Returns the response message, or an awaitable of it (a coroutine, a future, or the lean `DelayedResponse`), or None where the
-    protocol wants no response (Produce with acks=0).  Raises `ottla.core.errors.ApiError` for a refusal of the whole request.
+    Returns the response message, or an awaitable of it (a coroutine, a future, or the lean `DelayedResponse`), or None
+    where the protocol wants no response (Produce with acks=0). Raises `ottla.core.errors.ApiError` for a refusal of the
+    whole request.
 
-    A handler module may also define ``error_response(request, context, code, message) -> response`` for refusals of the whole
-    request; without it the response's top-level error_code is used, and where there is none the connection is closed.
+    A handler module may also define ``error_response(request, context, code, message) -> response`` for refusals of the
+    whole request; without it the response's top-level error_code is used, and where there is none the connection is
+    closed.
     """
 
     def __call__(self, broker: Broker, request: Any, context: RequestContext) -> Any | Awaitable[Any] | None:
@@ -124,10 +126,11 @@ class CloseConnectionError(Exception):
 
 
 class DelayedResponse:
-    """A response that will come later, for handlers on the hot path: like a future, without the trip through the event loop.
+    """A response that will come later, for handlers on the hot path: like a future, without the trip through the event
+    loop.
 
-    The handler returns it and later calls `respond` (or `fail`) once.  The connection sets `on_done` right after the handler
-    returned, or calls `cancel` when it goes away first; `on_cancel` then releases what the wait held.
+    The handler returns it and later calls `respond` (or `fail`) once. The connection sets `on_done` right after the
+    handler returned, or calls `cancel` when it goes away first; `on_cancel` then releases what the wait held.
     """
 
     __slots__ = ("done", "error", "on_cancel", "on_done", "response")

@@ -8,10 +8,10 @@ from collections.abc import Awaitable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from ottla.protocol.apis import ApiKey
 from ottla.protocol.codec import encode
-from ottla.protocol.connection import ServerConnection
+from ottla.protocol.connection import NEED_DATA, ServerConnection
 from ottla.protocol.errors import ProtocolError
-from ottla.server.broker.api_table import API_VERSIONS
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
 
@@ -23,16 +23,18 @@ logger = logging.getLogger(__name__)
 
 _HEADER = Struct(">ii").pack
 _TAGGED_HEADER = Struct(">iiB").pack
-# Up to this size the pieces of a response are joined into one buffer; copying less than this costs less than another iovec.
+# Up to this size the pieces of a response are joined into one buffer; copying less than this costs less than another
+# iovec.
 JOIN_BYTES = 16_384
 
 
 class Connection(asyncio.BufferedProtocol):
     """Reads requests, hands them to their handlers one at a time, writes responses in request order.
 
-    A connection is *busy* while a handler's response is awaited, *held* while the broker has no room for it, *blocked* while the
-    client does not read what was written.  In all three no further request is handled; what still arrives is kept, and
-    once something has arrived, reading stops.  (Stopping only then spares two system calls per long poll, and shows a client that goes away.)
+    A connection is *busy* while a handler's response is awaited, *held* while the broker has no room for it, *blocked*
+    while the client does not read what was written. In all three no further request is handled; what still arrives is
+    kept, and once something has arrived, reading stops. (Stopping only then spares two system calls per long poll, and
+    shows a client that goes away.)
     """
 
     __slots__ = (
@@ -83,7 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         self._listener.connection_made(self)
 
     def get_buffer(self, sizehint: int) -> Buffer:
-        return self._wire.get_buffer(sizehint)
+        return self._wire.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         self.active = True
@@ -178,7 +180,7 @@ class Connection(asyncio.BufferedProtocol):
         routes = self._router.routes
         context = self.context
         try:
-            while not self._closing and (received := wire.next_request()) is not None:
+            while not self._closing and (received := wire.next_request()) is not NEED_DATA:
                 self.request_count += 1
                 context.api_key = api_key = received.api_key
                 context.api_version = version = received.api_version
@@ -188,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
                 if route is None and (route := self._find_route(api_key, version, parts)) is None:
                     continue
                 route.requests += 1
-                request, end = route.decode(received.buffer, received.offset, received.end)
+                request, end = route.decode(received.buffer, received.body_offset, received.end)
                 if end != received.end:
                     raise ProtocolError(f"{received.end - end} bytes too many after {route.api.name} v{version}")
                 try:
@@ -215,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             return self._router.find(api_key, version)
         except UnsupportedRequestError:
-            if api_key != API_VERSIONS:
+            if api_key != ApiKey.API_VERSIONS:
                 raise
         from ottla.server.broker.handlers.api_versions import unsupported_version_response
 

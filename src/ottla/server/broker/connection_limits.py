@@ -23,8 +23,8 @@ class Admission(Enum):
 class ConnectionLimits:
     """Shared by all listeners of a broker.
 
-    Too many connections from one address are refused.  Above the total, or faster than the rate, connections are held until there is
-    room; at most `hold_limit` of them, like a listen backlog.
+    Too many connections from one address are refused. Above the total, or faster than the rate, connections are held
+    until there is room; at most `hold_limit` of them, like a listen backlog.
     """
 
     __slots__ = (

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class DelayedFetch:
     """Waits on the partitions of a `FetchReader` until there is enough to answer, then calls `on_ready` once.
 
-    Nothing polls: partitions tell when they moved.  The answer is put together in a later turn of the loop, so that one burst of
-    appends is one answer, and the producer that caused it is answered first.
+    Nothing polls: partitions tell when they moved. The answer is put together in a later turn of the loop, so that one
+    burst of appends is one answer, and the producer that caused it is answered first.
     """
 
     __slots__ = ("_bytes", "_done", "_loop", "_min_bytes", "_on_ready", "_reader", "_scheduled", "_timer", "_waits")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.codec import Decoder, Encoder, decoder, encoder
-from ottla.server.broker.api_table import API_VERSIONS, APIS, Api
+from ottla.protocol.headers import response_header_version
+from ottla.server.broker.api_table import APIS, Api
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
@@ -47,15 +48,12 @@ class Route:
         self.response_class: type[Any] = getattr(messages, f"{api.name}Response")
         self.decode: Decoder[Any] = decoder(getattr(messages, f"{api.name}Request"), version)
         self.encode: Encoder[Any] = encoder(self.response_class, version)
-        # The answer to ApiVersions never has tags in its header, so that a client of any age can read it (KIP-511).
-        self.tagged_response_header = (
-            api.key != API_VERSIONS and api.first_flexible is not None and version >= api.first_flexible
-        )
+        self.tagged_response_header = response_header_version(api.key, version) == 1
         self.requests = 0
         self.failures = 0
 
     def failure(self, request: Any, context: RequestContext, error: BaseException) -> Any | None:
-        """The response to a request whose handler raised; None when there is no way to say it but closing the connection."""
+        """The response to a request whose handler raised; None when only closing the connection says it."""
         if isinstance(error, ApiError):
             return self.error_response(request, context, error.code, error.message)
         self.failures += 1
@@ -91,7 +89,7 @@ class Router:
         self.routes: dict[int, Route] = {}
 
     def find(self, api_key: int, version: int) -> Route:
-        """The route, loading handler and codecs on first use.  Raises UnsupportedRequestError for what is not served."""
+        """The route, loading handler and codecs on first use. Raises UnsupportedRequestError for what is not served."""
         route = self.routes.get(api_key << 16 | version)
         if route is None:
             api = APIS.get(api_key)

@@ -33,11 +33,11 @@ _ZSTD = 4
 class FetchReader:
     """One request's partitions, and what was found in them.
 
-    `plan` finds the file ranges (no record is read), so that a long poll can judge whether they are enough; `load` reads those of
-    the ranges that are in the page cache and returns what is left for a worker thread.
+    `plan` finds the file ranges (no record is read), so that a long poll can judge whether they are enough; `load`
+    reads those of the ranges that are in the page cache and returns what is left for a worker thread.
 
-    Limits as in KIP-74: partitions are served in the client's order until `max_bytes` is used up; the first batch of the first
-    partition that has anything is served whole, whatever the limits.
+    Limits as in KIP-74: partitions are served in the client's order until `max_bytes` is used up; the first batch of
+    the first partition that has anything is served whole, whatever the limits.
     """
 
     __slots__ = (
@@ -244,7 +244,8 @@ class FetchReader:
     def _put(self, index: int, data: PartitionData, records: bytes) -> None:
         size = len(records)
         if size < _BATCH_OVERHEAD or int.from_bytes(records[8:12], "big") + _BATCH_OVERHEAD > size:
-            # Not even one whole batch fitted into what was left of the limits: nothing, so that no client trips over it.
+            # Not even one whole batch fitted into what was left of the limits: nothing, so that no client trips over
+            # it.
             return
         if self.version < _FIRST_ZSTD_VERSION and _has_zstd(records):
             self.results[index] = self._failed(self.entries[index], ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
@@ -253,7 +254,7 @@ class FetchReader:
 
 
 def _has_zstd(records: bytes) -> bool:
-    """True when any of these batches is compressed with zstd, which clients older than Fetch v10 cannot read (KIP-110)."""
+    """True when any of these batches is compressed with zstd, which clients before Fetch v10 cannot read (KIP-110)."""
     position = 0
     end = len(records) - _ATTRIBUTES_LOW_BYTE
     while position < end:

@@ -1,13 +1,14 @@
 """Incremental fetch sessions (KIP-227): what a client fetches is remembered, so that both sides send only what changed.
 
-Theory of operation.  A full fetch (session id 0, epoch 0) asks for a session; the cache creates one if there is room, keeps the
-partitions in the client's order and answers its id.  Further requests carry (id, epoch 1, 2, …) and list only partitions that were
-added, changed or forgotten; answers list only partitions with something new.  Epoch -1 closes the session and fetches without one.
+Theory of operation. A full fetch (session id 0, epoch 0) asks for a session; the cache creates one if there is room,
+keeps the partitions in the client's order and answers its id. Further requests carry (id, epoch 1, 2, …) and list only
+partitions that were added, changed or forgotten; answers list only partitions with something new. Epoch -1 closes the
+session and fetches without one.
 
-The cache has a fixed number of slots.  A full cache makes room by evicting the session idle for more than two minutes, else one worth
-less than the newcomer: followers' sessions (privileged) are worth more than consumers', more partitions more than fewer, and a
-session younger than two minutes is safe from equals.  When nothing can go, the answer has session id 0 and the client goes on
-with full fetches.
+The cache has a fixed number of slots. A full cache makes room by evicting the session idle for more than two minutes,
+else one worth less than the newcomer: followers' sessions (privileged) are worth more than consumers', more partitions
+more than fewer, and a session younger than two minutes is safe from equals. When nothing can go, the answer has session
+id 0 and the client goes on with full fetches.
 
 Sans-I/O: time is an argument (milliseconds, any steady origin), randomness is handed in.
 """
@@ -54,7 +55,8 @@ class FetchedPartition:
         """True when `data` must be in an incremental answer; remembers what the client will then know."""
         news = bool(data.records) or data.preferred_read_replica >= 0 or data.diverging_epoch.epoch >= 0
         if data.error_code:
-            # Answered always; and once the error is gone the partition must be answered again, whatever its high watermark.
+            # Answered always; and once the error is gone the partition must be answered again, whatever its high
+            # watermark.
             self.high_watermark = -1
             return True
         if data.high_watermark != self.high_watermark:
@@ -83,7 +85,9 @@ class FetchSession:
     def update(
         self, fetched: Iterable[tuple[TopicKey, FetchPartition]], forgotten: Iterable[tuple[TopicKey, int]]
     ) -> None:
-        """Take over an incremental request: new partitions go to the end, changed ones keep their place, forgotten ones go."""
+        """Take over an incremental request: new partitions go to the end, changed ones keep their place, forgotten ones
+        go.
+        """
         partitions = self.partitions
         for topic, request in fetched:
             key = (topic, request.partition)
@@ -140,8 +144,8 @@ class FetchSessionCache:
     def resume(self, session_id: int, epoch: int, *, uses_topic_ids: bool) -> FetchSession:
         """The session an incremental request names, at exactly this epoch.
 
-        Raises ApiError FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when the session was made
-        with topic names and the request uses ids, or the other way round.
+        Raises ApiError FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when
+        the session was made with topic names and the request uses ids, or the other way round.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -180,7 +184,8 @@ class FetchSessionCache:
         if now_ms - oldest.last_used_ms > EVICTION_MS:
             self._evict(oldest)
             return True
-        # A privileged newcomer may push out any unprivileged session, everybody else only those past their protected youth.
+        # A privileged newcomer may push out any unprivileged session, everybody else only those past their protected
+        # youth.
         candidates = [
             session
             for session in self._sessions.values()

@@ -19,7 +19,7 @@ class LeaderEndpoint(NamedTuple):
 
 
 def current_leader(image: MetadataImage, topic: str | None, topic_id: bytes, partition: int) -> tuple[int, int] | None:
-    """(leader id, leader epoch) of a partition named by topic name or, when that is empty, by topic id; None when unknown."""
+    """(leader id, leader epoch) of a partition, by topic name or, if that is empty, by topic id; None when unknown."""
     topic_image = image.topics.by_name.get(topic) if topic else image.topics.by_id.get(topic_id)
     if topic_image is None:
         return None

@@ -43,7 +43,8 @@ class ListenError(OSError):
 class Listener:
     """One listening address of a broker, and its connections.
 
-    All listeners of a broker share one `Router` and one `ConnectionLimits`.  `port` is the bound one, also when 0 was asked for.
+    All listeners of a broker share one `Router` and one `ConnectionLimits`. `port` is the bound one, also when 0 was
+    asked for.
     """
 
     def __init__(self, broker: Broker, address: ListenerAddress, router: Router, limits: ConnectionLimits) -> None:
@@ -169,7 +170,8 @@ class Listener:
             self._retry_later(loop)
 
     def _retry_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        """When the rate is what holds connections back, time lets them in; else somebody has to leave (see `connection_lost`).
+        """When the rate is what holds connections back, time lets them in; else somebody has to leave (see
+        `connection_lost`).
 
         Another listener's connection may be the one that leaves, so there is a slow retry as well.
         """
@@ -199,7 +201,7 @@ class Listener:
 
 
 def _buffer_sizes(config: BrokerConfig) -> list[tuple[int, int]]:
-    """Socket buffer sizes somebody chose.  Kafka's default of 100 KiB is left to the kernel, which tunes upwards as needed."""
+    """Socket buffer sizes somebody chose. Kafka's default of 100 KiB is left to the kernel, which tunes upwards as needed."""
     options = []
     for name, option in (
         ("socket.send.buffer.bytes", socket.SO_SNDBUF),

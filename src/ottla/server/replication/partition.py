@@ -25,8 +25,8 @@ class PartitionWaiter(Protocol):
 class Partition:
     """One hosted partition, as its leader sees it.
 
-    `isr` and `replicas` are broker ids.  While this broker is alone in the ISR, an appended record is committed at once; followers'
-    positions (`follower_fetched`) hold the high watermark back otherwise.
+    `isr` and `replicas` are broker ids. While this broker is alone in the ISR, an appended record is committed at once;
+    followers' positions (`follower_fetched`) hold the high watermark back otherwise.
     """
 
     __slots__ = (
@@ -103,7 +103,8 @@ class Partition:
     ) -> AppendResult:
         """Append batches (writable: offsets are patched in place) and move the high watermark as far as the ISR allows.
 
-        Raises ApiError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all and too small an ISR), or what the log refuses.
+        Raises ApiError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all and too small an ISR), or what the log
+        refuses.
         """
         if not self._alone:
             self._check_may_append(required_acks)
@@ -132,7 +133,7 @@ class Partition:
     # Offsets
 
     def readable_end_offset(self, isolation_level: int) -> int:
-        """Exclusive end of what a consumer may read: the high watermark, or the last stable offset for read_committed."""
+        """Exclusive end of what a consumer may read: high watermark, or last stable offset for read_committed."""
         return self.log.last_stable_offset if isolation_level == READ_COMMITTED else self.log.high_watermark
 
     def follower_fetched(self, replica_id: int, fetch_offset: int) -> None:
@@ -156,8 +157,8 @@ class Partition:
     def delete_records_before(self, offset: int) -> int:
         """Raise the log start to `offset` (-1: the high watermark) and return the new low watermark.
 
-        Raises ApiError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE beyond the high watermark, POLICY_VIOLATION on a topic whose
-        cleanup policy does not delete.
+        Raises ApiError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE beyond the high watermark, POLICY_VIOLATION on a
+        topic whose cleanup policy does not delete.
         """
         if self.leader_id != self.node_id:
             raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)

@@ -1,9 +1,10 @@
 """ApiVersions (key 18), versions 0-5: what this broker serves and which features the cluster has.
 
-Version notes.  3: flexible, with the client's software name and version (KIP-511) and features (KIP-584).  4: features whose lowest version is
-0 are listed; older clients cannot take those (KIP-1022).  5: the client says which cluster and node it means; a wrong one is told to
-bootstrap again (KIP-1242).  The response header has no tagged fields at any version, and a request of an unknown version is answered
-in version 0 with UNSUPPORTED_VERSION (see `unsupported_version_response`).
+Version notes. 3: flexible, with the client's software name and version (KIP-511) and features (KIP-584). 4: features
+whose lowest version is 0 are listed; older clients cannot take those (KIP-1022). 5: the client says which cluster and
+node it means; a wrong one is told to bootstrap again (KIP-1242). The response header has no tagged fields at any
+version, and a request of an unknown version is answered in version 0 with UNSUPPORTED_VERSION (see
+`unsupported_version_response`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import re
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
+from ottla.protocol.apis import ApiKey
 from ottla.protocol.messages.api_versions import (
     ApiVersion,
     ApiVersionsResponse,
     FinalizedFeatureKey,
     SupportedFeatureKey,
 )
-from ottla.server.broker.api_table import API_VERSIONS, APIS
+from ottla.server.broker.api_table import APIS
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.api_versions import ApiVersionsRequest
@@ -71,7 +73,7 @@ def error_response(
 
 def unsupported_version_response() -> ApiVersionsResponse:
     """The answer in version 0 to a version we do not know: the range we do know, so that the client can ask again."""
-    api = APIS[API_VERSIONS]
+    api = APIS[ApiKey.API_VERSIONS]
     return ApiVersionsResponse(
         error_code=ErrorCode.UNSUPPORTED_VERSION,
         api_keys=[ApiVersion(api_key=api.key, min_version=api.min_version, max_version=api.max_version)],

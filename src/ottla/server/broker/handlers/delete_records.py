@@ -2,7 +2,8 @@
 
 Version notes.  2: flexible.
 
-Offset -1 means the high watermark.  The answer's low watermark is the lowest log start over the replicas: here, the leader's.
+Offset -1 means the high watermark. The answer's low watermark is the lowest log start over the replicas: here, the
+leader's.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """ListOffsets (key 2), versions 1-11: offsets by time, and the special places of a log.
 
-Version notes.  2: isolation level.  4: leader epochs.  6: flexible.  7: -3, the record with the largest timestamp (KIP-734).  8: -4, the
-local log start (KIP-405).  9: -5, the last tiered offset (KIP-1005).  10: timeout_ms for remote reads.  11: -6, the first offset not yet
-tiered (KIP-1023).
+Version notes. 2: isolation level. 4: leader epochs. 6: flexible. 7: -3, the record with the largest timestamp
+(KIP-734). 8: -4, the local log start (KIP-405). 9: -5, the last tiered offset (KIP-1005). 10: timeout_ms for remote
+reads. 11: -6, the first offset not yet tiered (KIP-1023).
 
-Nothing is tiered here: the local start and the first offset not yet tiered are the log start, and -5 has no answer.  Searching by time
-reads records between two index entries, so it goes to a worker thread.
+Nothing is tiered here: the local start and the first offset not yet tiered are the log start, and -5 has no answer.
+Searching by time reads records between two index entries, so it goes to a worker thread.
 """
 
 from __future__ import annotations

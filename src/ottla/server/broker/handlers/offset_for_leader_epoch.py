@@ -2,7 +2,8 @@
 
 Version notes.  3: replica_id (-1 a consumer, -2 one who does not say).  4: flexible.
 
-Answers the largest known epoch that is not above the asked one, and its exclusive end offset; (-1, -1) when there is none.
+Answers the largest known epoch that is not above the asked one, and its exclusive end offset; (-1, -1) when there is
+none.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Produce (key 0), versions 3-13: append record batches to partitions.
 
-Version notes.  0-2 are advertised but refused (KIP-896, librdkafka).  5: log_start_offset in the answer.  8: record_errors and
-error_message (KIP-467).  9: flexible.  10: current leader and node endpoints beside NOT_LEADER_OR_FOLLOWER (KIP-951).  11: a failed
-transaction check answers TRANSACTION_ABORTABLE instead of INVALID_TXN_STATE (KIP-890).  13: topic ids (KIP-516).
+Version notes. 0-2 are advertised but refused (KIP-896, librdkafka). 5: log_start_offset in the answer. 8: record_errors
+and error_message (KIP-467). 9: flexible. 10: current leader and node endpoints beside NOT_LEADER_OR_FOLLOWER (KIP-951).
+11: a failed transaction check answers TRANSACTION_ABORTABLE instead of INVALID_TXN_STATE (KIP-890). 13: topic ids
+(KIP-516).
 
-acks=0 gets no answer; when something failed the connection is closed instead.  A batch goes to the log as it is: only its 61-byte
-header is looked at here and there.
+acks=0 gets no answer; when something failed the connection is closed instead. A batch goes to the log as it is: only
+its 61-byte header is looked at here and there.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _has_transactional_batch(request: ProduceRequest) -> bool:
 
 
 def _transactional_refusal(request: ProduceRequest, version: int) -> ApiError:
-    """Why a transactional batch cannot be taken: no transaction can be open, as no coordinator for them is served yet."""
+    """Why a transactional batch cannot be taken: no transaction is open, as no coordinator for them is served."""
     if request.transactional_id is None:
         return ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     message = f"No transaction of {request.transactional_id} is open"
