@@ -267,7 +267,7 @@ class ClassicGroup:
         return common or set()
 
     def compute_subscribed_topics(self) -> None:
-        """Read the topics out of the members' subscriptions (ConsumerProtocol); unreadable metadata makes it unknown."""
+        """Read the topics out of the members' subscriptions (ConsumerProtocol); unreadable ones make them unknown."""
         if self.protocol_type != CONSUMER_PROTOCOL_TYPE:
             self.subscribed_topics = None
         elif not self.members:

@@ -3,7 +3,7 @@
 Every command takes the request, the time and (join, sync) a ``Pending`` that it settles now or parks. Commands change
 the ephemeral state at once; what has to survive a restart is returned as records.
 
-Versions: JoinGroup 0–9, SyncGroup 0–5, Heartbeat 0–4, LeaveGroup 0–5. KIPs: 62 (rebalance timeout), 134 (initial
+Versions: JoinGroup 0-9, SyncGroup 0-5, Heartbeat 0-4, LeaveGroup 0-5. KIPs: 62 (rebalance timeout), 134 (initial
 delay), 345 (static members), 394 (member id required), 559 (protocol in sync), 800 (reason), 814 (skip assignment).
 """
 
@@ -65,9 +65,7 @@ class JoinCall:
         self.client_id = client_id
         self.client_host = client_host
         self.pending = pending
-        self.protocols: Protocols = tuple(
-            (protocol.name, bytes(protocol.metadata)) for protocol in request.protocols
-        )
+        self.protocols: Protocols = tuple((protocol.name, bytes(protocol.metadata)) for protocol in request.protocols)
 
     @property
     def rebalance_timeout_ms(self) -> int:
@@ -301,9 +299,7 @@ class ClassicGroups:
             self._schedule_join(group, now)
             return NOTHING
         group.begin_generation(now.wall_ms)
-        logger.info(
-            "group %s: generation %d with %d members", group.group_id, group.generation_id, len(group.members)
-        )
+        logger.info("group %s: generation %d with %d members", group.group_id, group.generation_id, len(group.members))
         if not group.members:
             return Result(None, [group_records.group_metadata(group, {})], replay=False, appended=_log_refusal(group))
         for member in group.members.values():

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 
 from ottla.protocol.codec import decode, encode
 from ottla.protocol.errors import ProtocolError
-from ottla.protocol.messages import group_records
 from ottla.protocol.messages.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
-    LegacyOffsetCommitKey,
     MemberMetadata,
     OffsetCommitKey,
     OffsetCommitValue,
@@ -68,9 +66,7 @@ def offset_commit(group_id: str, topic: str, partition: int, committed: Committe
 
 def offset_tombstone(group_id: str, topic: str, partition: int) -> CoordinatorRecord:
     """The record that forgets a committed offset."""
-    return CoordinatorRecord(
-        OFFSET_COMMIT, OffsetCommitKey(group=group_id, topic=topic, partition=partition), None
-    )
+    return CoordinatorRecord(OFFSET_COMMIT, OffsetCommitKey(group=group_id, topic=topic, partition=partition), None)
 
 
 def group_metadata(group: ClassicGroup, assignments: Mapping[str, bytes]) -> CoordinatorRecord:
@@ -143,7 +139,8 @@ def members_of(value: GroupMetadataValue) -> Iterable[Member]:
 
 
 _TYPES: dict[int, tuple[Any, Any]] = {
-    LEGACY_OFFSET_COMMIT: (LegacyOffsetCommitKey, group_records.LegacyOffsetCommitValue),
+    # Key type 0 has the fields of type 1, and its values are the first versions of the same value.
+    LEGACY_OFFSET_COMMIT: (OffsetCommitKey, OffsetCommitValue),
     OFFSET_COMMIT: (OffsetCommitKey, OffsetCommitValue),
     GROUP_METADATA: (GroupMetadataKey, GroupMetadataValue),
 }
@@ -166,6 +163,7 @@ class GroupRecordCodec:
         types = _TYPES.get(key_type)
         if types is None:
             return None
+        key_type = key_type or OFFSET_COMMIT
         key_message = decode(types[0], 0, key, 2)
         if value is None:
             return CoordinatorRecord(key_type, key_message, None)

@@ -1,6 +1,6 @@
 """Committed offsets of the groups of one shard: commit, fetch, delete, expire. The core of Kafka's offset storage.
 
-Versions: OffsetCommit 2–10 (10 names topics by id), OffsetFetch 1–10, OffsetDelete 0. A plain commit is visible once
+Versions: OffsetCommit 2-10 (10 names topics by id), OffsetFetch 1-10, OffsetDelete 0. A plain commit is visible once
 its record is replayed; a commit inside a transaction stays pending until the producer's marker arrives (KIP-98), and
 makes a ``require_stable`` fetch of its partition answer UNSTABLE_OFFSET_COMMIT (KIP-447).
 """

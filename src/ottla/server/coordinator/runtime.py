@@ -21,9 +21,8 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.protocol.codec import ProtocolError
-from ottla.records.batch import LENGTH_END, CorruptRecordError, batches, crc_matches
-from ottla.records.control import ControlType, parse_control_key
+from ottla.protocol.errors import EncodeError, ProtocolError, UnsupportedVersionError
+from ottla.records.batch import CorruptRecordError, batches, crc_matches
 from ottla.records.record import Record, build_batch, read_batch_records
 from ottla.server.coordinator.result import (
     Completions,
@@ -61,7 +60,7 @@ class PartitionLog(Protocol):
         """Append one batch (wall clock ``now_ms``) and return its last offset; ApiError when it is refused."""
 
     async def read(self, offset: int, max_bytes: int) -> bytes:
-        """Whole batches from the one that holds ``offset`` on, at least one; empty at the end. Any may raise OSError."""
+        """Whole batches from the one that holds ``offset`` on, at least one; empty at the end. May raise OSError."""
 
     def set_listener(self, listener: Callable[[], None] | None) -> None:
         """Call ``listener`` (in any context, it does little) whenever the high watermark moved."""
@@ -209,7 +208,11 @@ class CoordinatorPartition(Generic[S]):
         batch: list[Record] = []
         begin = size = 0
         for index, record in enumerate(records):
-            key, value = encode(record)
+            try:
+                key, value = encode(record)
+            except EncodeError:
+                # A client's text is longer than the record's format can carry (32,767 bytes).
+                return ErrorCode.INVALID_REQUEST
             record_size = len(key) + (len(value) if value is not None else 0) + 32
             if batch and size + record_size > self._settings.max_batch_bytes:
                 code = self._append_batch(batch, records[begin:index], replay, now_ms)
@@ -348,7 +351,7 @@ class CoordinatorPartition(Generic[S]):
         begin_ms = self.monotonic_ms()
         try:
             count = await self._replay_log()
-        except (CorruptRecordError, ProtocolError, OSError, ApiError) as error:
+        except (CorruptRecordError, ProtocolError, UnsupportedVersionError, OSError, ApiError) as error:
             logger.error("coordinator partition %d cannot be loaded: %s", self.partition, error)
             self.state = PartitionState.FAILED
             return
@@ -385,9 +388,12 @@ class CoordinatorPartition(Generic[S]):
 
     def _replay_stored(self, record: Record, producer_id: int, is_control: bool) -> None:
         if is_control:
-            control = parse_control_key(record.key)
-            if control in (ControlType.COMMIT, ControlType.ABORT):
-                self.shard.replay_end_of_transaction(producer_id, committed=control is ControlType.COMMIT)
+            # Imported here: it brings the messages of the metadata quorum, and only transactions need it.
+            from ottla.records.control import read_end_transaction_marker
+
+            marker = read_end_transaction_marker(record)
+            if marker is not None:
+                self.shard.replay_end_of_transaction(producer_id, committed=marker.is_commit)
             return
         if record.key is None:
             return

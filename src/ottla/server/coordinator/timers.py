@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ottla.server.coordinator.result import Instant, Result
 
-Action = Callable[[Instant], "Result[None]"]
+Action = Callable[[Instant], Result[None]]
 
 
 class Timer:

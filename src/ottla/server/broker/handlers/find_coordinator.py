@@ -1,0 +1,95 @@
+"""FindCoordinator (key 10), versions 0-6: which broker coordinates a group.
+
+Version notes.  0: groups only.  1: key type, throttle time, error message.  3: flexible.  4: several keys (KIP-699).
+5: as 4, the client knows TRANSACTION_ABORTABLE.  6: share groups (KIP-932).
+
+The topic of the groups is created when the first coordinator is looked for.  Transactions and share groups are not
+served: their key types are refused as INVALID_REQUEST, which clients report at once; COORDINATOR_NOT_AVAILABLE would
+have them ask again forever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages.find_coordinator import Coordinator, FindCoordinatorResponse
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.find_coordinator import FindCoordinatorRequest
+    from ottla.server.broker.broker import Broker, RequestContext
+
+logger = logging.getLogger(__name__)
+
+OFFSETS_TOPIC = "__consumer_offsets"
+GROUP = 0
+TRANSACTION = 1
+SHARE = 2
+_FIRST_VERSION_WITH_SHARE = 6
+_FIRST_VERSION_WITH_KEYS = 4
+
+
+def handle(
+    broker: Broker, request: FindCoordinatorRequest, context: RequestContext
+) -> FindCoordinatorResponse | Coroutine[Any, Any, FindCoordinatorResponse]:
+    """Answered at once but for the first time."""
+    version, listener_name = context.api_version, context.listener_name
+    if request.key_type == GROUP and OFFSETS_TOPIC not in broker.image.topics.by_name:
+        return _create_and_answer(broker, request, version, listener_name)
+    return _answer(broker, request, version, listener_name)
+
+
+async def _create_and_answer(
+    broker: Broker, request: FindCoordinatorRequest, version: int, listener_name: str
+) -> FindCoordinatorResponse:
+    try:
+        await broker.groups.ensure_offsets_topic()
+    except ApiError as error:
+        # The client asks again; the reason stands in the log, since nobody sees it in the answer.
+        logger.error("%s cannot be created: %s (%s)", OFFSETS_TOPIC, error.code.name, error.message)
+    return _answer(broker, request, version, listener_name)
+
+
+def _answer(
+    broker: Broker, request: FindCoordinatorRequest, version: int, listener_name: str
+) -> FindCoordinatorResponse:
+    if version >= _FIRST_VERSION_WITH_KEYS:
+        return FindCoordinatorResponse(
+            coordinators=[
+                _find(broker, key, request.key_type, version, listener_name) for key in request.coordinator_keys
+            ]
+        )
+    found = _find(broker, request.key, request.key_type, version, listener_name)
+    return FindCoordinatorResponse(
+        error_code=found.error_code,
+        error_message=found.error_message,
+        node_id=found.node_id,
+        host=found.host,
+        port=found.port,
+    )
+
+
+def _find(broker: Broker, key: str, key_type: int, version: int, listener_name: str) -> Coordinator:
+    if key_type != GROUP:
+        return _refused(key, ErrorCode.INVALID_REQUEST, _why_not_served(key_type, version))
+    image = broker.image
+    partition = image.topics.partition(OFFSETS_TOPIC, broker.groups.partition_for(key))
+    leader = None if partition is None else image.brokers.get(partition.leader)
+    endpoint = None if leader is None or leader.fenced else leader.endpoints.get(listener_name)
+    if leader is None or endpoint is None:
+        return _refused(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_NOT_AVAILABLE.message)
+    return Coordinator(key=key, node_id=leader.broker_id, host=endpoint.host, port=endpoint.port, error_message=None)
+
+
+def _refused(key: str, code: ErrorCode, message: str) -> Coordinator:
+    return Coordinator(key=key, node_id=-1, host="", port=-1, error_code=code, error_message=message)
+
+
+def _why_not_served(key_type: int, version: int) -> str:
+    if key_type == TRANSACTION:
+        return "This broker does not serve transactions."
+    if key_type == SHARE and version >= _FIRST_VERSION_WITH_SHARE:
+        return "This broker does not serve share groups."
+    return f"There is no coordinator for keys of type {key_type}."

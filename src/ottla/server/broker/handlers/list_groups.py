@@ -1,0 +1,18 @@
+"""ListGroups (key 16), versions 0-5: the groups that this broker coordinates.
+
+Version notes.  1: throttle time.  3: flexible.  4: filter by state (KIP-518).  5: filter by type, type in the answer
+(KIP-848).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
+    from ottla.server.broker.broker import Broker, RequestContext
+
+
+def handle(broker: Broker, request: ListGroupsRequest, context: RequestContext) -> ListGroupsResponse:
+    """COORDINATOR_LOAD_IN_PROGRESS while any partition is being loaded, since the list would be incomplete."""
+    return broker.groups.list_groups(request.states_filter, request.types_filter)
