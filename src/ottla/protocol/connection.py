@@ -222,6 +222,7 @@ class ServerConnection:
         size = len(unread)
         self._view[:size] = unread
         self._start, self._end = 0, size
+        self._busy = False
 
     def _replace(self, capacity: int) -> None:
         self._buffer = bytearray(capacity)

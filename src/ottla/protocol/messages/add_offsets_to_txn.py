@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, int16, int32, int64, strin
 
 
 class AddOffsetsToTxnRequest(Request, api_key=25, versions="0-4", flexible="3+", listeners=("broker",)):
-    """Add Offsets To Txn Request."""
+    """Makes a group's offsets part of a transaction (KIP-98)."""
 
     transactional_id: str = string("0+", entity="transactionalId")
     producer_id: int = int64("0+", entity="producerId")
@@ -15,7 +15,7 @@ class AddOffsetsToTxnRequest(Request, api_key=25, versions="0-4", flexible="3+",
 
 
 class AddOffsetsToTxnResponse(Response, api_key=25, versions="0-4", flexible="3+"):
-    """Add Offsets To Txn Response."""
+    """Outcome of AddOffsetsToTxnRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -19,7 +19,7 @@ class AddPartitionsToTxnTransaction(Struct):
 
 
 class AddPartitionsToTxnRequest(Request, api_key=24, versions="0-5", flexible="3+", listeners=("broker",)):
-    """Add Partitions To Txn Request."""
+    """Makes partitions part of a transaction; brokers verify several transactions in one batch since v4 (KIP-890)."""
 
     transactions: list[AddPartitionsToTxnTransaction] = array(AddPartitionsToTxnTransaction, "4+")
     v3_and_below_transactional_id: str = string("0-3", entity="transactionalId")
@@ -44,7 +44,7 @@ class AddPartitionsToTxnResult(Struct):
 
 
 class AddPartitionsToTxnResponse(Response, api_key=24, versions="0-5", flexible="3+"):
-    """Add Partitions To Txn Response."""
+    """Outcome of each partition of each transaction."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("4+", ignorable=True)

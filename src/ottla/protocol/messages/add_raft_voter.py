@@ -12,7 +12,7 @@ class Listener(Struct):
 
 
 class AddRaftVoterRequest(Request, api_key=80, versions="0-1", flexible="0+", listeners=("controller", "broker")):
-    """Add Raft Voter Request."""
+    """Adds a voter to the metadata quorum (KIP-853)."""
 
     cluster_id: str | None = string("0+", nullable="0+")
     timeout_ms: int = int32("0+")
@@ -23,7 +23,7 @@ class AddRaftVoterRequest(Request, api_key=80, versions="0-1", flexible="0+", li
 
 
 class AddRaftVoterResponse(Response, api_key=80, versions="0-1", flexible="0+"):
-    """Add Raft Voter Response."""
+    """Outcome of AddRaftVoterRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

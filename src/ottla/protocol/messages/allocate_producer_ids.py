@@ -6,14 +6,14 @@ from ottla.protocol.message import Request, Response, int16, int32, int64
 
 
 class AllocateProducerIdsRequest(Request, api_key=67, versions="0", flexible="0+", listeners=("controller",)):
-    """Allocate Producer Ids Request."""
+    """A broker asks the controller for a block of producer ids (KIP-730)."""
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+", default=-1)
 
 
 class AllocateProducerIdsResponse(Response, api_key=67, versions="0", flexible="0+"):
-    """Allocate Producer Ids Response."""
+    """First id and length of the block."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -22,7 +22,7 @@ class AlterClientQuotasRequestEntryData(Struct):
 
 
 class AlterClientQuotasRequest(Request, api_key=49, versions="0-1", flexible="1+", listeners=("broker", "controller")):
-    """Alter Client Quotas Request."""
+    """Sets or removes client quotas (KIP-546)."""
 
     entries: list[AlterClientQuotasRequestEntryData] = array(AlterClientQuotasRequestEntryData, "0+")
     validate_only: bool = boolean("0+")
@@ -35,7 +35,7 @@ class AlterClientQuotasResponseEntryData(Struct):
 
 
 class AlterClientQuotasResponse(Response, api_key=49, versions="0-1", flexible="1+"):
-    """Alter Client Quotas Response."""
+    """Outcome of each entity."""
 
     throttle_time_ms: int = int32("0+")
     entries: list[AlterClientQuotasResponseEntryData] = array(AlterClientQuotasResponseEntryData, "0+")

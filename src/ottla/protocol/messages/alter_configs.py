@@ -17,7 +17,7 @@ class AlterConfigsResource(Struct):
 
 
 class AlterConfigsRequest(Request, api_key=33, versions="0-2", flexible="2+", listeners=("broker", "controller")):
-    """Alter Configs Request."""
+    """Replaces all overrides of a resource; IncrementalAlterConfigs changes single ones."""
 
     resources: list[AlterConfigsResource] = array(AlterConfigsResource, "0+")
     validate_only: bool = boolean("0+")
@@ -31,7 +31,7 @@ class AlterConfigsResourceResponse(Struct):
 
 
 class AlterConfigsResponse(Response, api_key=33, versions="0-2", flexible="2+"):
-    """Alter Configs Response."""
+    """Outcome of each resource."""
 
     throttle_time_ms: int = int32("0+")
     responses: list[AlterConfigsResourceResponse] = array(AlterConfigsResourceResponse, "0+")

@@ -25,7 +25,7 @@ class AlterPartitionRequestTopicData(Struct):
 
 
 class AlterPartitionRequest(Request, api_key=56, versions="2-3", flexible="0+", listeners=("controller",)):
-    """Alter Partition Request."""
+    """A leader asks the controller to change the ISR or recovery state of its partitions (KIP-497)."""
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+", default=-1)
@@ -48,7 +48,7 @@ class AlterPartitionResponseTopicData(Struct):
 
 
 class AlterPartitionResponse(Response, api_key=56, versions="2-3", flexible="0+"):
-    """Alter Partition Response."""
+    """The state of each partition that the controller settled on."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

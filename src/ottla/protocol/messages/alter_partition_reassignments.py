@@ -18,7 +18,7 @@ class ReassignableTopic(Struct):
 class AlterPartitionReassignmentsRequest(
     Request, api_key=45, versions="0-1", flexible="0+", listeners=("broker", "controller")
 ):
-    """Alter Partition Reassignments Request."""
+    """Starts or cancels the move of partitions to other replicas (KIP-455)."""
 
     timeout_ms: int = int32("0+", default=60000)
     allow_replication_factor_change: bool = boolean("1+", default=True)
@@ -37,7 +37,7 @@ class ReassignableTopicResponse(Struct):
 
 
 class AlterPartitionReassignmentsResponse(Response, api_key=45, versions="0-1", flexible="0+"):
-    """Alter Partition Reassignments Response."""
+    """Outcome of each partition."""
 
     throttle_time_ms: int = int32("0+")
     allow_replication_factor_change: bool = boolean("1+", default=True, ignorable=True)

@@ -16,7 +16,7 @@ class AlterReplicaLogDir(Struct):
 
 
 class AlterReplicaLogDirsRequest(Request, api_key=34, versions="1-2", flexible="2+", listeners=("broker",)):
-    """Alter Replica Log Dirs Request."""
+    """Moves replicas between the log directories of one broker (KIP-113)."""
 
     dirs: list[AlterReplicaLogDir] = array(AlterReplicaLogDir, "0+")
 
@@ -32,7 +32,7 @@ class AlterReplicaLogDirTopicResult(Struct):
 
 
 class AlterReplicaLogDirsResponse(Response, api_key=34, versions="1-2", flexible="2+"):
-    """Alter Replica Log Dirs Response."""
+    """Outcome of each partition."""
 
     throttle_time_ms: int = int32("0+")
     results: list[AlterReplicaLogDirTopicResult] = array(AlterReplicaLogDirTopicResult, "0+")

@@ -16,7 +16,7 @@ class AlterShareGroupOffsetsRequestTopic(Struct):
 
 
 class AlterShareGroupOffsetsRequest(Request, api_key=91, versions="0", flexible="0+", listeners=("broker",)):
-    """Alter Share Group Offsets Request."""
+    """Moves the start offsets of an empty share group (KIP-932)."""
 
     group_id: str = string("0+", entity="groupId")
     topics: list[AlterShareGroupOffsetsRequestTopic] = array(AlterShareGroupOffsetsRequestTopic, "0+")
@@ -35,7 +35,7 @@ class AlterShareGroupOffsetsResponseTopic(Struct):
 
 
 class AlterShareGroupOffsetsResponse(Response, api_key=91, versions="0", flexible="0+"):
-    """Alter Share Group Offsets Response."""
+    """Outcome of each partition."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -21,7 +21,7 @@ class ScramCredentialUpsertion(Struct):
 class AlterUserScramCredentialsRequest(
     Request, api_key=51, versions="0", flexible="0+", listeners=("broker", "controller")
 ):
-    """Alter User Scram Credentials Request."""
+    """Sets or removes SCRAM credentials (KIP-554)."""
 
     deletions: list[ScramCredentialDeletion] = array(ScramCredentialDeletion, "0+")
     upsertions: list[ScramCredentialUpsertion] = array(ScramCredentialUpsertion, "0+")
@@ -34,7 +34,7 @@ class AlterUserScramCredentialsResult(Struct):
 
 
 class AlterUserScramCredentialsResponse(Response, api_key=51, versions="0", flexible="0+"):
-    """Alter User Scram Credentials Response."""
+    """Outcome of each user."""
 
     throttle_time_ms: int = int32("0+")
     results: list[AlterUserScramCredentialsResult] = array(AlterUserScramCredentialsResult, "0+")

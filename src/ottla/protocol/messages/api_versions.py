@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, boolean, in
 
 
 class ApiVersionsRequest(Request, api_key=18, versions="0-5", flexible="3+", listeners=("broker", "controller")):
-    """Api Versions Request."""
+    """Asks which APIs and versions the broker serves; always the first request. Names the client since v3 (KIP-511)."""
 
     client_software_name: str = string("3+", ignorable=True)
     client_software_version: str = string("3+", ignorable=True)
@@ -33,7 +33,7 @@ class FinalizedFeatureKey(Struct):
 
 
 class ApiVersionsResponse(Response, api_key=18, versions="0-5", flexible="3+"):
-    """Api Versions Response."""
+    """The served version range of each API, and the features of the cluster (KIP-584). Its header is always v0."""
 
     error_code: int = int16("0+")
     api_keys: list[ApiVersion] = array(ApiVersion, "0+")

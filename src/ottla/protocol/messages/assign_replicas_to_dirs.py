@@ -20,7 +20,7 @@ class AssignReplicasToDirsRequestDirectoryData(Struct):
 
 
 class AssignReplicasToDirsRequest(Request, api_key=73, versions="0", flexible="0+", listeners=("controller",)):
-    """Assign Replicas To Dirs Request."""
+    """A broker tells the controller in which log directories its replicas lie (KIP-858)."""
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+", default=-1)
@@ -43,7 +43,7 @@ class AssignReplicasToDirsResponseDirectoryData(Struct):
 
 
 class AssignReplicasToDirsResponse(Response, api_key=73, versions="0", flexible="0+"):
-    """Assign Replicas To Dirs Response."""
+    """Outcome of each partition."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -24,7 +24,7 @@ class LeaderEndpoint(Struct):
 
 
 class BeginQuorumEpochRequest(Request, api_key=53, versions="0-1", flexible="1+", listeners=("controller",)):
-    """Begin Quorum Epoch Request."""
+    """A newly elected leader of the metadata quorum announces itself to the voters (KIP-595)."""
 
     cluster_id: str | None = string("0+", nullable="0+", default=None)
     voter_id: int = int32("1+", default=-1, ignorable=True, entity="brokerId")
@@ -51,7 +51,7 @@ class NodeEndpoint(Struct):
 
 
 class BeginQuorumEpochResponse(Response, api_key=53, versions="0-1", flexible="1+"):
-    """Begin Quorum Epoch Response."""
+    """Leader and epoch that the voter knows."""
 
     error_code: int = int16("0+")
     topics: list[BeginQuorumEpochResponseTopicData] = array(BeginQuorumEpochResponseTopicData, "0+")

@@ -6,7 +6,9 @@ from ottla.protocol.message import Request, Response, array, boolean, int16, int
 
 
 class BrokerHeartbeatRequest(Request, api_key=63, versions="0-2", flexible="0+", listeners=("controller",)):
-    """Broker Heartbeat Request."""
+    """A broker tells the controller how far it has come, and whether it wants to be fenced or to shut down
+    (KIP-631).
+    """
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+", default=-1)
@@ -18,7 +20,7 @@ class BrokerHeartbeatRequest(Request, api_key=63, versions="0-2", flexible="0+",
 
 
 class BrokerHeartbeatResponse(Response, api_key=63, versions="0-2", flexible="0+"):
-    """Broker Heartbeat Response."""
+    """Whether the broker has caught up, is fenced, and may shut down."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -19,7 +19,7 @@ class Feature(Struct):
 
 
 class BrokerRegistrationRequest(Request, api_key=62, versions="0-4", flexible="0+", listeners=("controller",)):
-    """Broker Registration Request."""
+    """A broker registers its incarnation, listeners, features and log directories with the controller (KIP-631)."""
 
     broker_id: int = int32("0+", entity="brokerId")
     cluster_id: str = string("0+")
@@ -33,7 +33,7 @@ class BrokerRegistrationRequest(Request, api_key=62, versions="0-4", flexible="0
 
 
 class BrokerRegistrationResponse(Response, api_key=62, versions="0-4", flexible="0+"):
-    """Broker Registration Response."""
+    """The broker epoch it was given."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

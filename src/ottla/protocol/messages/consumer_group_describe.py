@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, boolean, in
 
 
 class ConsumerGroupDescribeRequest(Request, api_key=69, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Consumer Group Describe Request."""
+    """Asks for state and members of consumer groups (KIP-848)."""
 
     group_ids: list[str] = array("string", "0+", entity="groupId")
     include_authorized_operations: bool = boolean("0+")
@@ -49,7 +49,7 @@ class DescribedGroup(Struct):
 
 
 class ConsumerGroupDescribeResponse(Response, api_key=69, versions="0-1", flexible="0+"):
-    """Consumer Group Describe Response."""
+    """Epochs, assignor, members and their assignments of each group."""
 
     throttle_time_ms: int = int32("0+")
     groups: list[DescribedGroup] = array(DescribedGroup, "0+")

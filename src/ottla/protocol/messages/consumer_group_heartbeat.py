@@ -11,7 +11,7 @@ class ConsumerGroupHeartbeatRequestTopicPartitions(Struct):
 
 
 class ConsumerGroupHeartbeatRequest(Request, api_key=68, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Consumer Group Heartbeat Request."""
+    """Joins, keeps alive, acknowledges and leaves: all that a member of a consumer group says (KIP-848)."""
 
     group_id: str = string("0+", entity="groupId")
     member_id: str = string("0+")
@@ -39,7 +39,7 @@ class Assignment(Struct):
 
 
 class ConsumerGroupHeartbeatResponse(Response, api_key=68, versions="0-1", flexible="0+"):
-    """Consumer Group Heartbeat Response."""
+    """The member's epoch and, when it changed, its assignment."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

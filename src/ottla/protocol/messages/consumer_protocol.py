@@ -11,7 +11,7 @@ class ConsumerProtocolAssignmentTopicPartition(Struct):
 
 
 class ConsumerProtocolAssignment(Data, versions="0-3"):
-    """Consumer Protocol Assignment."""
+    """The partitions a member of a classic consumer group is given (bytes in SyncGroup)."""
 
     assigned_partitions: list[ConsumerProtocolAssignmentTopicPartition] = array(
         ConsumerProtocolAssignmentTopicPartition, "0+"
@@ -25,7 +25,9 @@ class ConsumerProtocolSubscriptionTopicPartition(Struct):
 
 
 class ConsumerProtocolSubscription(Data, versions="0-3"):
-    """Consumer Protocol Subscription."""
+    """What a member of a classic consumer group wants and owns (bytes in JoinGroup); owned partitions
+    since v1 (KIP-429).
+    """
 
     topics: list[str] = array("string", "0+")
     user_data: bytes | None = binary("0+", nullable="0+", default=None, zero_copy=True)
@@ -60,7 +62,7 @@ class ClientTag(Struct, versions="11+"):
 
 
 class SubscriptionInfoData(Data, versions="1-11"):
-    """Subscription Info Data."""
+    """What a classic Streams member tells its assignor: tasks, lags and tags, inside the subscription's user data."""
 
     version: int = int32("1+")
     latest_supported_version: int = int32("3+", default=-1)

@@ -6,8 +6,8 @@ from ottla.protocol.message import Request, Response
 
 
 class ControlledShutdownRequest(Request, api_key=7, versions="none"):
-    """Controlled Shutdown Request."""
+    """Announced a broker's shutdown in ZooKeeper mode; removed in Kafka 4.0."""
 
 
 class ControlledShutdownResponse(Response, api_key=7, versions="none"):
-    """Controlled Shutdown Response."""
+    """Answered ControlledShutdownRequest; removed in Kafka 4.0."""

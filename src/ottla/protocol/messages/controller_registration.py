@@ -19,7 +19,7 @@ class Feature(Struct):
 
 
 class ControllerRegistrationRequest(Request, api_key=70, versions="0", flexible="0+", listeners=("controller",)):
-    """Controller Registration Request."""
+    """A controller registers its incarnation, listeners and features with the active one (KIP-919)."""
 
     controller_id: int = int32("0+")
     incarnation_id: bytes = uuid("0+")
@@ -29,7 +29,7 @@ class ControllerRegistrationRequest(Request, api_key=70, versions="0", flexible=
 
 
 class ControllerRegistrationResponse(Response, api_key=70, versions="0", flexible="0+"):
-    """Controller Registration Response."""
+    """Outcome of ControllerRegistrationRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

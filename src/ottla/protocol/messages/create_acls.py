@@ -16,7 +16,7 @@ class AclCreation(Struct):
 
 
 class CreateAclsRequest(Request, api_key=30, versions="1-3", flexible="2+", listeners=("broker", "controller")):
-    """Create Acls Request."""
+    """Adds access rules (KIP-140)."""
 
     creations: list[AclCreation] = array(AclCreation, "0+")
 
@@ -27,7 +27,7 @@ class AclCreationResult(Struct):
 
 
 class CreateAclsResponse(Response, api_key=30, versions="1-3", flexible="2+"):
-    """Create Acls Response."""
+    """Outcome of each access rule."""
 
     throttle_time_ms: int = int32("0+")
     results: list[AclCreationResult] = array(AclCreationResult, "0+")

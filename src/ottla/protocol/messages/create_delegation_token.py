@@ -13,7 +13,7 @@ class CreatableRenewers(Struct):
 class CreateDelegationTokenRequest(
     Request, api_key=38, versions="1-3", flexible="2+", listeners=("broker", "controller")
 ):
-    """Create Delegation Token Request."""
+    """Creates a delegation token for the caller, or since v3 for another owner (KIP-48)."""
 
     owner_principal_type: str | None = string("3+", nullable="3+")
     owner_principal_name: str | None = string("3+", nullable="3+")
@@ -22,7 +22,7 @@ class CreateDelegationTokenRequest(
 
 
 class CreateDelegationTokenResponse(Response, api_key=38, versions="1-3", flexible="2+"):
-    """Create Delegation Token Response."""
+    """The token, its HMAC and its dates."""
 
     error_code: int = int16("0+")
     principal_type: str = string("0+")

@@ -16,7 +16,7 @@ class CreatePartitionsTopic(Struct):
 
 
 class CreatePartitionsRequest(Request, api_key=37, versions="0-3", flexible="2+", listeners=("broker", "controller")):
-    """Create Partitions Request."""
+    """Raises the partition count of topics."""
 
     topics: list[CreatePartitionsTopic] = array(CreatePartitionsTopic, "0+")
     timeout_ms: int = int32("0+")
@@ -30,7 +30,7 @@ class CreatePartitionsTopicResult(Struct):
 
 
 class CreatePartitionsResponse(Response, api_key=37, versions="0-3", flexible="2+"):
-    """Create Partitions Response."""
+    """Outcome of each topic."""
 
     throttle_time_ms: int = int32("0+")
     results: list[CreatePartitionsTopicResult] = array(CreatePartitionsTopicResult, "0+")

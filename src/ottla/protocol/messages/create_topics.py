@@ -24,7 +24,7 @@ class CreatableTopic(Struct):
 
 
 class CreateTopicsRequest(Request, api_key=19, versions="2-7", flexible="5+", listeners=("broker", "controller")):
-    """Create Topics Request."""
+    """Creates topics by partition count or explicit assignment, or only validates the request."""
 
     topics: list[CreatableTopic] = array(CreatableTopic, "0+")
     timeout_ms: int = int32("0+", default=60000)
@@ -51,7 +51,7 @@ class CreatableTopicResult(Struct):
 
 
 class CreateTopicsResponse(Response, api_key=19, versions="2-7", flexible="5+"):
-    """Create Topics Response."""
+    """Outcome of each topic, with its settings since v5 (KIP-525) and its id since v7."""
 
     throttle_time_ms: int = int32("2+", ignorable=True)
     topics: list[CreatableTopicResult] = array(CreatableTopicResult, "0+")

@@ -16,7 +16,7 @@ class DeleteAclsFilter(Struct):
 
 
 class DeleteAclsRequest(Request, api_key=31, versions="1-3", flexible="2+", listeners=("broker", "controller")):
-    """Delete Acls Request."""
+    """Removes the access rules that match filters (KIP-140)."""
 
     filters: list[DeleteAclsFilter] = array(DeleteAclsFilter, "0+")
 
@@ -40,7 +40,7 @@ class DeleteAclsFilterResult(Struct):
 
 
 class DeleteAclsResponse(Response, api_key=31, versions="1-3", flexible="2+"):
-    """Delete Acls Response."""
+    """The access rules that each filter removed."""
 
     throttle_time_ms: int = int32("0+")
     filter_results: list[DeleteAclsFilterResult] = array(DeleteAclsFilterResult, "0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int16, int3
 
 
 class DeleteGroupsRequest(Request, api_key=42, versions="0-3", flexible="2+", listeners=("broker",)):
-    """Delete Groups Request."""
+    """Deletes empty groups with their offsets."""
 
     groups_names: list[str] = array("string", "0+", entity="groupId")
 
@@ -18,7 +18,7 @@ class DeletableGroupResult(Struct):
 
 
 class DeleteGroupsResponse(Response, api_key=42, versions="0-3", flexible="2+"):
-    """Delete Groups Response."""
+    """Outcome of each group."""
 
     throttle_time_ms: int = int32("0+")
     results: list[DeletableGroupResult] = array(DeletableGroupResult, "0+")

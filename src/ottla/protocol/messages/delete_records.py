@@ -16,7 +16,7 @@ class DeleteRecordsTopic(Struct):
 
 
 class DeleteRecordsRequest(Request, api_key=21, versions="0-2", flexible="2+", listeners=("broker",)):
-    """Delete Records Request."""
+    """Moves the start of partitions forward so that the records before it can be deleted (KIP-107)."""
 
     topics: list[DeleteRecordsTopic] = array(DeleteRecordsTopic, "0+")
     timeout_ms: int = int32("0+")
@@ -34,7 +34,7 @@ class DeleteRecordsTopicResult(Struct):
 
 
 class DeleteRecordsResponse(Response, api_key=21, versions="0-2", flexible="2+"):
-    """Delete Records Response."""
+    """New start offset (low watermark) of each partition."""
 
     throttle_time_ms: int = int32("0+")
     topics: list[DeleteRecordsTopicResult] = array(DeleteRecordsTopicResult, "0+")

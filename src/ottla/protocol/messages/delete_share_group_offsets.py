@@ -10,7 +10,7 @@ class DeleteShareGroupOffsetsRequestTopic(Struct):
 
 
 class DeleteShareGroupOffsetsRequest(Request, api_key=92, versions="0", flexible="0+", listeners=("broker",)):
-    """Delete Share Group Offsets Request."""
+    """Deletes a share group's offsets by topic (KIP-932)."""
 
     group_id: str = string("0+", entity="groupId")
     topics: list[DeleteShareGroupOffsetsRequestTopic] = array(DeleteShareGroupOffsetsRequestTopic, "0+")
@@ -24,7 +24,7 @@ class DeleteShareGroupOffsetsResponseTopic(Struct):
 
 
 class DeleteShareGroupOffsetsResponse(Response, api_key=92, versions="0", flexible="0+"):
-    """Delete Share Group Offsets Response."""
+    """Outcome of each topic."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -15,7 +15,7 @@ class DeleteStateData(Struct):
 
 
 class DeleteShareGroupStateRequest(Request, api_key=86, versions="0", flexible="0+", listeners=("broker",)):
-    """Delete Share Group State Request."""
+    """Deletes the persistent state of share partitions (KIP-932)."""
 
     group_id: str = string("0+")
     topics: list[DeleteStateData] = array(DeleteStateData, "0+")
@@ -33,6 +33,6 @@ class DeleteStateResult(Struct):
 
 
 class DeleteShareGroupStateResponse(Response, api_key=86, versions="0", flexible="0+"):
-    """Delete Share Group State Response."""
+    """Outcome of each partition."""
 
     results: list[DeleteStateResult] = array(DeleteStateResult, "0+")

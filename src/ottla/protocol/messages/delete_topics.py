@@ -11,7 +11,7 @@ class DeleteTopicState(Struct):
 
 
 class DeleteTopicsRequest(Request, api_key=20, versions="1-6", flexible="4+", listeners=("broker", "controller")):
-    """Delete Topics Request."""
+    """Deletes topics by name, or by id since v6 (KIP-516)."""
 
     topics: list[DeleteTopicState] = array(DeleteTopicState, "6+")
     topic_names: list[str] = array("string", "0-5", ignorable=True, entity="topicName")
@@ -26,7 +26,7 @@ class DeletableTopicResult(Struct):
 
 
 class DeleteTopicsResponse(Response, api_key=20, versions="1-6", flexible="4+"):
-    """Delete Topics Response."""
+    """Outcome of each topic."""
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     responses: list[DeletableTopicResult] = array(DeletableTopicResult, "0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int8, int16
 
 
 class DescribeAclsRequest(Request, api_key=29, versions="1-3", flexible="2+", listeners=("broker", "controller")):
-    """Describe Acls Request."""
+    """Lists the access rules that match a filter (KIP-140)."""
 
     resource_type_filter: int = int8("0+")
     resource_name_filter: str | None = string("0+", nullable="0+")
@@ -32,7 +32,7 @@ class DescribeAclsResource(Struct):
 
 
 class DescribeAclsResponse(Response, api_key=29, versions="1-3", flexible="2+"):
-    """Describe Acls Response."""
+    """The matching access rules, by resource."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

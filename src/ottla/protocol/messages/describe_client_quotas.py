@@ -12,7 +12,7 @@ class ComponentData(Struct):
 
 
 class DescribeClientQuotasRequest(Request, api_key=48, versions="0-1", flexible="1+", listeners=("broker",)):
-    """Describe Client Quotas Request."""
+    """Lists the client quotas that match a filter (KIP-546)."""
 
     components: list[ComponentData] = array(ComponentData, "0+")
     strict: bool = boolean("0+")
@@ -34,7 +34,7 @@ class EntryData(Struct):
 
 
 class DescribeClientQuotasResponse(Response, api_key=48, versions="0-1", flexible="1+"):
-    """Describe Client Quotas Response."""
+    """The matching quotas by entity."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, boolean, in
 
 
 class DescribeClusterRequest(Request, api_key=60, versions="0-2", flexible="0+", listeners=("broker", "controller")):
-    """Describe Cluster Request."""
+    """Asks for the brokers, or since v1 the controllers, of the cluster (KIP-700, KIP-919)."""
 
     include_cluster_authorized_operations: bool = boolean("0+")
     endpoint_type: int = int8("1+", default=1)
@@ -22,7 +22,7 @@ class DescribeClusterBroker(Struct):
 
 
 class DescribeClusterResponse(Response, api_key=60, versions="0-2", flexible="0+"):
-    """Describe Cluster Response."""
+    """Cluster id, controller, and the endpoints of the nodes."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -12,7 +12,7 @@ class DescribeConfigsResource(Struct):
 
 
 class DescribeConfigsRequest(Request, api_key=32, versions="1-4", flexible="4+", listeners=("broker", "controller")):
-    """Describe Configs Request."""
+    """Asks for settings of topics, brokers, groups and loggers, with synonyms and documentation if wanted."""
 
     resources: list[DescribeConfigsResource] = array(DescribeConfigsResource, "0+")
     include_synonyms: bool = boolean("1+", default=False)
@@ -45,7 +45,7 @@ class DescribeConfigsResult(Struct):
 
 
 class DescribeConfigsResponse(Response, api_key=32, versions="1-4", flexible="4+"):
-    """Describe Configs Response."""
+    """Value, source and kind of each setting."""
 
     throttle_time_ms: int = int32("0+")
     results: list[DescribeConfigsResult] = array(DescribeConfigsResult, "0+")

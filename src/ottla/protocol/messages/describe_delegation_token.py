@@ -13,7 +13,7 @@ class DescribeDelegationTokenOwner(Struct):
 class DescribeDelegationTokenRequest(
     Request, api_key=41, versions="1-3", flexible="2+", listeners=("broker", "controller")
 ):
-    """Describe Delegation Token Request."""
+    """Lists the delegation tokens of some owners, or all that the caller may see."""
 
     owners: list[DescribeDelegationTokenOwner] | None = array(DescribeDelegationTokenOwner, "0+", nullable="0+")
 
@@ -37,7 +37,7 @@ class DescribedDelegationToken(Struct):
 
 
 class DescribeDelegationTokenResponse(Response, api_key=41, versions="1-3", flexible="2+"):
-    """Describe Delegation Token Response."""
+    """The tokens with their HMACs, renewers and dates."""
 
     error_code: int = int16("0+")
     tokens: list[DescribedDelegationToken] = array(DescribedDelegationToken, "0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, binary, boo
 
 
 class DescribeGroupsRequest(Request, api_key=15, versions="0-6", flexible="5+", listeners=("broker",)):
-    """Describe Groups Request."""
+    """Asks for state and members of classic groups."""
 
     groups: list[str] = array("string", "0+", entity="groupId")
     include_authorized_operations: bool = boolean("3+")
@@ -33,7 +33,7 @@ class DescribedGroup(Struct):
 
 
 class DescribeGroupsResponse(Response, api_key=15, versions="0-6", flexible="5+"):
-    """Describe Groups Response."""
+    """State, protocol and members of each classic group."""
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     groups: list[DescribedGroup] = array(DescribedGroup, "0+")

@@ -11,7 +11,7 @@ class DescribableLogDirTopic(Struct):
 
 
 class DescribeLogDirsRequest(Request, api_key=35, versions="1-5", flexible="2+", listeners=("broker",)):
-    """Describe Log Dirs Request."""
+    """Asks for the log directories of a broker and the replicas in them (KIP-113)."""
 
     topics: list[DescribableLogDirTopic] | None = array(DescribableLogDirTopic, "0+", nullable="0+")
 
@@ -38,7 +38,7 @@ class DescribeLogDirsResult(Struct):
 
 
 class DescribeLogDirsResponse(Response, api_key=35, versions="1-5", flexible="2+"):
-    """Describe Log Dirs Response."""
+    """Size and lag of each replica by directory; total and usable bytes since v4 (KIP-827)."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("3+", ignorable=True)

@@ -11,7 +11,7 @@ class TopicRequest(Struct):
 
 
 class DescribeProducersRequest(Request, api_key=61, versions="0", flexible="0+", listeners=("broker",)):
-    """Describe Producers Request."""
+    """Asks for the producers that partitions hold state of (KIP-664)."""
 
     topics: list[TopicRequest] = array(TopicRequest, "0+")
 
@@ -38,7 +38,7 @@ class TopicResponse(Struct):
 
 
 class DescribeProducersResponse(Response, api_key=61, versions="0", flexible="0+"):
-    """Describe Producers Response."""
+    """Producer id, epoch, sequence and open transaction of each producer."""
 
     throttle_time_ms: int = int32("0+")
     topics: list[TopicResponse] = array(TopicResponse, "0+")

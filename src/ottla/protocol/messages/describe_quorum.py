@@ -15,7 +15,7 @@ class DescribeQuorumRequestTopicData(Struct):
 
 
 class DescribeQuorumRequest(Request, api_key=55, versions="0-2", flexible="0+", listeners=("broker", "controller")):
-    """Describe Quorum Request."""
+    """Asks for the state of the metadata quorum (KIP-595)."""
 
     topics: list[DescribeQuorumRequestTopicData] = array(DescribeQuorumRequestTopicData, "0+")
 
@@ -56,7 +56,7 @@ class Node(Struct):
 
 
 class DescribeQuorumResponse(Response, api_key=55, versions="0-2", flexible="0+"):
-    """Describe Quorum Response."""
+    """Leader, epoch, high watermark, and how far each voter and observer has come."""
 
     error_code: int = int16("0+")
     error_message: str | None = string("2+", nullable="2+", ignorable=True)

@@ -18,7 +18,7 @@ class DescribeShareGroupOffsetsRequestGroup(Struct):
 
 
 class DescribeShareGroupOffsetsRequest(Request, api_key=90, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Describe Share Group Offsets Request."""
+    """Asks where the share partitions of groups start (KIP-932)."""
 
     groups: list[DescribeShareGroupOffsetsRequestGroup] = array(DescribeShareGroupOffsetsRequestGroup, "0+")
 
@@ -48,7 +48,7 @@ class DescribeShareGroupOffsetsResponseGroup(Struct):
 
 
 class DescribeShareGroupOffsetsResponse(Response, api_key=90, versions="0-1", flexible="0+"):
-    """Describe Share Group Offsets Response."""
+    """Start offset and leader epoch of each share partition."""
 
     throttle_time_ms: int = int32("0+")
     groups: list[DescribeShareGroupOffsetsResponseGroup] = array(DescribeShareGroupOffsetsResponseGroup, "0+")

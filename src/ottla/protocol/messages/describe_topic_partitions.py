@@ -15,7 +15,7 @@ class Cursor(Struct):
 
 
 class DescribeTopicPartitionsRequest(Request, api_key=75, versions="0", flexible="0+", listeners=("broker",)):
-    """Describe Topic Partitions Request."""
+    """Asks for partitions of topics page by page (KIP-966)."""
 
     topics: list[TopicRequest] = array(TopicRequest, "0+")
     response_partition_limit: int = int32("0+", default=2000)
@@ -44,7 +44,7 @@ class DescribeTopicPartitionsResponseTopic(Struct):
 
 
 class DescribeTopicPartitionsResponse(Response, api_key=75, versions="0", flexible="0+"):
-    """Describe Topic Partitions Response."""
+    """Partitions with their eligible leader replicas, and the cursor of the next page."""
 
     throttle_time_ms: int = int32("0+", ignorable=True)
     topics: list[DescribeTopicPartitionsResponseTopic] = array(DescribeTopicPartitionsResponseTopic, "0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int16, int3
 
 
 class DescribeTransactionsRequest(Request, api_key=65, versions="0", flexible="0+", listeners=("broker",)):
-    """Describe Transactions Request."""
+    """Asks a transaction coordinator for the state of transactional ids (KIP-664)."""
 
     transactional_ids: list[str] = array("string", "0+", entity="transactionalId")
 
@@ -28,7 +28,7 @@ class TransactionState(Struct):
 
 
 class DescribeTransactionsResponse(Response, api_key=65, versions="0", flexible="0+"):
-    """Describe Transactions Response."""
+    """State, producer, timeout and partitions of each transaction."""
 
     throttle_time_ms: int = int32("0+")
     transaction_states: list[TransactionState] = array(TransactionState, "0+")

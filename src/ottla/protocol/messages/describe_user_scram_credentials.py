@@ -12,7 +12,7 @@ class UserName(Struct):
 class DescribeUserScramCredentialsRequest(
     Request, api_key=50, versions="0", flexible="0+", listeners=("broker", "controller")
 ):
-    """Describe User Scram Credentials Request."""
+    """Asks which SCRAM credentials users have (KIP-554)."""
 
     users: list[UserName] | None = array(UserName, "0+", nullable="0+")
 
@@ -30,7 +30,7 @@ class DescribeUserScramCredentialsResult(Struct):
 
 
 class DescribeUserScramCredentialsResponse(Response, api_key=50, versions="0", flexible="0+"):
-    """Describe User Scram Credentials Response."""
+    """Mechanism and iterations of each credential, never the secret."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

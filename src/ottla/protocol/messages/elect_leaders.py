@@ -11,7 +11,7 @@ class TopicPartitions(Struct):
 
 
 class ElectLeadersRequest(Request, api_key=43, versions="0-2", flexible="2+", listeners=("broker", "controller")):
-    """Elect Leaders Request."""
+    """Triggers the election of preferred or, if need be, unclean leaders (KIP-183, KIP-460)."""
 
     election_type: int = int8("1+")
     topic_partitions: list[TopicPartitions] | None = array(TopicPartitions, "0+", nullable="0+")
@@ -30,7 +30,7 @@ class ReplicaElectionResult(Struct):
 
 
 class ElectLeadersResponse(Response, api_key=43, versions="0-2", flexible="2+"):
-    """Elect Leaders Response."""
+    """Outcome of each partition."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("1+")

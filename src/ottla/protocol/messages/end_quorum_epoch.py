@@ -30,7 +30,7 @@ class LeaderEndpoint(Struct):
 
 
 class EndQuorumEpochRequest(Request, api_key=54, versions="0-1", flexible="1+", listeners=("controller",)):
-    """End Quorum Epoch Request."""
+    """A leader of the metadata quorum resigns and proposes successors (KIP-595)."""
 
     cluster_id: str | None = string("0+", nullable="0+", default=None)
     topics: list[EndQuorumEpochRequestTopicData] = array(EndQuorumEpochRequestTopicData, "0+")
@@ -56,7 +56,7 @@ class NodeEndpoint(Struct):
 
 
 class EndQuorumEpochResponse(Response, api_key=54, versions="0-1", flexible="1+"):
-    """End Quorum Epoch Response."""
+    """Leader and epoch that the voter knows."""
 
     error_code: int = int16("0+")
     topics: list[EndQuorumEpochResponseTopicData] = array(EndQuorumEpochResponseTopicData, "0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, boolean, int16, int32, int
 
 
 class EndTxnRequest(Request, api_key=26, versions="0-5", flexible="3+", listeners=("broker",)):
-    """End Txn Request."""
+    """Commits or aborts a transaction."""
 
     transactional_id: str = string("0+", entity="transactionalId")
     producer_id: int = int64("0+", entity="producerId")
@@ -15,7 +15,7 @@ class EndTxnRequest(Request, api_key=26, versions="0-5", flexible="3+", listener
 
 
 class EndTxnResponse(Response, api_key=26, versions="0-5", flexible="3+"):
-    """End Txn Response."""
+    """Outcome; since v5 the producer id and epoch to go on with (KIP-890)."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

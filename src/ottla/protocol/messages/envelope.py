@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, binary, int16
 
 
 class EnvelopeRequest(Request, api_key=58, versions="0", flexible="0+", listeners=("controller",)):
-    """Envelope Request."""
+    """Carries a client's request, with its principal and address, from a broker to the controller (KIP-590)."""
 
     request_data: bytes = binary("0+", zero_copy=True)
     request_principal: bytes | None = binary("0+", nullable="0+")
@@ -14,7 +14,7 @@ class EnvelopeRequest(Request, api_key=58, versions="0", flexible="0+", listener
 
 
 class EnvelopeResponse(Response, api_key=58, versions="0", flexible="0+"):
-    """Envelope Response."""
+    """Carries the controller's response back."""
 
     response_data: bytes | None = binary("0+", nullable="0+", default=None, zero_copy=True)
     error_code: int = int16("0+")

@@ -48,7 +48,9 @@ class ForgottenTopic(Struct):
 
 
 class FetchRequest(Request, api_key=1, versions="4-18", flexible="12+", listeners=("broker", "controller")):
-    """Fetch Request."""
+    """Reads record batches, waiting for data if asked to: consumers and followers alike. Sessions since v7
+    (KIP-227), topics by id since v13 (KIP-516), replica state since v15 (KIP-903).
+    """
 
     cluster_id: str | None = string("12+", nullable="12+", default=None, ignorable=True, tag=0, tagged="12+")
     replica_id: int = int32("0-14", default=-1, entity="brokerId")
@@ -114,7 +116,9 @@ class NodeEndpoint(Struct):
 
 
 class FetchResponse(Response, api_key=1, versions="4-18", flexible="12+"):
-    """Fetch Response."""
+    """Record batches with the offsets that bound them, aborted transactions, and hints about leader,
+    divergence or snapshot.
+    """
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     error_code: int = int16("7+", ignorable=True)

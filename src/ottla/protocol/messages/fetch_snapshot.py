@@ -38,7 +38,7 @@ class FetchSnapshotRequestTopicSnapshot(Struct):
 
 
 class FetchSnapshotRequest(Request, api_key=59, versions="0-1", flexible="0+", listeners=("controller",)):
-    """Fetch Snapshot Request."""
+    """Reads part of a snapshot of the metadata log (KIP-630)."""
 
     cluster_id: str | None = string("0+", nullable="0+", default=None, tag=0, tagged="0+")
     replica_id: int = int32("0+", default=-1, entity="brokerId")
@@ -73,7 +73,7 @@ class NodeEndpoint(Struct):
 
 
 class FetchSnapshotResponse(Response, api_key=59, versions="0-1", flexible="0+"):
-    """Fetch Snapshot Response."""
+    """Bytes of the snapshot, or the leader to ask instead."""
 
     throttle_time_ms: int = int32("0+", ignorable=True)
     error_code: int = int16("0+")

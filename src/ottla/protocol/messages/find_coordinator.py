@@ -6,7 +6,9 @@ from ottla.protocol.message import Request, Response, Struct, array, int8, int16
 
 
 class FindCoordinatorRequest(Request, api_key=10, versions="0-6", flexible="3+", listeners=("broker",)):
-    """Find Coordinator Request."""
+    """Asks which broker coordinates a group, transactional id or share partition; several keys at once
+    since v4 (KIP-699).
+    """
 
     key: str = string("0-3")
     key_type: int = int8("1+", default=0)
@@ -23,7 +25,7 @@ class Coordinator(Struct):
 
 
 class FindCoordinatorResponse(Response, api_key=10, versions="0-6", flexible="3+"):
-    """Find Coordinator Response."""
+    """Node, host and port of each coordinator."""
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     error_code: int = int16("0-3")

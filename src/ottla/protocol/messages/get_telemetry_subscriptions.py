@@ -6,13 +6,13 @@ from ottla.protocol.message import Request, Response, array, boolean, int16, int
 
 
 class GetTelemetrySubscriptionsRequest(Request, api_key=71, versions="0", flexible="0+", listeners=("broker",)):
-    """Get Telemetry Subscriptions Request."""
+    """A client asks which metrics it should push (KIP-714)."""
 
     client_instance_id: bytes = uuid("0+")
 
 
 class GetTelemetrySubscriptionsResponse(Response, api_key=71, versions="0", flexible="0+"):
-    """Get Telemetry Subscriptions Response."""
+    """Client instance id, subscription, metrics and push interval."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

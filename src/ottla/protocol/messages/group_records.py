@@ -18,7 +18,7 @@ from ottla.protocol.message import (
 
 
 class LegacyOffsetCommitKey(CoordinatorKey, api_key=0, versions="0"):
-    """Legacy Offset Commit Key."""
+    """Key of a committed offset in its oldest form, v0; OffsetCommitKey is the same as v1."""
 
     group: str = string("0")
     topic: str = string("0")
@@ -26,7 +26,7 @@ class LegacyOffsetCommitKey(CoordinatorKey, api_key=0, versions="0"):
 
 
 class LegacyOffsetCommitValue(CoordinatorValue, api_key=0, versions="0"):
-    """Legacy Offset Commit Value."""
+    """Value of a committed offset in its oldest form."""
 
     offset: int = int64("0")
     metadata: str = string("0")
@@ -34,7 +34,7 @@ class LegacyOffsetCommitValue(CoordinatorValue, api_key=0, versions="0"):
 
 
 class OffsetCommitKey(CoordinatorKey, api_key=1, versions="0"):
-    """Offset Commit Key."""
+    """Group, topic and partition of a committed offset."""
 
     group: str = string("0")
     topic: str = string("0")
@@ -42,7 +42,7 @@ class OffsetCommitKey(CoordinatorKey, api_key=1, versions="0"):
 
 
 class OffsetCommitValue(CoordinatorValue, api_key=1, versions="0-4", flexible="4+"):
-    """Offset Commit Value."""
+    """A committed offset with its leader epoch, metadata and times; topic id since v4."""
 
     offset: int = int64("0+")
     leader_epoch: int = int32("3+", default=-1, ignorable=True)
@@ -53,7 +53,7 @@ class OffsetCommitValue(CoordinatorValue, api_key=1, versions="0-4", flexible="4
 
 
 class GroupMetadataKey(CoordinatorKey, api_key=2, versions="0"):
-    """Group Metadata Key."""
+    """A classic group."""
 
     group: str = string("0")
 
@@ -70,7 +70,7 @@ class MemberMetadata(Struct, versions="0+"):
 
 
 class GroupMetadataValue(CoordinatorValue, api_key=2, versions="0-4", flexible="4+"):
-    """Group Metadata Value."""
+    """A classic group's generation, protocol, leader and members with their assignments."""
 
     protocol_type: str = string("0+")
     generation: int = int32("0+")
@@ -81,20 +81,20 @@ class GroupMetadataValue(CoordinatorValue, api_key=2, versions="0-4", flexible="
 
 
 class ConsumerGroupMetadataKey(CoordinatorKey, api_key=3, versions="0"):
-    """Consumer Group Metadata Key."""
+    """A consumer group (KIP-848)."""
 
     group_id: str = string("0")
 
 
 class ConsumerGroupMetadataValue(CoordinatorValue, api_key=3, versions="0", flexible="0+"):
-    """Consumer Group Metadata Value."""
+    """Epoch of a consumer group."""
 
     epoch: int = int32("0+")
     metadata_hash: int = int64("0+", default=0, tag=0, tagged="0+")
 
 
 class ConsumerGroupPartitionMetadataKey(CoordinatorKey, api_key=4, versions="0"):
-    """Consumer Group Partition Metadata Key."""
+    """The topics a consumer group reads; written by earlier releases only."""
 
     group_id: str = string("0")
 
@@ -112,13 +112,13 @@ class TopicMetadata(Struct):
 
 
 class ConsumerGroupPartitionMetadataValue(CoordinatorValue, api_key=4, versions="0", flexible="0+"):
-    """Consumer Group Partition Metadata Value."""
+    """Partition counts and racks of the topics a consumer group reads."""
 
     topics: list[TopicMetadata] = array(TopicMetadata, "0+")
 
 
 class ConsumerGroupMemberMetadataKey(CoordinatorKey, api_key=5, versions="0"):
-    """Consumer Group Member Metadata Key."""
+    """A member of a consumer group."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -135,7 +135,7 @@ class ClassicMemberMetadata(Struct):
 
 
 class ConsumerGroupMemberMetadataValue(CoordinatorValue, api_key=5, versions="0", flexible="0+"):
-    """Consumer Group Member Metadata Value."""
+    """What the member said of itself: client, subscription, timeout, assignor; and its classic protocol, if any."""
 
     instance_id: str | None = string("0+", nullable="0+")
     rack_id: str | None = string("0+", nullable="0+")
@@ -151,20 +151,20 @@ class ConsumerGroupMemberMetadataValue(CoordinatorValue, api_key=5, versions="0"
 
 
 class ConsumerGroupTargetAssignmentMetadataKey(CoordinatorKey, api_key=6, versions="0"):
-    """Consumer Group Target Assignment Metadata Key."""
+    """The target assignment of a consumer group."""
 
     group_id: str = string("0")
 
 
 class ConsumerGroupTargetAssignmentMetadataValue(CoordinatorValue, api_key=6, versions="0", flexible="0+"):
-    """Consumer Group Target Assignment Metadata Value."""
+    """Epoch that the target assignment was made for."""
 
     assignment_epoch: int = int32("0+")
     assignment_timestamp: int = int64("0+", default=0, ignorable=True, tag=0, tagged="0+")
 
 
 class ConsumerGroupTargetAssignmentMemberKey(CoordinatorKey, api_key=7, versions="0"):
-    """Consumer Group Target Assignment Member Key."""
+    """A member's part in the target assignment."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -176,13 +176,13 @@ class TopicPartition(Struct):
 
 
 class ConsumerGroupTargetAssignmentMemberValue(CoordinatorValue, api_key=7, versions="0", flexible="0+"):
-    """Consumer Group Target Assignment Member Value."""
+    """The partitions that the member shall get."""
 
     topic_partitions: list[TopicPartition] = array(TopicPartition, "0+")
 
 
 class ConsumerGroupCurrentMemberAssignmentKey(CoordinatorKey, api_key=8, versions="0"):
-    """Consumer Group Current Member Assignment Key."""
+    """A member's present assignment."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -195,7 +195,7 @@ class TopicPartitions(Struct, versions="0+"):
 
 
 class ConsumerGroupCurrentMemberAssignmentValue(CoordinatorValue, api_key=8, versions="0", flexible="0+"):
-    """Consumer Group Current Member Assignment Value."""
+    """Member epoch and state, the partitions it has, and those it still has to give up."""
 
     member_epoch: int = int32("0+")
     previous_member_epoch: int = int32("0+")
@@ -205,14 +205,14 @@ class ConsumerGroupCurrentMemberAssignmentValue(CoordinatorValue, api_key=8, ver
 
 
 class ConsumerGroupRegularExpressionKey(CoordinatorKey, api_key=16, versions="0"):
-    """Consumer Group Regular Expression Key."""
+    """A regular expression that members of a consumer group subscribe to."""
 
     group_id: str = string("0")
     regular_expression: str = string("0")
 
 
 class ConsumerGroupRegularExpressionValue(CoordinatorValue, api_key=16, versions="0", flexible="0+"):
-    """Consumer Group Regular Expression Value."""
+    """The topics that the expression matched, and when that was found out."""
 
     topics: list[str] = array("string", "0+")
     version: int = int64("0+")

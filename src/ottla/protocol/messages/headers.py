@@ -6,7 +6,9 @@ from ottla.protocol.message import Header, int16, int32, string
 
 
 class RequestHeader(Header, versions="1-2", flexible="2+"):
-    """Request Header."""
+    """In front of every request: what it is, how to match its response, and who sends it. v2 adds tagged
+    fields (KIP-482).
+    """
 
     request_api_key: int = int16("0+")
     request_api_version: int = int16("0+")
@@ -15,6 +17,6 @@ class RequestHeader(Header, versions="1-2", flexible="2+"):
 
 
 class ResponseHeader(Header, versions="0-1", flexible="1+"):
-    """Response Header."""
+    """In front of every response: the request it answers. v1 adds tagged fields (KIP-482)."""
 
     correlation_id: int = int32("0+")

@@ -20,7 +20,7 @@ class AlterConfigsResource(Struct):
 class IncrementalAlterConfigsRequest(
     Request, api_key=44, versions="0-1", flexible="1+", listeners=("broker", "controller")
 ):
-    """Incremental Alter Configs Request."""
+    """Sets, deletes, appends to or subtracts from single settings (KIP-339)."""
 
     resources: list[AlterConfigsResource] = array(AlterConfigsResource, "0+")
     validate_only: bool = boolean("0+")
@@ -34,7 +34,7 @@ class AlterConfigsResourceResponse(Struct):
 
 
 class IncrementalAlterConfigsResponse(Response, api_key=44, versions="0-1", flexible="1+"):
-    """Incremental Alter Configs Response."""
+    """Outcome of each resource."""
 
     throttle_time_ms: int = int32("0+")
     responses: list[AlterConfigsResourceResponse] = array(AlterConfigsResourceResponse, "0+")

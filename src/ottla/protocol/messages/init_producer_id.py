@@ -8,7 +8,7 @@ from ottla.protocol.message import Request, Response, boolean, int16, int32, int
 class InitProducerIdRequest(
     Request, api_key=22, versions="0-6", flexible="2+", listeners=("broker",), latest_unstable=True
 ):
-    """Init Producer Id Request."""
+    """Asks for a producer id and epoch; with a transactional id it fences the earlier producer (KIP-98, KIP-360)."""
 
     transactional_id: str | None = string("0+", nullable="0+", entity="transactionalId")
     transaction_timeout_ms: int = int32("0+")
@@ -19,7 +19,7 @@ class InitProducerIdRequest(
 
 
 class InitProducerIdResponse(Response, api_key=22, versions="0-6", flexible="2+"):
-    """Init Producer Id Response."""
+    """Producer id and epoch; with v6 also those of a transaction that was kept (KIP-939)."""
 
     throttle_time_ms: int = int32("0+", ignorable=True)
     error_code: int = int16("0+")

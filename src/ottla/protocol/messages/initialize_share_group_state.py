@@ -17,7 +17,7 @@ class InitializeStateData(Struct):
 
 
 class InitializeShareGroupStateRequest(Request, api_key=83, versions="0", flexible="0+", listeners=("broker",)):
-    """Initialize Share Group State Request."""
+    """Starts the persistent state of share partitions at the share coordinator (KIP-932)."""
 
     group_id: str = string("0+")
     topics: list[InitializeStateData] = array(InitializeStateData, "0+")
@@ -35,6 +35,6 @@ class InitializeStateResult(Struct):
 
 
 class InitializeShareGroupStateResponse(Response, api_key=83, versions="0", flexible="0+"):
-    """Initialize Share Group State Response."""
+    """Outcome of each partition."""
 
     results: list[InitializeStateResult] = array(InitializeStateResult, "0+")

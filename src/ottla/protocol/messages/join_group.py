@@ -11,7 +11,7 @@ class JoinGroupRequestProtocol(Struct):
 
 
 class JoinGroupRequest(Request, api_key=11, versions="0-9", flexible="6+", listeners=("broker",)):
-    """Join Group Request."""
+    """Joins a classic group and offers protocols with metadata; static members since v5 (KIP-345)."""
 
     group_id: str = string("0+", entity="groupId")
     session_timeout_ms: int = int32("0+")
@@ -30,7 +30,7 @@ class JoinGroupResponseMember(Struct):
 
 
 class JoinGroupResponse(Response, api_key=11, versions="0-9", flexible="6+"):
-    """Join Group Response."""
+    """Generation, chosen protocol and leader; the leader also gets everybody's metadata to assign from."""
 
     throttle_time_ms: int = int32("2+", ignorable=True)
     error_code: int = int16("0+")

@@ -6,8 +6,8 @@ from ottla.protocol.message import Request, Response
 
 
 class LeaderAndIsrRequest(Request, api_key=4, versions="none"):
-    """Leader And Isr Request."""
+    """Told brokers of leaders in ZooKeeper mode; removed in Kafka 4.0."""
 
 
 class LeaderAndIsrResponse(Response, api_key=4, versions="none"):
-    """Leader And Isr Response."""
+    """Answered LeaderAndIsrRequest; removed in Kafka 4.0."""

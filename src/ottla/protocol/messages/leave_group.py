@@ -12,7 +12,7 @@ class MemberIdentity(Struct):
 
 
 class LeaveGroupRequest(Request, api_key=13, versions="0-5", flexible="4+", listeners=("broker",)):
-    """Leave Group Request."""
+    """Removes members from a classic group at once; several, also static ones, since v3 (KIP-345)."""
 
     group_id: str = string("0+", entity="groupId")
     member_id: str = string("0-2")
@@ -26,7 +26,7 @@ class MemberResponse(Struct):
 
 
 class LeaveGroupResponse(Response, api_key=13, versions="0-5", flexible="4+"):
-    """Leave Group Response."""
+    """Outcome for each member that was to leave."""
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     error_code: int = int16("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int8, int16
 
 
 class ListConfigResourcesRequest(Request, api_key=74, versions="0-1", flexible="0+", listeners=("broker",)):
-    """List Config Resources Request."""
+    """Lists resources that have settings, by type; at v0 client metrics only (KIP-714, KIP-1142)."""
 
     resource_types: list[int] = array("int8", "1+")
 
@@ -17,7 +17,7 @@ class ConfigResource(Struct):
 
 
 class ListConfigResourcesResponse(Response, api_key=74, versions="0-1", flexible="0+"):
-    """List Config Resources Response."""
+    """Name and type of each resource."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int16, int3
 
 
 class ListGroupsRequest(Request, api_key=16, versions="0-5", flexible="3+", listeners=("broker",)):
-    """List Groups Request."""
+    """Lists the groups this broker coordinates; filtered by state since v4 (KIP-518), by type since v5 (KIP-848)."""
 
     states_filter: list[str] = array("string", "4+")
     types_filter: list[str] = array("string", "5+")
@@ -20,7 +20,7 @@ class ListedGroup(Struct):
 
 
 class ListGroupsResponse(Response, api_key=16, versions="0-5", flexible="3+"):
-    """List Groups Response."""
+    """Id, state and type of each group."""
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     error_code: int = int16("0+")

@@ -17,7 +17,9 @@ class ListOffsetsTopic(Struct):
 
 
 class ListOffsetsRequest(Request, api_key=2, versions="1-11", flexible="6+", listeners=("broker",)):
-    """List Offsets Request."""
+    """Looks offsets up by timestamp, or by the special ones: earliest, latest, largest timestamp, local
+    and tiered log.
+    """
 
     replica_id: int = int32("0+", entity="brokerId")
     isolation_level: int = int8("2+")
@@ -39,7 +41,7 @@ class ListOffsetsTopicResponse(Struct):
 
 
 class ListOffsetsResponse(Response, api_key=2, versions="1-11", flexible="6+"):
-    """List Offsets Response."""
+    """Offset, timestamp and leader epoch found for each partition."""
 
     throttle_time_ms: int = int32("2+", ignorable=True)
     topics: list[ListOffsetsTopicResponse] = array(ListOffsetsTopicResponse, "0+")

@@ -13,7 +13,7 @@ class ListPartitionReassignmentsTopics(Struct):
 class ListPartitionReassignmentsRequest(
     Request, api_key=46, versions="0", flexible="0+", listeners=("broker", "controller")
 ):
-    """List Partition Reassignments Request."""
+    """Lists reassignments under way (KIP-455)."""
 
     timeout_ms: int = int32("0+", default=60000)
     topics: list[ListPartitionReassignmentsTopics] | None = array(
@@ -34,7 +34,7 @@ class OngoingTopicReassignment(Struct):
 
 
 class ListPartitionReassignmentsResponse(Response, api_key=46, versions="0", flexible="0+"):
-    """List Partition Reassignments Response."""
+    """Present, added and removed replicas of the partitions being reassigned."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int16, int3
 
 
 class ListTransactionsRequest(Request, api_key=66, versions="0-2", flexible="0+", listeners=("broker",)):
-    """List Transactions Request."""
+    """Lists transactions by state, producer id, duration or pattern (KIP-664)."""
 
     state_filters: list[str] = array("string", "0+")
     producer_id_filters: list[int] = array("int64", "0+", entity="producerId")
@@ -21,7 +21,7 @@ class TransactionState(Struct):
 
 
 class ListTransactionsResponse(Response, api_key=66, versions="0-2", flexible="0+"):
-    """List Transactions Response."""
+    """Transactional id, producer id and state of each transaction."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Data, Struct, array, int16, int32, int64, uin
 
 
 class AbortedTxn(Data, versions="0"):
-    """Aborted Txn."""
+    """Entry of a `.txnindex` file: an aborted transaction's place in the log."""
 
     producer_id: int = int64("0+")
     first_offset: int = int64("0+")
@@ -15,13 +15,13 @@ class AbortedTxn(Data, versions="0"):
 
 
 class ControlRecordTypeSchema(Data, versions="0"):
-    """Control Record Type Schema."""
+    """Type of a control record: the part of its key behind the version."""
 
     type: int = int16("0+")
 
 
 class EndTxnMarker(Data, versions="0"):
-    """End Txn Marker."""
+    """Value of a control record that ends a transaction."""
 
     coordinator_epoch: int = int32("0+")
 
@@ -38,7 +38,7 @@ class ProducerEntry(Struct):
 
 
 class ProducerSnapshot(Data, versions="1"):
-    """Producer Snapshot."""
+    """Contents of a `.snapshot` file: the producers that a log knows at some offset."""
 
     crc: int = uint32("1")
     producer_entries: list[ProducerEntry] = array(ProducerEntry, "1")

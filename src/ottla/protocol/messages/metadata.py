@@ -11,7 +11,9 @@ class MetadataRequestTopic(Struct):
 
 
 class MetadataRequest(Request, api_key=3, versions="0-13", flexible="9+", listeners=("broker",)):
-    """Metadata Request."""
+    """Asks for brokers, topics, leaders and replicas; may create missing topics. Null topics mean all of
+    them (since v1).
+    """
 
     topics: list[MetadataRequestTopic] | None = array(MetadataRequestTopic, "0+", nullable="1+")
     allow_auto_topic_creation: bool = boolean("4+", default=True)
@@ -46,7 +48,9 @@ class MetadataResponseTopic(Struct):
 
 
 class MetadataResponse(Response, api_key=3, versions="0-13", flexible="9+"):
-    """Metadata Response."""
+    """The cluster as this broker sees it: brokers, controller, topics with leader, replicas and ISR of
+    each partition.
+    """
 
     throttle_time_ms: int = int32("3+", ignorable=True)
     brokers: list[MetadataResponseBroker] = array(MetadataResponseBroker, "0+")

@@ -33,7 +33,7 @@ class BrokerFeature(Struct):
 
 
 class RegisterBrokerRecord(MetadataRecord, api_key=0, versions="0-4", flexible="0+"):
-    """Register Broker Record."""
+    """A broker's incarnation with its listeners, features and log directories."""
 
     broker_id: int = int32("0+", entity="brokerId")
     is_migrating_zk_broker: bool = boolean("2+", default=False)
@@ -49,21 +49,21 @@ class RegisterBrokerRecord(MetadataRecord, api_key=0, versions="0-4", flexible="
 
 
 class UnregisterBrokerRecord(MetadataRecord, api_key=1, versions="0", flexible="0+"):
-    """Unregister Broker Record."""
+    """A broker's registration is gone."""
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+")
 
 
 class TopicRecord(MetadataRecord, api_key=2, versions="0", flexible="0+"):
-    """Topic Record."""
+    """A topic exists: its name and id."""
 
     name: str = string("0+", entity="topicName")
     topic_id: bytes = uuid("0+")
 
 
 class PartitionRecord(MetadataRecord, api_key=3, versions="0-2", flexible="0+"):
-    """Partition Record."""
+    """A partition with its replicas, ISR, leader and epochs."""
 
     partition_id: int = int32("0+", default=-1)
     topic_id: bytes = uuid("0+")
@@ -85,7 +85,7 @@ class PartitionRecord(MetadataRecord, api_key=3, versions="0-2", flexible="0+"):
 
 
 class ConfigRecord(MetadataRecord, api_key=4, versions="0", flexible="0+"):
-    """Config Record."""
+    """A setting of a resource; a null value removes it."""
 
     resource_type: int = int8("0+")
     resource_name: str = string("0+")
@@ -94,7 +94,7 @@ class ConfigRecord(MetadataRecord, api_key=4, versions="0", flexible="0+"):
 
 
 class PartitionChangeRecord(MetadataRecord, api_key=5, versions="0-2", flexible="0+"):
-    """Partition Change Record."""
+    """What changed in a partition; absent fields keep their value."""
 
     partition_id: int = int32("0+", default=-1)
     topic_id: bytes = uuid("0+")
@@ -120,27 +120,27 @@ class PartitionChangeRecord(MetadataRecord, api_key=5, versions="0-2", flexible=
 
 
 class FenceBrokerRecord(MetadataRecord, api_key=7, versions="0", flexible="0+"):
-    """Fence Broker Record."""
+    """A broker is fenced (older form of BrokerRegistrationChangeRecord)."""
 
     id: int = int32("0+", entity="brokerId")
     epoch: int = int64("0+")
 
 
 class UnfenceBrokerRecord(MetadataRecord, api_key=8, versions="0", flexible="0+"):
-    """Unfence Broker Record."""
+    """A broker is fenced no more (older form of BrokerRegistrationChangeRecord)."""
 
     id: int = int32("0+", entity="brokerId")
     epoch: int = int64("0+")
 
 
 class RemoveTopicRecord(MetadataRecord, api_key=9, versions="0", flexible="0+"):
-    """Remove Topic Record."""
+    """A topic is deleted."""
 
     topic_id: bytes = uuid("0+")
 
 
 class DelegationTokenRecord(MetadataRecord, api_key=10, versions="0", flexible="0+"):
-    """Delegation Token Record."""
+    """A delegation token with owner, renewers and dates."""
 
     owner: str = string("0+")
     requester: str = string("0+")
@@ -152,7 +152,7 @@ class DelegationTokenRecord(MetadataRecord, api_key=10, versions="0", flexible="
 
 
 class UserScramCredentialRecord(MetadataRecord, api_key=11, versions="0", flexible="0+"):
-    """User Scram Credential Record."""
+    """A user's SCRAM credential."""
 
     name: str = string("0+")
     mechanism: int = int8("0+")
@@ -163,7 +163,7 @@ class UserScramCredentialRecord(MetadataRecord, api_key=11, versions="0", flexib
 
 
 class FeatureLevelRecord(MetadataRecord, api_key=12, versions="0", flexible="0+"):
-    """Feature Level Record."""
+    """A feature is finalized at this level; level 0 removes it."""
 
     name: str = string("0+")
     feature_level: int = int16("0+")
@@ -175,7 +175,7 @@ class EntityData(Struct):
 
 
 class ClientQuotaRecord(MetadataRecord, api_key=14, versions="0", flexible="0+"):
-    """Client Quota Record."""
+    """A quota of a client entity is set or removed."""
 
     entity: list[EntityData] = array(EntityData, "0+")
     key: str = string("0+")
@@ -184,7 +184,7 @@ class ClientQuotaRecord(MetadataRecord, api_key=14, versions="0", flexible="0+")
 
 
 class ProducerIdsRecord(MetadataRecord, api_key=15, versions="0", flexible="0+"):
-    """Producer Ids Record."""
+    """The producer ids up to this one belong to brokers."""
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+", default=-1)
@@ -192,7 +192,7 @@ class ProducerIdsRecord(MetadataRecord, api_key=15, versions="0", flexible="0+")
 
 
 class BrokerRegistrationChangeRecord(MetadataRecord, api_key=17, versions="0-3", flexible="0+"):
-    """Broker Registration Change Record."""
+    """What changed in a broker's registration: fenced, in controlled shutdown, log directories."""
 
     broker_id: int = int32("0+", entity="brokerId")
     broker_epoch: int = int64("0+")
@@ -203,7 +203,7 @@ class BrokerRegistrationChangeRecord(MetadataRecord, api_key=17, versions="0-3",
 
 
 class AccessControlEntryRecord(MetadataRecord, api_key=18, versions="0", flexible="0+"):
-    """Access Control Entry Record."""
+    """An access rule."""
 
     id: bytes = uuid("0+")
     resource_type: int = int8("0+")
@@ -216,46 +216,46 @@ class AccessControlEntryRecord(MetadataRecord, api_key=18, versions="0", flexibl
 
 
 class RemoveAccessControlEntryRecord(MetadataRecord, api_key=19, versions="0", flexible="0+"):
-    """Remove Access Control Entry Record."""
+    """An access rule is gone."""
 
     id: bytes = uuid("0+")
 
 
 class NoOpRecord(MetadataRecord, api_key=20, versions="0", flexible="0+"):
-    """No Op Record."""
+    """Says nothing; keeps the metadata log and its offsets moving."""
 
 
 class ZkMigrationRecord(MetadataRecord, api_key=21, versions="0", flexible="0+"):
-    """Zk Migration Record."""
+    """State of the migration from ZooKeeper."""
 
     zk_migration_state: int = int8("0+")
 
 
 class RemoveUserScramCredentialRecord(MetadataRecord, api_key=22, versions="0", flexible="0+"):
-    """Remove User Scram Credential Record."""
+    """A user's SCRAM credential is gone."""
 
     name: str = string("0+")
     mechanism: int = int8("0+")
 
 
 class BeginTransactionRecord(MetadataRecord, api_key=23, versions="0", flexible="0+"):
-    """Begin Transaction Record."""
+    """Opens a metadata transaction: what follows counts once it has ended (KIP-868)."""
 
     name: str | None = string("0+", nullable="0+", default=None, tag=0, tagged="0+")
 
 
 class EndTransactionRecord(MetadataRecord, api_key=24, versions="0", flexible="0+"):
-    """End Transaction Record."""
+    """Ends a metadata transaction (KIP-868)."""
 
 
 class AbortTransactionRecord(MetadataRecord, api_key=25, versions="0", flexible="0+"):
-    """Abort Transaction Record."""
+    """Drops a metadata transaction (KIP-868)."""
 
     reason: str | None = string("0+", nullable="0+", default=None, tag=0, tagged="0+")
 
 
 class RemoveDelegationTokenRecord(MetadataRecord, api_key=26, versions="0", flexible="0+"):
-    """Remove Delegation Token Record."""
+    """A delegation token is gone."""
 
     token_id: str = string("0+")
 
@@ -274,7 +274,7 @@ class ControllerFeature(Struct):
 
 
 class RegisterControllerRecord(MetadataRecord, api_key=27, versions="0", flexible="0+"):
-    """Register Controller Record."""
+    """A controller's incarnation with its listeners and features."""
 
     controller_id: int = int32("0+")
     incarnation_id: bytes = uuid("0+")
@@ -284,12 +284,12 @@ class RegisterControllerRecord(MetadataRecord, api_key=27, versions="0", flexibl
 
 
 class ClearElrRecord(MetadataRecord, api_key=28, versions="0", flexible="0+"):
-    """Clear Elr Record."""
+    """Eligible leader replicas of a topic, or of all, are cleared (KIP-966)."""
 
     topic_name: str = string("0+", entity="topicName")
 
 
 class UnregisterControllerRecord(MetadataRecord, api_key=29, versions="0", flexible="0+"):
-    """Unregister Controller Record."""
+    """A controller's registration is gone (Kafka 4.4)."""
 
     controller_id: int = int32("0+")

@@ -19,7 +19,9 @@ class OffsetCommitRequestTopic(Struct):
 
 
 class OffsetCommitRequest(Request, api_key=8, versions="2-10", flexible="8+", listeners=("broker",)):
-    """Offset Commit Request."""
+    """Stores a group's positions; the member and its generation or epoch prove that it may. Topics by id
+    since v10 (KIP-848).
+    """
 
     group_id: str = string("0+", entity="groupId")
     generation_id_or_member_epoch: int = int32("1+", default=-1, ignorable=True)
@@ -41,7 +43,7 @@ class OffsetCommitResponseTopic(Struct):
 
 
 class OffsetCommitResponse(Response, api_key=8, versions="2-10", flexible="8+"):
-    """Offset Commit Response."""
+    """Outcome of the commit for each partition."""
 
     throttle_time_ms: int = int32("3+", ignorable=True)
     topics: list[OffsetCommitResponseTopic] = array(OffsetCommitResponseTopic, "0+")

@@ -15,7 +15,7 @@ class OffsetDeleteRequestTopic(Struct):
 
 
 class OffsetDeleteRequest(Request, api_key=47, versions="0", listeners=("broker",)):
-    """Offset Delete Request."""
+    """Deletes a group's offsets of topics that it is not subscribed to (KIP-496)."""
 
     group_id: str = string("0+", entity="groupId")
     topics: list[OffsetDeleteRequestTopic] = array(OffsetDeleteRequestTopic, "0+")
@@ -32,7 +32,7 @@ class OffsetDeleteResponseTopic(Struct):
 
 
 class OffsetDeleteResponse(Response, api_key=47, versions="0"):
-    """Offset Delete Response."""
+    """Outcome of each partition."""
 
     error_code: int = int16("0+")
     throttle_time_ms: int = int32("0+", ignorable=True)

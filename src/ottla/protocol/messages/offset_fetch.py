@@ -24,7 +24,9 @@ class OffsetFetchRequestGroup(Struct):
 
 
 class OffsetFetchRequest(Request, api_key=9, versions="1-10", flexible="6+", listeners=("broker",)):
-    """Offset Fetch Request."""
+    """Asks for the positions a group has committed; several groups at once since v8 (KIP-709), topics by
+    id since v10.
+    """
 
     group_id: str = string("0-7", entity="groupId")
     topics: list[OffsetFetchRequestTopic] | None = array(OffsetFetchRequestTopic, "0-7", nullable="2-7")
@@ -66,7 +68,7 @@ class OffsetFetchResponseGroup(Struct):
 
 
 class OffsetFetchResponse(Response, api_key=9, versions="1-10", flexible="6+"):
-    """Offset Fetch Response."""
+    """Committed offsets with their metadata; -1 where there is none."""
 
     throttle_time_ms: int = int32("3+", ignorable=True)
     topics: list[OffsetFetchResponseTopic] = array(OffsetFetchResponseTopic, "0-7")

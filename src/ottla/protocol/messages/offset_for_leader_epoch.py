@@ -17,7 +17,7 @@ class OffsetForLeaderTopic(Struct):
 
 
 class OffsetForLeaderEpochRequest(Request, api_key=23, versions="2-4", flexible="4+", listeners=("broker",)):
-    """Offset For Leader Epoch Request."""
+    """Asks where the log of a leader epoch ends, to find out where logs diverge (KIP-101, KIP-320)."""
 
     replica_id: int = int32("3+", default=-2, ignorable=True, entity="brokerId")
     topics: list[OffsetForLeaderTopic] = array(OffsetForLeaderTopic, "0+")
@@ -36,7 +36,7 @@ class OffsetForLeaderTopicResult(Struct):
 
 
 class OffsetForLeaderEpochResponse(Response, api_key=23, versions="2-4", flexible="4+"):
-    """Offset For Leader Epoch Response."""
+    """End offset of the epoch asked for, or of the nearest one before it."""
 
     throttle_time_ms: int = int32("2+", ignorable=True)
     topics: list[OffsetForLeaderTopicResult] = array(OffsetForLeaderTopicResult, "0+")

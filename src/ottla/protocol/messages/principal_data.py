@@ -6,7 +6,7 @@ from ottla.protocol.message import Data, boolean, string
 
 
 class DefaultPrincipalData(Data, versions="0", flexible="0+"):
-    """Default Principal Data."""
+    """A principal as forwarded requests carry it (KIP-590)."""
 
     type: str = string("0+")
     name: str = string("0+")

@@ -30,7 +30,9 @@ class TopicProduceData(Struct):
 
 
 class ProduceRequest(Request, api_key=0, versions="3-13", flexible="9+", listeners=("broker",)):
-    """Produce Request."""
+    """Writes record batches to partitions that this broker leads; idempotent and transactional since v3
+    (KIP-98), topics by id since v13 (KIP-516).
+    """
 
     transactional_id: str | None = string("3+", nullable="3+", default=None, entity="transactionalId")
     acks: int = int16("0+")
@@ -73,7 +75,9 @@ class NodeEndpoint(Struct):
 
 
 class ProduceResponse(Response, api_key=0, versions="3-13", flexible="9+"):
-    """Produce Response."""
+    """Base offset or error of each partition; v8 names the records refused (KIP-467), v10 the current
+    leader (KIP-951).
+    """
 
     responses: list[TopicProduceResponse] = array(TopicProduceResponse, "0+")
     throttle_time_ms: int = int32("1+", default=0, ignorable=True)

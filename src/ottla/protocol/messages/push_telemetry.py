@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, binary, boolean, int8, int
 
 
 class PushTelemetryRequest(Request, api_key=72, versions="0", flexible="0+", listeners=("broker",)):
-    """Push Telemetry Request."""
+    """A client pushes metrics, compressed in OTLP form (KIP-714)."""
 
     client_instance_id: bytes = uuid("0+")
     subscription_id: int = int32("0+")
@@ -16,7 +16,7 @@ class PushTelemetryRequest(Request, api_key=72, versions="0", flexible="0+", lis
 
 
 class PushTelemetryResponse(Response, api_key=72, versions="0", flexible="0+"):
-    """Push Telemetry Response."""
+    """Outcome of PushTelemetryRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Data, Struct, array, int16, int32, int64, str
 
 
 class KRaftVersionRecord(Data, versions="0", flexible="0+"):
-    """KRaft Version Record."""
+    """Control record with the version of the quorum protocol (KIP-853)."""
 
     version: int = int16("0+")
     kraft_version: int = int16("0+")
@@ -18,7 +18,7 @@ class LeaderChangeMessageVoter(Struct, versions="0+"):
 
 
 class LeaderChangeMessage(Data, versions="0-1", flexible="0+"):
-    """Leader Change Message."""
+    """Control record that opens a leader's epoch in the metadata log (KIP-595)."""
 
     version: int = int16("0+")
     leader_id: int = int32("0+", entity="brokerId")
@@ -31,7 +31,7 @@ class QuorumStateDataVoter(Struct):
 
 
 class QuorumStateData(Data, versions="0-1", flexible="0+"):
-    """Quorum State Data."""
+    """Contents of the `quorum-state` file: what a voter must not forget."""
 
     cluster_id: str = string("0")
     leader_id: int = int32("0+", default=-1)
@@ -43,13 +43,13 @@ class QuorumStateData(Data, versions="0-1", flexible="0+"):
 
 
 class SnapshotFooterRecord(Data, versions="0", flexible="0+"):
-    """Snapshot Footer Record."""
+    """Last control record of a snapshot (KIP-630)."""
 
     version: int = int16("0+")
 
 
 class SnapshotHeaderRecord(Data, versions="0", flexible="0+"):
-    """Snapshot Header Record."""
+    """First control record of a snapshot (KIP-630)."""
 
     version: int = int16("0+")
     last_contained_log_timestamp: int = int64("0+")
@@ -74,7 +74,7 @@ class VotersRecordVoter(Struct):
 
 
 class VotersRecord(Data, versions="0", flexible="0+"):
-    """Voters Record."""
+    """Control record with the voters of the quorum and their endpoints (KIP-853)."""
 
     version: int = int16("0+")
     voters: list[VotersRecordVoter] = array(VotersRecordVoter, "0+")

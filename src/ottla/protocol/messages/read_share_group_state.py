@@ -16,7 +16,7 @@ class ReadStateData(Struct):
 
 
 class ReadShareGroupStateRequest(Request, api_key=84, versions="0", flexible="0+", listeners=("broker",)):
-    """Read Share Group State Request."""
+    """A share-partition leader reads its persistent state (KIP-932)."""
 
     group_id: str = string("0+")
     topics: list[ReadStateData] = array(ReadStateData, "0+")
@@ -44,6 +44,6 @@ class ReadStateResult(Struct):
 
 
 class ReadShareGroupStateResponse(Response, api_key=84, versions="0", flexible="0+"):
-    """Read Share Group State Response."""
+    """State epoch, start offset and the states of records in flight."""
 
     results: list[ReadStateResult] = array(ReadStateResult, "0+")

@@ -16,7 +16,7 @@ class ReadStateSummaryData(Struct):
 
 
 class ReadShareGroupStateSummaryRequest(Request, api_key=87, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Read Share Group State Summary Request."""
+    """Reads where share partitions start, without the states of records (KIP-932)."""
 
     group_id: str = string("0+")
     topics: list[ReadStateSummaryData] = array(ReadStateSummaryData, "0+")
@@ -38,6 +38,6 @@ class ReadStateSummaryResult(Struct):
 
 
 class ReadShareGroupStateSummaryResponse(Response, api_key=87, versions="0-1", flexible="0+"):
-    """Read Share Group State Summary Response."""
+    """State epoch and start offset of each partition."""
 
     results: list[ReadStateSummaryResult] = array(ReadStateSummaryResult, "0+")

@@ -34,7 +34,7 @@ class SegmentLeaderEpochEntry(Struct):
 
 
 class RemoteLogSegmentMetadataRecord(MetadataRecord, api_key=0, versions="0", flexible="0+"):
-    """Remote Log Segment Metadata Record."""
+    """A tiered segment: its id, offsets, times, size and state."""
 
     remote_log_segment_id: RemoteLogSegmentIdEntry = struct(RemoteLogSegmentIdEntry, "0+")
     start_offset: int = int64("0+")
@@ -50,7 +50,7 @@ class RemoteLogSegmentMetadataRecord(MetadataRecord, api_key=0, versions="0", fl
 
 
 class RemoteLogSegmentMetadataUpdateRecord(MetadataRecord, api_key=1, versions="0", flexible="0+"):
-    """Remote Log Segment Metadata Update Record."""
+    """A tiered segment changes its state."""
 
     remote_log_segment_id: RemoteLogSegmentIdEntry = struct(RemoteLogSegmentIdEntry, "0+")
     broker_id: int = int32("0+")
@@ -60,7 +60,7 @@ class RemoteLogSegmentMetadataUpdateRecord(MetadataRecord, api_key=1, versions="
 
 
 class RemotePartitionDeleteMetadataRecord(MetadataRecord, api_key=2, versions="0", flexible="0+"):
-    """Remote Partition Delete Metadata Record."""
+    """The tiered data of a partition is being deleted."""
 
     topic_id_partition: TopicIdPartitionEntry = struct(TopicIdPartitionEntry, "0+")
     broker_id: int = int32("0+")
@@ -69,7 +69,7 @@ class RemotePartitionDeleteMetadataRecord(MetadataRecord, api_key=2, versions="0
 
 
 class RemoteLogSegmentMetadataSnapshotRecord(MetadataRecord, api_key=3, versions="0", flexible="0+"):
-    """Remote Log Segment Metadata Snapshot Record."""
+    """A tiered segment in the broker's local snapshot of this metadata."""
 
     segment_id: bytes = uuid("0+")
     start_offset: int = int64("0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, int16, int32, string, uuid
 
 
 class RemoveRaftVoterRequest(Request, api_key=81, versions="0", flexible="0+", listeners=("controller", "broker")):
-    """Remove Raft Voter Request."""
+    """Removes a voter from the metadata quorum (KIP-853)."""
 
     cluster_id: str | None = string("0+", nullable="0+")
     voter_id: int = int32("0+")
@@ -14,7 +14,7 @@ class RemoveRaftVoterRequest(Request, api_key=81, versions="0", flexible="0+", l
 
 
 class RemoveRaftVoterResponse(Response, api_key=81, versions="0", flexible="0+"):
-    """Remove Raft Voter Response."""
+    """Outcome of RemoveRaftVoterRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -6,13 +6,13 @@ from ottla.protocol.message import Request, Response, binary, int16, int64, stri
 
 
 class SaslAuthenticateRequest(Request, api_key=36, versions="0-2", flexible="2+", listeners=("broker", "controller")):
-    """Sasl Authenticate Request."""
+    """One step of the SASL exchange (KIP-152)."""
 
     auth_bytes: bytes = binary("0+")
 
 
 class SaslAuthenticateResponse(Response, api_key=36, versions="0-2", flexible="2+"):
-    """Sasl Authenticate Response."""
+    """The server's answer to the step; session lifetime since v1 (KIP-368)."""
 
     error_code: int = int16("0+")
     error_message: str | None = string("0+", nullable="0+")

@@ -6,13 +6,13 @@ from ottla.protocol.message import Request, Response, array, int16, string
 
 
 class SaslHandshakeRequest(Request, api_key=17, versions="0-1", listeners=("broker", "controller")):
-    """Sasl Handshake Request."""
+    """Chooses a SASL mechanism; at v1 the exchange goes on in SaslAuthenticate (KIP-152)."""
 
     mechanism: str = string("0+")
 
 
 class SaslHandshakeResponse(Response, api_key=17, versions="0-1"):
-    """Sasl Handshake Response."""
+    """Whether the mechanism is enabled, and which ones are."""
 
     error_code: int = int16("0+")
     mechanisms: list[str] = array("string", "0+")

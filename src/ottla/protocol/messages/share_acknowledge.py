@@ -22,7 +22,7 @@ class AcknowledgeTopic(Struct):
 
 
 class ShareAcknowledgeRequest(Request, api_key=79, versions="1-2", flexible="0+", listeners=("broker",)):
-    """Share Acknowledge Request."""
+    """Accepts, releases or rejects records that were acquired (KIP-932)."""
 
     group_id: str | None = string("0+", nullable="0+", default=None, entity="groupId")
     member_id: str | None = string("0+", nullable="0+")
@@ -56,7 +56,7 @@ class NodeEndpoint(Struct):
 
 
 class ShareAcknowledgeResponse(Response, api_key=79, versions="1-2", flexible="0+"):
-    """Share Acknowledge Response."""
+    """Outcome of the acknowledgements of each partition."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

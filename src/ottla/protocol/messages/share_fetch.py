@@ -43,7 +43,7 @@ class ForgottenTopic(Struct):
 
 
 class ShareFetchRequest(Request, api_key=78, versions="1-2", flexible="0+", listeners=("broker",)):
-    """Share Fetch Request."""
+    """Acquires records for a member of a share group, and may acknowledge earlier ones (KIP-932)."""
 
     group_id: str | None = string("0+", nullable="0+", default=None, entity="groupId")
     member_id: str | None = string("0+", nullable="0+")
@@ -94,7 +94,7 @@ class NodeEndpoint(Struct):
 
 
 class ShareFetchResponse(Response, api_key=78, versions="1-2", flexible="0+"):
-    """Share Fetch Response."""
+    """The acquired records with their delivery counts."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

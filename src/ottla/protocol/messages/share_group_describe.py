@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, boolean, in
 
 
 class ShareGroupDescribeRequest(Request, api_key=77, versions="1", flexible="0+", listeners=("broker",)):
-    """Share Group Describe Request."""
+    """Asks for state and members of share groups (KIP-932)."""
 
     group_ids: list[str] = array("string", "0+", entity="groupId")
     include_authorized_operations: bool = boolean("0+")
@@ -45,7 +45,7 @@ class DescribedGroup(Struct):
 
 
 class ShareGroupDescribeResponse(Response, api_key=77, versions="1", flexible="0+"):
-    """Share Group Describe Response."""
+    """Epochs, assignor, members and their assignments of each group."""
 
     throttle_time_ms: int = int32("0+")
     groups: list[DescribedGroup] = array(DescribedGroup, "0+")

@@ -6,7 +6,7 @@ from ottla.protocol.message import Request, Response, Struct, array, int16, int3
 
 
 class ShareGroupHeartbeatRequest(Request, api_key=76, versions="1", flexible="0+", listeners=("broker",)):
-    """Share Group Heartbeat Request."""
+    """Joins, keeps alive and leaves: all that a member of a share group says (KIP-932)."""
 
     group_id: str = string("0+", entity="groupId")
     member_id: str = string("0+")
@@ -25,7 +25,7 @@ class Assignment(Struct):
 
 
 class ShareGroupHeartbeatResponse(Response, api_key=76, versions="1", flexible="0+"):
-    """Share Group Heartbeat Response."""
+    """The member's epoch and, when it changed, its assignment."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -17,7 +17,7 @@ from ottla.protocol.message import (
 
 
 class ShareSnapshotKey(CoordinatorKey, api_key=0, versions="0"):
-    """Share Snapshot Key."""
+    """State of a share partition, in full."""
 
     group_id: str = string("0")
     topic_id: bytes = uuid("0")
@@ -32,7 +32,7 @@ class StateBatch(Struct):
 
 
 class ShareSnapshotValue(CoordinatorValue, api_key=0, versions="0", flexible="0+"):
-    """Share Snapshot Value."""
+    """Start offset, epochs and the states of records in flight."""
 
     snapshot_epoch: int = int32("0+")
     state_epoch: int = int32("0+")
@@ -45,7 +45,7 @@ class ShareSnapshotValue(CoordinatorValue, api_key=0, versions="0", flexible="0+
 
 
 class ShareUpdateKey(CoordinatorKey, api_key=1, versions="0"):
-    """Share Update Key."""
+    """State of a share partition, as a change to its last snapshot."""
 
     group_id: str = string("0")
     topic_id: bytes = uuid("0")
@@ -53,7 +53,7 @@ class ShareUpdateKey(CoordinatorKey, api_key=1, versions="0"):
 
 
 class ShareUpdateValue(CoordinatorValue, api_key=1, versions="0", flexible="0+"):
-    """Share Update Value."""
+    """The changed part of a share partition's state."""
 
     snapshot_epoch: int = int32("0+")
     leader_epoch: int = int32("0+")
@@ -63,14 +63,14 @@ class ShareUpdateValue(CoordinatorValue, api_key=1, versions="0", flexible="0+")
 
 
 class ShareGroupMemberMetadataKey(CoordinatorKey, api_key=10, versions="0"):
-    """Share Group Member Metadata Key."""
+    """A member of a share group."""
 
     group_id: str = string("0")
     member_id: str = string("0")
 
 
 class ShareGroupMemberMetadataValue(CoordinatorValue, api_key=10, versions="0", flexible="0+"):
-    """Share Group Member Metadata Value."""
+    """What the member said of itself: rack, client and subscription."""
 
     rack_id: str | None = string("0+", nullable="0+")
     client_id: str = string("0+")
@@ -79,33 +79,33 @@ class ShareGroupMemberMetadataValue(CoordinatorValue, api_key=10, versions="0", 
 
 
 class ShareGroupMetadataKey(CoordinatorKey, api_key=11, versions="0"):
-    """Share Group Metadata Key."""
+    """A share group."""
 
     group_id: str = string("0")
 
 
 class ShareGroupMetadataValue(CoordinatorValue, api_key=11, versions="0", flexible="0+"):
-    """Share Group Metadata Value."""
+    """Epoch of a share group."""
 
     epoch: int = int32("0+")
     metadata_hash: int = int64("0+")
 
 
 class ShareGroupTargetAssignmentMetadataKey(CoordinatorKey, api_key=12, versions="0"):
-    """Share Group Target Assignment Metadata Key."""
+    """The target assignment of a share group."""
 
     group_id: str = string("0")
 
 
 class ShareGroupTargetAssignmentMetadataValue(CoordinatorValue, api_key=12, versions="0", flexible="0+"):
-    """Share Group Target Assignment Metadata Value."""
+    """Epoch that the target assignment was made for."""
 
     assignment_epoch: int = int32("0+")
     assignment_timestamp: int = int64("0+", default=0, ignorable=True, tag=0, tagged="0+")
 
 
 class ShareGroupTargetAssignmentMemberKey(CoordinatorKey, api_key=13, versions="0"):
-    """Share Group Target Assignment Member Key."""
+    """A member's part in the target assignment."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -117,13 +117,13 @@ class TopicPartition(Struct):
 
 
 class ShareGroupTargetAssignmentMemberValue(CoordinatorValue, api_key=13, versions="0", flexible="0+"):
-    """Share Group Target Assignment Member Value."""
+    """The partitions that the member shall get."""
 
     topic_partitions: list[TopicPartition] = array(TopicPartition, "0+")
 
 
 class ShareGroupCurrentMemberAssignmentKey(CoordinatorKey, api_key=14, versions="0"):
-    """Share Group Current Member Assignment Key."""
+    """A member's present assignment."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -135,7 +135,7 @@ class TopicPartitions(Struct, versions="0+"):
 
 
 class ShareGroupCurrentMemberAssignmentValue(CoordinatorValue, api_key=14, versions="0", flexible="0+"):
-    """Share Group Current Member Assignment Value."""
+    """Member epoch and state, and the partitions it has."""
 
     member_epoch: int = int32("0+")
     previous_member_epoch: int = int32("0+")
@@ -144,7 +144,7 @@ class ShareGroupCurrentMemberAssignmentValue(CoordinatorValue, api_key=14, versi
 
 
 class ShareGroupStatePartitionMetadataKey(CoordinatorKey, api_key=15, versions="0"):
-    """Share Group State Partition Metadata Key."""
+    """The partitions whose share state exists."""
 
     group_id: str = string("0")
 
@@ -161,7 +161,7 @@ class TopicInfo(Struct, versions="0+"):
 
 
 class ShareGroupStatePartitionMetadataValue(CoordinatorValue, api_key=15, versions="0", flexible="0+"):
-    """Share Group State Partition Metadata Value."""
+    """Topics whose share state is being set up, is there, or is being deleted."""
 
     initializing_topics: list[TopicPartitionsInfo] = array(TopicPartitionsInfo, "0+")
     initialized_topics: list[TopicPartitionsInfo] = array(TopicPartitionsInfo, "0+")

@@ -6,8 +6,8 @@ from ottla.protocol.message import Request, Response
 
 
 class StopReplicaRequest(Request, api_key=5, versions="none"):
-    """Stop Replica Request."""
+    """Told brokers to stop replicas in ZooKeeper mode; removed in Kafka 4.0."""
 
 
 class StopReplicaResponse(Response, api_key=5, versions="none"):
-    """Stop Replica Response."""
+    """Answered StopReplicaRequest; removed in Kafka 4.0."""

@@ -19,7 +19,7 @@ from ottla.protocol.message import (
 
 
 class StreamsGroupDescribeRequest(Request, api_key=89, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Streams Group Describe Request."""
+    """Asks for state, topology and members of streams groups (KIP-1071)."""
 
     group_ids: list[str] = array("string", "0+", entity="groupId")
     include_authorized_operations: bool = boolean("0+")
@@ -131,7 +131,7 @@ class DescribedGroup(Struct):
 
 
 class StreamsGroupDescribeResponse(Response, api_key=89, versions="0-1", flexible="0+"):
-    """Streams Group Describe Response."""
+    """Epochs, topology, members and their tasks of each group."""
 
     throttle_time_ms: int = int32("0+")
     groups: list[DescribedGroup] = array(DescribedGroup, "0+")

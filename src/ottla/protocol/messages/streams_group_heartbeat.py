@@ -68,7 +68,7 @@ class TaskOffset(Struct, versions="0+"):
 
 
 class StreamsGroupHeartbeatRequest(Request, api_key=88, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Streams Group Heartbeat Request."""
+    """All that a member of a streams group says: topology, tasks, offsets, endpoint (KIP-1071)."""
 
     group_id: str = string("0+", entity="groupId")
     member_id: str = string("0+")
@@ -106,7 +106,7 @@ class EndpointToPartitions(Struct):
 
 
 class StreamsGroupHeartbeatResponse(Response, api_key=88, versions="0-1", flexible="0+"):
-    """Streams Group Heartbeat Response."""
+    """Member epoch, status and, when they changed, the member's tasks."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

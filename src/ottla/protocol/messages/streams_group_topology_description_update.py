@@ -32,7 +32,7 @@ class TopologyDescription(Struct, versions="0+"):
 class StreamsGroupTopologyDescriptionUpdateRequest(
     Request, api_key=93, versions="0", flexible="0+", listeners=("broker",)
 ):
-    """Streams Group Topology Description Update Request."""
+    """Stores a readable description of a streams group's topology at the coordinator (Kafka 4.4)."""
 
     group_id: str = string("0+", entity="groupId")
     member_id: str = string("0+")
@@ -41,7 +41,7 @@ class StreamsGroupTopologyDescriptionUpdateRequest(
 
 
 class StreamsGroupTopologyDescriptionUpdateResponse(Response, api_key=93, versions="0", flexible="0+"):
-    """Streams Group Topology Description Update Response."""
+    """Outcome of StreamsGroupTopologyDescriptionUpdateRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -18,7 +18,7 @@ from ottla.protocol.message import (
 
 
 class StreamsGroupMetadataKey(CoordinatorKey, api_key=17, versions="0"):
-    """Streams Group Metadata Key."""
+    """A streams group (KIP-1071)."""
 
     group_id: str = string("0")
 
@@ -29,7 +29,7 @@ class LastAssignmentConfig(Struct, versions="0+"):
 
 
 class StreamsGroupMetadataValue(CoordinatorValue, api_key=17, versions="0", flexible="0+"):
-    """Streams Group Metadata Value."""
+    """Epoch of a streams group and what its last assignment was made from."""
 
     epoch: int = int32("0+")
     metadata_hash: int = int64("0+")
@@ -42,7 +42,7 @@ class StreamsGroupMetadataValue(CoordinatorValue, api_key=17, versions="0", flex
 
 
 class StreamsGroupMemberMetadataKey(CoordinatorKey, api_key=19, versions="0"):
-    """Streams Group Member Metadata Key."""
+    """A member of a streams group."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -59,7 +59,7 @@ class KeyValue(Struct, versions="0+"):
 
 
 class StreamsGroupMemberMetadataValue(CoordinatorValue, api_key=19, versions="0", flexible="0+"):
-    """Streams Group Member Metadata Value."""
+    """What the member said of itself: client, process, endpoint and tags."""
 
     instance_id: str | None = string("0+", nullable="0+")
     rack_id: str | None = string("0+", nullable="0+")
@@ -73,20 +73,20 @@ class StreamsGroupMemberMetadataValue(CoordinatorValue, api_key=19, versions="0"
 
 
 class StreamsGroupTargetAssignmentMetadataKey(CoordinatorKey, api_key=20, versions="0"):
-    """Streams Group Target Assignment Metadata Key."""
+    """The target assignment of a streams group."""
 
     group_id: str = string("0")
 
 
 class StreamsGroupTargetAssignmentMetadataValue(CoordinatorValue, api_key=20, versions="0", flexible="0+"):
-    """Streams Group Target Assignment Metadata Value."""
+    """Epoch that the target assignment was made for."""
 
     assignment_epoch: int = int32("0+")
     assignment_timestamp: int = int64("0+", default=0, ignorable=True, tag=0, tagged="0+")
 
 
 class StreamsGroupTargetAssignmentMemberKey(CoordinatorKey, api_key=21, versions="0"):
-    """Streams Group Target Assignment Member Key."""
+    """A member's part in the target assignment."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -98,7 +98,7 @@ class StreamsGroupTargetAssignmentMemberValueTaskIds(Struct, versions="0+"):
 
 
 class StreamsGroupTargetAssignmentMemberValue(CoordinatorValue, api_key=21, versions="0", flexible="0+"):
-    """Streams Group Target Assignment Member Value."""
+    """The active, standby and warm-up tasks that the member shall get."""
 
     active_tasks: list[StreamsGroupTargetAssignmentMemberValueTaskIds] = array(
         StreamsGroupTargetAssignmentMemberValueTaskIds, "0+"
@@ -112,7 +112,7 @@ class StreamsGroupTargetAssignmentMemberValue(CoordinatorValue, api_key=21, vers
 
 
 class StreamsGroupCurrentMemberAssignmentKey(CoordinatorKey, api_key=22, versions="0"):
-    """Streams Group Current Member Assignment Key."""
+    """A member's present assignment."""
 
     group_id: str = string("0")
     member_id: str = string("0")
@@ -125,7 +125,7 @@ class StreamsGroupCurrentMemberAssignmentValueTaskIds(Struct, versions="0+"):
 
 
 class StreamsGroupCurrentMemberAssignmentValue(CoordinatorValue, api_key=22, versions="0", flexible="0+"):
-    """Streams Group Current Member Assignment Value."""
+    """Member epoch and state, the tasks it has, and those it still has to give up."""
 
     member_epoch: int = int32("0+")
     previous_member_epoch: int = int32("0+")
@@ -151,7 +151,7 @@ class StreamsGroupCurrentMemberAssignmentValue(CoordinatorValue, api_key=22, ver
 
 
 class StreamsGroupTopologyKey(CoordinatorKey, api_key=23, versions="0"):
-    """Streams Group Topology Key."""
+    """The topology of a streams group."""
 
     group_id: str = string("0")
 
@@ -185,7 +185,7 @@ class Subtopology(Struct):
 
 
 class StreamsGroupTopologyValue(CoordinatorValue, api_key=23, versions="0", flexible="0+"):
-    """Streams Group Topology Value."""
+    """Subtopologies with their source, sink, repartition and changelog topics."""
 
     epoch: int = int32("0+")
     subtopologies: list[Subtopology] = array(Subtopology, "0+")

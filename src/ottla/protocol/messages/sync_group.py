@@ -11,7 +11,7 @@ class SyncGroupRequestAssignment(Struct):
 
 
 class SyncGroupRequest(Request, api_key=14, versions="0-5", flexible="4+", listeners=("broker",)):
-    """Sync Group Request."""
+    """Hands in the assignment (the leader) or waits for one's own (everybody else)."""
 
     group_id: str = string("0+", entity="groupId")
     generation_id: int = int32("0+")
@@ -23,7 +23,7 @@ class SyncGroupRequest(Request, api_key=14, versions="0-5", flexible="4+", liste
 
 
 class SyncGroupResponse(Response, api_key=14, versions="0-5", flexible="4+"):
-    """Sync Group Response."""
+    """The member's assignment, in the format of the group's protocol."""
 
     throttle_time_ms: int = int32("1+", ignorable=True)
     error_code: int = int16("0+")

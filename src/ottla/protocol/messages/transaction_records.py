@@ -6,7 +6,7 @@ from ottla.protocol.message import CoordinatorKey, CoordinatorValue, Struct, arr
 
 
 class TransactionLogKey(CoordinatorKey, api_key=0, versions="0"):
-    """Transaction Log Key."""
+    """A transactional id."""
 
     transactional_id: str = string("0")
 
@@ -17,7 +17,7 @@ class PartitionsSchema(Struct):
 
 
 class TransactionLogValue(CoordinatorValue, api_key=0, versions="0-1", flexible="1+"):
-    """Transaction Log Value."""
+    """State of a transaction: producer, epochs, partitions and times."""
 
     producer_id: int = int64("0+")
     previous_producer_id: int = int64("1+", default=-1, tag=0, tagged="1+")

@@ -19,7 +19,7 @@ class TxnOffsetCommitRequestTopic(Struct):
 
 
 class TxnOffsetCommitRequest(Request, api_key=28, versions="0-6", flexible="3+", listeners=("broker",)):
-    """Txn Offset Commit Request."""
+    """Stores a group's positions as part of a transaction; topics by id since v6."""
 
     transactional_id: str = string("0+", entity="transactionalId")
     group_id: str = string("0+", entity="groupId")
@@ -43,7 +43,7 @@ class TxnOffsetCommitResponseTopic(Struct):
 
 
 class TxnOffsetCommitResponse(Response, api_key=28, versions="0-6", flexible="3+"):
-    """Txn Offset Commit Response."""
+    """Outcome of the commit for each partition."""
 
     throttle_time_ms: int = int32("0+")
     topics: list[TxnOffsetCommitResponseTopic] = array(TxnOffsetCommitResponseTopic, "0+")

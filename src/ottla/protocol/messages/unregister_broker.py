@@ -6,13 +6,13 @@ from ottla.protocol.message import Request, Response, int16, int32, string
 
 
 class UnregisterBrokerRequest(Request, api_key=64, versions="0", flexible="0+", listeners=("broker", "controller")):
-    """Unregister Broker Request."""
+    """Removes the registration of a broker."""
 
     broker_id: int = int32("0+", entity="brokerId")
 
 
 class UnregisterBrokerResponse(Response, api_key=64, versions="0", flexible="0+"):
-    """Unregister Broker Response."""
+    """Outcome of UnregisterBrokerRequest."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

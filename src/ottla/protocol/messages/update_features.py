@@ -13,7 +13,7 @@ class FeatureUpdateKey(Struct):
 
 
 class UpdateFeaturesRequest(Request, api_key=57, versions="0-2", flexible="0+", listeners=("broker", "controller")):
-    """Update Features Request."""
+    """Changes the finalized feature levels of the cluster (KIP-584)."""
 
     timeout_ms: int = int32("0+", default=60000)
     feature_updates: list[FeatureUpdateKey] = array(FeatureUpdateKey, "0+")
@@ -27,7 +27,7 @@ class UpdatableFeatureResult(Struct):
 
 
 class UpdateFeaturesResponse(Response, api_key=57, versions="0-2", flexible="0+"):
-    """Update Features Response."""
+    """Outcome of each feature."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

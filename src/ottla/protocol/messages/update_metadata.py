@@ -6,8 +6,8 @@ from ottla.protocol.message import Request, Response
 
 
 class UpdateMetadataRequest(Request, api_key=6, versions="none"):
-    """Update Metadata Request."""
+    """Spread metadata among brokers in ZooKeeper mode; removed in Kafka 4.0."""
 
 
 class UpdateMetadataResponse(Response, api_key=6, versions="none"):
-    """Update Metadata Response."""
+    """Answered UpdateMetadataRequest; removed in Kafka 4.0."""

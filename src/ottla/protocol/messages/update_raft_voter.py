@@ -17,7 +17,7 @@ class KRaftVersionFeature(Struct):
 
 
 class UpdateRaftVoterRequest(Request, api_key=82, versions="0", flexible="0+", listeners=("controller",)):
-    """Update Raft Voter Request."""
+    """A voter tells the quorum's leader its endpoints and supported versions (KIP-853)."""
 
     cluster_id: str | None = string("0+", nullable="0+")
     current_leader_epoch: int = int32("0+")
@@ -35,7 +35,7 @@ class CurrentLeader(Struct):
 
 
 class UpdateRaftVoterResponse(Response, api_key=82, versions="0", flexible="0+"):
-    """Update Raft Voter Response."""
+    """Outcome, with the current leader."""
 
     throttle_time_ms: int = int32("0+")
     error_code: int = int16("0+")

@@ -22,7 +22,7 @@ class VoteRequestTopicData(Struct):
 
 
 class VoteRequest(Request, api_key=52, versions="0-2", flexible="0+", listeners=("controller",)):
-    """Vote Request."""
+    """A candidate of the metadata quorum asks for votes (KIP-595); pre-votes since v2 (KIP-996)."""
 
     cluster_id: str | None = string("0+", nullable="0+", default=None)
     voter_id: int = int32("1+", default=-1, ignorable=True, entity="brokerId")
@@ -49,7 +49,7 @@ class NodeEndpoint(Struct):
 
 
 class VoteResponse(Response, api_key=52, versions="0-2", flexible="0+"):
-    """Vote Response."""
+    """The vote, and the leader and epoch that the voter knows."""
 
     error_code: int = int16("0+")
     topics: list[VoteResponseTopicData] = array(VoteResponseTopicData, "0+")

@@ -27,7 +27,7 @@ class WriteStateData(Struct):
 
 
 class WriteShareGroupStateRequest(Request, api_key=85, versions="0-1", flexible="0+", listeners=("broker",)):
-    """Write Share Group State Request."""
+    """A share-partition leader writes changes of its persistent state (KIP-932)."""
 
     group_id: str = string("0+")
     topics: list[WriteStateData] = array(WriteStateData, "0+")
@@ -45,6 +45,6 @@ class WriteStateResult(Struct):
 
 
 class WriteShareGroupStateResponse(Response, api_key=85, versions="0-1", flexible="0+"):
-    """Write Share Group State Response."""
+    """Outcome of each partition."""
 
     results: list[WriteStateResult] = array(WriteStateResult, "0+")

@@ -20,7 +20,7 @@ class WritableTxnMarker(Struct):
 
 
 class WriteTxnMarkersRequest(Request, api_key=27, versions="1-2", flexible="1+", listeners=("broker",)):
-    """Write Txn Markers Request."""
+    """The transaction coordinator asks leaders to write commit or abort markers."""
 
     markers: list[WritableTxnMarker] = array(WritableTxnMarker, "0+")
 
@@ -41,6 +41,6 @@ class WritableTxnMarkerResult(Struct):
 
 
 class WriteTxnMarkersResponse(Response, api_key=27, versions="1-2", flexible="1+"):
-    """Write Txn Markers Response."""
+    """Outcome of each marker in each partition."""
 
     markers: list[WritableTxnMarkerResult] = array(WritableTxnMarkerResult, "0+")
