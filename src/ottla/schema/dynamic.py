@@ -62,8 +62,9 @@ def appended(setting: Setting, current: str | None, text: str) -> str:
 
 def subtracted(setting: Setting, current: str | None, text: str) -> str:
     """The list after the SUBTRACT operation; items that are not in it are passed over."""
+    items = _items(setting, current)
     removed = _new_items(setting, text)
-    return ",".join(item for item in _items(setting, current) if item not in removed)
+    return ",".join(item for item in items if item not in removed)
 
 
 def _items(setting: Setting, current: str | None) -> list[str]:
