@@ -12,5 +12,6 @@ Invariants: one writer; commands are decided in order, each on the outcome of th
 before its records, and everything it was decided on, are committed; listeners see every image once, in order, before
 the response does.
 
-Not here: reading the image for clients (handlers), carrying changes out on logs (replication), settings' rules (schema).
+Not here: reading the image for clients (handlers), carrying changes out on logs (replication), the rules of settings
+(schema).
 """

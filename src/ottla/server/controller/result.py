@@ -16,10 +16,14 @@ _LONGEST_NAME: Final = 249
 
 
 class Result(NamedTuple):
-    """Records to append (none for a refusal or a validation) and the response to give once they are committed."""
+    """Records to append (none for a refusal or a validation) and the response to give once they are committed.
+
+    Atomic records all happen or none of them, however many there are; others may be cut into batches after a crash.
+    """
 
     records: list[Any]
     response: Any
+    atomic: bool = True
 
 
 class Randomness(NamedTuple):

@@ -15,6 +15,7 @@ from ottla.schema.describe import describe_topic
 from ottla.schema.topic import validate_topic_overrides
 from ottla.server.controller.placement import place
 from ottla.server.controller.result import MAX_PARTITIONS_PER_REQUEST, Randomness, Result, check_topic_name
+from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import UNASSIGNED_DIRECTORY, BrokerImage, ConfigResourceType, MetadataImage
 
 CreateTopicsRequest = create_topics_messages.CreateTopicsRequest
@@ -28,14 +29,15 @@ _METADATA_TOPIC = "__cluster_metadata"
 class TopicCommands:
     """The commands on topics. `image` and `config` are as of the last record; set before each command."""
 
-    __slots__ = ("_configs_cache", "_names_image", "_normalized", "config", "image", "randomness")
+    __slots__ = ("_configs_cache", "_normalized", "config", "image", "randomness")
 
     def __init__(self, image: MetadataImage, config: BrokerConfig, randomness: Randomness) -> None:
         self.image = image
         self.config = config
         self.randomness = randomness
-        self._names_image: Any = None
-        self._normalized: dict[str, str] = {}
+        self._normalized: dict[str, str] = {
+            name.replace(".", "_"): name for name in image.topics.by_name if "." in name or "_" in name
+        }
         self._configs_cache: tuple[Any, list[Any]] = (None, [])
 
     # Create
@@ -90,11 +92,17 @@ class TopicCommands:
 
     def _colliding(self, normalized: str) -> str | None:
         """An existing topic whose name differs only in `.` and `_` (metric names make them the same)."""
-        by_name = self.image.topics.by_name
-        if self._names_image is not by_name:
-            self._normalized = {name.replace(".", "_"): name for name in by_name if "." in name or "_" in name}
-            self._names_image = by_name
         return self._normalized.get(normalized)
+
+    def track(self, delta: MetadataDelta) -> None:
+        """Take note of topics created and deleted, so that collisions are found without going through all names."""
+        for topic in delta.deleted_topics.values():
+            self._normalized.pop(topic.name.replace(".", "_"), None)
+        for topic_id, created in delta.changed_topics.items():
+            if created.before is None and topic_id not in delta.deleted_topics:
+                name = created.name
+                if "." in name or "_" in name:
+                    self._normalized[name.replace(".", "_")] = name
 
     def _create_topic(self, topic: CreatableTopic, records: list[Any], with_configs: bool) -> CreatableTopicResult:
         assigned = self._manual_replicas(topic) if topic.assignments else self._placed_replicas(topic)
@@ -271,7 +279,8 @@ class TopicCommands:
         if topic.count < existing:
             raise ApiError(
                 ErrorCode.INVALID_PARTITIONS,
-                f"The topic {topic.name} currently has {existing} partition(s); {topic.count} would not be an increase.",
+                f"The topic {topic.name} currently has {existing} partition(s); {topic.count} would not be an "
+                "increase.",
             )
         additional = topic.count - existing
         if additional > limit:
@@ -299,7 +308,7 @@ class TopicCommands:
         results: list[delete_topics_messages.DeletableTopicResult] = []
         if not self.config["delete.topic.enable"]:
             code = ErrorCode.INVALID_REQUEST if api_version < 3 else ErrorCode.TOPIC_DELETION_DISABLED
-            named = [(name, ZERO_UUID) for name in request.topic_names]
+            named: list[tuple[str | None, bytes]] = [(name, ZERO_UUID) for name in request.topic_names]
             named += [(topic.name, topic.topic_id) for topic in request.topics]
             results = [_deletion(name, topic_id, code, "Topic deletion is disabled.") for name, topic_id in named]
             return Result([], delete_topics_messages.DeleteTopicsResponse(responses=results))

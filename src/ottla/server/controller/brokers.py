@@ -1,0 +1,113 @@
+"""Brokers come and go, and what that means for who leads which partition."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ottla.protocol.messages import metadata_records as messages
+from ottla.server.metadata.features import SUPPORTED_FEATURES
+from ottla.server.metadata.image import NO_LEADER, Endpoint, MetadataImage, PartitionImage
+
+_FENCE: Final = 1
+_UNFENCE: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRegistration:
+    """What a broker says about itself when it starts.
+
+    `incarnation_id` is new with every start of the process. `previous_broker_epoch` is what the clean shutdown marker
+    holds (-1: none): when it is the epoch of the last registration, nothing of the logs can have been lost.
+    """
+
+    broker_id: int
+    incarnation_id: bytes
+    endpoints: tuple[Endpoint, ...]
+    log_dirs: tuple[bytes, ...]
+    rack: str | None = None
+    previous_broker_epoch: int = -1
+    features: Mapping[str, tuple[int, int]] = field(default_factory=lambda: SUPPORTED_FEATURES)
+
+
+def register_records(image: MetadataImage, registration: BrokerRegistration, offset: int) -> list[Any]:
+    """The broker is there and unfenced, under the epoch `offset`: the offset that the first of these records will get.
+
+    Every other broker that the image believes alive is fenced: a quorum of one hears from nobody else. Partitions get
+    leaders accordingly; those that this broker led through an unclean stop get a new leader epoch, by which clients
+    notice that records which were not flushed may be gone.
+    """
+    broker_id = registration.broker_id
+    known = image.brokers.get(broker_id)
+    clean = known is not None and known.broker_epoch == registration.previous_broker_epoch
+    records: list[Any] = [
+        messages.RegisterBrokerRecord(
+            broker_id=broker_id,
+            incarnation_id=registration.incarnation_id,
+            broker_epoch=offset,
+            end_points=[
+                messages.BrokerEndpoint(name=e.name, host=e.host, port=e.port, security_protocol=e.security_protocol)
+                for e in registration.endpoints
+            ],
+            features=[
+                messages.BrokerFeature(name=name, min_supported_version=lowest, max_supported_version=highest)
+                for name, (lowest, highest) in registration.features.items()
+            ],
+            rack=registration.rack,
+            fenced=True,
+            log_dirs=list(registration.log_dirs),
+        ),
+        messages.BrokerRegistrationChangeRecord(broker_id=broker_id, broker_epoch=offset, fenced=_UNFENCE),
+    ]
+    records += [
+        messages.BrokerRegistrationChangeRecord(
+            broker_id=other.broker_id, broker_epoch=other.broker_epoch, fenced=_FENCE
+        )
+        for other in image.brokers.values()
+        if other.broker_id != broker_id and not other.fenced
+    ]
+    records += election_records(image, lambda replica: replica == broker_id, renew=None if clean else broker_id)
+    return records
+
+
+def election_records(
+    image: MetadataImage, is_active: Callable[[int], bool], *, renew: int | None = None
+) -> list[messages.PartitionChangeRecord]:
+    """New leaders for all partitions whose leader is not active, or that have none and could.
+
+    `renew` names an active leader whose partitions get a new leader epoch all the same.
+    """
+    records = []
+    for topic in image.topics.by_id.values():
+        for index, partition in topic.partitions.items():
+            leader = partition.leader
+            if leader != NO_LEADER and is_active(leader):
+                if leader == renew:
+                    records.append(
+                        messages.PartitionChangeRecord(partition_id=index, topic_id=topic.topic_id, leader=leader)
+                    )
+                continue
+            change = elect(partition, is_active)
+            if change is not None:
+                records.append(messages.PartitionChangeRecord(partition_id=index, topic_id=topic.topic_id, **change))
+    return records
+
+
+def elect(partition: PartitionImage, is_active: Callable[[int], bool]) -> dict[str, Any] | None:
+    """The change that gives a partition without an active leader the best there is; None when nothing changes.
+
+    From the ISR by order of preference, else from the eligible leader replicas (KIP-966), else, when both are empty,
+    the last known leader. Without any, the partition has no leader, and its ISR stays as it was.
+    """
+    preferred = [replica for replica in partition.replicas if is_active(replica)]
+    for replica in preferred:
+        if replica in partition.isr:
+            isr = [member for member in partition.isr if is_active(member)]
+            return {"leader": replica, **({"isr": isr} if len(isr) < len(partition.isr) else {})}
+    eligible = [replica for replica in preferred if replica in partition.eligible_leader_replicas]
+    if not eligible and not partition.isr and not partition.eligible_leader_replicas:
+        eligible = [replica for replica in partition.last_known_elr if is_active(replica)]
+    if eligible:
+        leader = eligible[0]
+        remaining = [replica for replica in partition.eligible_leader_replicas if replica != leader]
+        return {"leader": leader, "isr": [leader], "eligible_leader_replicas": remaining, "last_known_elr": []}
+    return None if partition.leader == NO_LEADER else {"leader": NO_LEADER}

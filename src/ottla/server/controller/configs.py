@@ -1,0 +1,264 @@
+"""Changing settings of topics, brokers, groups and client metrics subscriptions.
+
+Both APIs come down to the same: what overrides would the resource have afterwards, are they valid together, and which
+ConfigRecords lead there. A resource is changed as a whole or not at all. Broker resources always get their records,
+even for an unchanged value, because setting a value again is how a broker is made to reload a file (KAFKA-14136).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages import metadata_records as messages
+from ottla.schema.config import BrokerConfig, find_setting
+from ottla.schema.definition import Setting, SettingError
+from ottla.schema.dynamic import appended, subtracted, validate_broker_overrides
+from ottla.schema.topic import TOPIC_SETTINGS, validate_topic_overrides
+from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
+
+SET, DELETE, APPEND, SUBTRACT = range(4)
+"""Operations of IncrementalAlterConfigs."""
+
+_OPERATION_NAMES = ("SET", "DELETE", "APPEND", "SUBTRACT")
+
+
+class Change(NamedTuple):
+    """One setting to change; `value` is None for DELETE only."""
+
+    name: str
+    operation: int
+    value: str | None
+
+
+class Refusal(NamedTuple):
+    """What is answered for one resource; code NONE and no text when it was accepted."""
+
+    code: ErrorCode
+    text: str | None
+
+
+ACCEPTED = Refusal(ErrorCode.NONE, None)
+
+
+class ConfigCommands:
+    """The commands on settings. `image` and `config` are as of the last record; `node_id` is this broker's."""
+
+    __slots__ = ("config", "image", "node_id")
+
+    def __init__(self, image: MetadataImage, config: BrokerConfig, node_id: int) -> None:
+        self.image = image
+        self.config = config
+        self.node_id = node_id
+
+    def alter(
+        self, resources: Iterable[tuple[ConfigResource, list[Change]]], *, replace: bool
+    ) -> tuple[list[messages.ConfigRecord], list[Refusal]]:
+        """The records, and one answer per resource in order. `replace` (AlterConfigs) drops overrides not named."""
+        resources = list(resources)
+        times = Counter(resource for resource, _ in resources)
+        records: list[messages.ConfigRecord] = []
+        answers = []
+        for resource, changes in resources:
+            try:
+                if times[resource] > 1:
+                    raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+                records += self._alter_resource(resource, changes, replace)
+                answers.append(ACCEPTED)
+            except ApiError as error:
+                answers.append(Refusal(error.code, error.message))
+        return records, answers
+
+    def _alter_resource(
+        self, resource: ConfigResource, changes: list[Change], replace: bool
+    ) -> list[messages.ConfigRecord]:
+        resource_type, name = resource
+        _check_changes(changes)
+        before = self.image.config_of(resource_type, name)
+        validate = self._validator(resource_type, name)
+        after = {} if replace else dict(before)
+        for change in changes:
+            value = self._value(resource_type, change, before)
+            if value is None:
+                after.pop(change.name, None)
+            else:
+                after[change.name] = value
+        validate(after)
+        if resource_type == ConfigResourceType.TOPIC and name not in self.image.topics.by_name:
+            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
+        always = resource_type == ConfigResourceType.BROKER
+        named = [change.name for change in changes]
+        named += [setting for setting in before if replace and setting not in after and setting not in named]
+        return [
+            messages.ConfigRecord(
+                resource_type=resource_type, resource_name=name, name=setting, value=after.get(setting)
+            )
+            for setting in named
+            if always or after.get(setting) != before.get(setting)
+        ]
+
+    def _validator(self, resource_type: int, name: str) -> Callable[[Mapping[str, str | None]], None]:
+        """What judges all overrides of the resource together; ApiError when there can be no such resource."""
+        config = self.config
+        if resource_type == ConfigResourceType.TOPIC:
+            return lambda overrides: validate_topic_overrides(overrides, config)
+        if resource_type == ConfigResourceType.BROKER:
+            if name:
+                check_own_broker(name, self.node_id)
+            return lambda overrides: validate_broker_overrides(config, overrides, per_broker=bool(name))
+        if resource_type == ConfigResourceType.CLIENT_METRICS:
+            if not name:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Subscription name can't be empty")
+            return _validate_client_metrics
+        if resource_type == ConfigResourceType.GROUP:
+            if not name:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Group name can't be empty")
+            from ottla.schema.group import validate_group_overrides
+
+            return lambda overrides: validate_group_overrides(overrides, config)
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {resource_type}")
+
+    def _value(self, resource_type: int, change: Change, before: Mapping[str, str]) -> str | None:
+        if change.operation == SET:
+            return change.value
+        if change.operation == DELETE:
+            return None
+        assert change.value is not None
+        setting = setting_of(resource_type, change.name)
+        if setting is None:
+            raise ApiError(
+                ErrorCode.INVALID_CONFIG,
+                f"Can't {_OPERATION_NAMES[change.operation]} to key {change.name} because its type is not LIST.",
+            )
+        combine = appended if change.operation == APPEND else subtracted
+        try:
+            return combine(setting, before.get(change.name), change.value)
+        except SettingError:
+            raise ApiError(
+                ErrorCode.INVALID_CONFIG,
+                f"Can't {_OPERATION_NAMES[change.operation]} to key {change.name} because its type is not LIST.",
+            ) from None
+
+
+def setting_of(resource_type: int, name: str) -> Setting | None:
+    """The setting of that name that such a resource has; None when it has none."""
+    if resource_type == ConfigResourceType.BROKER:
+        return find_setting(name)
+    if resource_type == ConfigResourceType.TOPIC:
+        return TOPIC_SETTINGS.get(name)
+    if resource_type == ConfigResourceType.CLIENT_METRICS:
+        from ottla.schema.client_metrics import CLIENT_METRICS_SETTINGS
+
+        return CLIENT_METRICS_SETTINGS.get(name)
+    if resource_type == ConfigResourceType.GROUP:
+        from ottla.schema.group import GROUP_SETTINGS
+
+        return GROUP_SETTINGS.get(name)
+    return None
+
+
+def check_own_broker(name: str, node_id: int) -> None:
+    """Raise ApiError INVALID_REQUEST unless the name of a broker resource is this broker's id."""
+    try:
+        broker_id = int(name)
+    except ValueError:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}") from None
+    if broker_id != node_id:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {node_id}, but received {name}")
+
+
+def _check_changes(changes: list[Change]) -> None:
+    names = [change.name for change in changes]
+    if len(set(names)) < len(names):
+        raise ApiError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
+    nulls = [change.name for change in changes if change.value is None and change.operation != DELETE]
+    if nulls:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {', '.join(nulls)}")
+    for change in changes:
+        if not SET <= change.operation <= SUBTRACT:
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown operations type {change.operation}")
+
+
+_INTERVAL_MS = (100, 3_600_000)
+_MATCH_SELECTORS = frozenset(
+    (
+        "client_instance_id",
+        "client_id",
+        "client_software_name",
+        "client_software_version",
+        "client_source_address",
+        "client_source_port",
+    )
+)
+
+
+def _validate_client_metrics(overrides: Mapping[str, str | None]) -> None:
+    """The settings of a client metrics subscription (KIP-714)."""
+    from ottla.schema.client_metrics import CLIENT_METRICS_SETTINGS
+
+    for name, text in overrides.items():
+        setting = CLIENT_METRICS_SETTINGS.get(name)
+        if setting is None:
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown client metrics configuration: {name}")
+        assert text is not None
+        try:
+            value = setting.parse(text)
+        except SettingError as error:
+            raise ApiError(ErrorCode.INVALID_CONFIG, error.reason) from None
+        if name == "interval.ms" and not _INTERVAL_MS[0] <= value <= _INTERVAL_MS[1]:  # type: ignore[operator]
+            raise ApiError(
+                ErrorCode.INVALID_REQUEST,
+                f"Invalid value {value} for interval.ms, interval must be between "
+                f"{_INTERVAL_MS[0]} (100 milliseconds) and {_INTERVAL_MS[1]} (1 hour)",
+            )
+        if name == "match":
+            for pattern in value:  # type: ignore[union-attr]
+                _check_match(pattern)
+
+
+def _check_match(pattern: str) -> None:
+    import re
+
+    selector, equals, expression = (part.strip() for part in pattern.partition("="))
+    if not equals or selector not in _MATCH_SELECTORS:
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"Illegal client matching pattern: {pattern}")
+    try:
+        re.compile(expression)
+    except re.error:
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"Illegal client matching pattern: {pattern}") from None
+
+
+def describe(  # one place for every reader: handlers and tests
+    config: BrokerConfig, image: MetadataImage, node_id: int, resource: ConfigResource, keys: list[str] | None
+) -> list[Any]:
+    """The `schema.describe.Description`s of a resource; ApiError when there is no such resource.
+
+    Sources and synonyms are those of `config`, which must carry the dynamic settings of `image`. An empty list of keys
+    asks for all, like none.
+    """
+    from ottla.schema import describe as schema
+
+    resource_type, name = resource
+    wanted = set(keys) if keys else None
+    if resource_type == ConfigResourceType.TOPIC:
+        if name not in image.topics.by_name:
+            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION.message)
+        return schema.describe_topic(config, image.config_of(resource_type, name), wanted)
+    if resource_type == ConfigResourceType.BROKER:
+        if not name:
+            return schema.describe_cluster_wide(config, wanted)
+        if name != str(node_id):
+            raise ApiError(
+                ErrorCode.INVALID_REQUEST,
+                f"Unexpected broker id, expected {node_id} or empty string, but received {name}",
+            )
+        return schema.describe_broker(config, wanted)
+    if resource_type == ConfigResourceType.CLIENT_METRICS:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Client metrics subscription name must not be empty")
+        return schema.describe_client_metrics(image.config_of(resource_type, name), wanted)
+    if resource_type == ConfigResourceType.GROUP:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Group name must not be empty")
+        return schema.describe_group(config, image.config_of(resource_type, name), wanted)
+    raise ApiError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {resource_type}")

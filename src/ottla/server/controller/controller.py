@@ -1,0 +1,157 @@
+"""The controller's core: commands in, records and responses out; `replay` is the only place where its state changes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from ottla.protocol.messages import metadata_records as messages
+from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
+from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
+from ottla.schema.config import BrokerConfig
+from ottla.server.controller.brokers import BrokerRegistration, register_records
+from ottla.server.controller.configs import Change, ConfigCommands
+from ottla.server.controller.result import Randomness, Result
+from ottla.server.controller.topics import TopicCommands
+from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
+
+PRODUCER_ID_BLOCK: Final = 1000
+"""Producer ids that a broker takes at a time."""
+
+
+class InternalTopic(NamedTuple):
+    """How an internal topic is made: the broker settings with `prefix` give its size, `settings` are its own."""
+
+    prefix: str
+    settings: Mapping[str, str]
+    has_min_isr: bool
+
+
+_INTERNAL_TOPICS: Final[Mapping[str, InternalTopic]] = {
+    "__consumer_offsets": InternalTopic(
+        "offsets.topic", {"cleanup.policy": "compact", "compression.type": "producer"}, has_min_isr=False
+    ),
+    "__transaction_state": InternalTopic(
+        "transaction.state.log", {"cleanup.policy": "compact", "compression.type": "uncompressed"}, has_min_isr=True
+    ),
+    "__share_group_state": InternalTopic(
+        "share.coordinator.state.topic",
+        {"cleanup.policy": "delete", "compression.type": "producer", "retention.ms": "-1"},
+        has_min_isr=True,
+    ),
+}
+
+
+class ProducerIds(NamedTuple):
+    """A block of producer ids: from `first` up to, not including, `end`."""
+
+    first: int
+    end: int
+
+
+class ControllerCore:
+    """State is the newest image (committed or not) and the configuration with the image's dynamic settings.
+
+    Commands never change state. Their result is either refused by the log, and then nothing happened, or appended, and
+    then replayed here at once, so that the next command is decided on it.
+    """
+
+    def __init__(self, image: MetadataImage, config: BrokerConfig, node_id: int, randomness: Randomness) -> None:
+        self.image = image
+        self.node_id = node_id
+        self.config = with_dynamic_settings(config, image, node_id)
+        self._topics = TopicCommands(image, self.config, randomness)
+        self._configs = ConfigCommands(image, self.config, node_id)
+
+    def replay(self, records: Iterable[Any], last_offset: int, epoch: int, timestamp_ms: int) -> MetadataDelta:
+        """Take over appended records; the new state is `image`."""
+        delta = MetadataDelta(self.image)
+        for record in records:
+            delta.replay(record)
+        image = self.image = delta.apply(last_offset, epoch, timestamp_ms)
+        if any(resource_type == ConfigResourceType.BROKER for resource_type, _ in delta.changed_configs):
+            self.config = with_dynamic_settings(self.config, image, self.node_id)
+        self._topics.image = self._configs.image = image
+        self._topics.config = self._configs.config = self.config
+        self._topics.track(delta)
+        return delta
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between any two commands (tests, simulation)."""
+        topics = self.image.topics
+        assert len(topics.by_name) == len(topics.by_id)
+        for name, topic in topics.by_name.items():
+            assert topic.name == name
+            assert topics.by_id[topic.topic_id] is topic
+            assert list(topic.partitions) == list(range(len(topic.partitions)))
+            for partition in topic.partitions.values():
+                assert set(partition.isr) <= set(partition.replicas)
+                assert partition.leader == -1 or partition.leader in partition.isr
+
+    # Commands
+
+    def bootstrap(self, records: list[Any]) -> Result:
+        """The first records of a new cluster, in one metadata transaction as Kafka writes them."""
+        framed = [messages.BeginTransactionRecord(name="Bootstrap records"), *records, messages.EndTransactionRecord()]
+        return Result(framed, None)
+
+    def register_broker(self, registration: BrokerRegistration, offset: int) -> Result:
+        """The broker has started; the response is its epoch, which is `offset`, the offset of the first record."""
+        return Result(register_records(self.image, registration, offset), offset, atomic=False)
+
+    def create_topics(self, request: CreateTopicsRequest, *, with_configs: bool) -> Result:
+        """CreateTopics; the response is a CreateTopicsResponse."""
+        return self._topics.create_topics(request, with_configs=with_configs)
+
+    def auto_create_topics(self, names: Iterable[str]) -> Result:
+        """What a client's Metadata request, or the first use of an internal topic, makes: partitions and settings by
+        the broker's configuration. The response is a CreateTopicsResponse."""
+        request = CreateTopicsRequest(topics=[self._automatic(name) for name in names])
+        return self._topics.create_topics(request, with_configs=False)
+
+    def delete_topics(self, request: DeleteTopicsRequest, *, api_version: int) -> Result:
+        """DeleteTopics; the response is a DeleteTopicsResponse."""
+        return self._topics.delete_topics(request, api_version=api_version)
+
+    def create_partitions(self, request: CreatePartitionsRequest) -> Result:
+        """CreatePartitions; the response is a CreatePartitionsResponse."""
+        return self._topics.create_partitions(request)
+
+    def alter_configs(
+        self, resources: Iterable[tuple[ConfigResource, list[Change]]], *, replace: bool, validate_only: bool
+    ) -> Result:
+        """Both AlterConfigs APIs; the response is one `Refusal` per resource, in order."""
+        records, answers = self._configs.alter(resources, replace=replace)
+        return Result([] if validate_only else list(records), answers)
+
+    def allocate_producer_ids(self, broker_epoch: int) -> Result:
+        """The next block of producer ids; the response is `ProducerIds`."""
+        first = self.image.producer_ids.next_producer_id
+        end = first + PRODUCER_ID_BLOCK
+        record = messages.ProducerIdsRecord(broker_id=self.node_id, broker_epoch=broker_epoch, next_producer_id=end)
+        return Result([record], ProducerIds(first, end))
+
+    def _automatic(self, name: str) -> CreatableTopic:
+        internal = _INTERNAL_TOPICS.get(name)
+        if internal is None:
+            return CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)
+        config, prefix = self.config, internal.prefix
+        settings = {**internal.settings, "segment.bytes": str(config[f"{prefix}.segment.bytes"])}
+        brokers = len(self.image.brokers)
+        if internal.has_min_isr:
+            settings["min.insync.replicas"] = str(config.adapted(f"{prefix}.min.isr", brokers))
+        return CreatableTopic(
+            name=name,
+            num_partitions=config[f"{prefix}.num.partitions"],
+            replication_factor=config.adapted(f"{prefix}.replication.factor", brokers),
+            configs=[CreatableTopicConfig(name=setting, value=value) for setting, value in settings.items()],
+        )
+
+
+def with_dynamic_settings(config: BrokerConfig, image: MetadataImage, node_id: int) -> BrokerConfig:
+    """The static configuration with the image's dynamic settings on top; the same object when there are none."""
+    cluster_wide = image.config_of(ConfigResourceType.BROKER, "")
+    per_broker = image.config_of(ConfigResourceType.BROKER, str(node_id))
+    if not cluster_wide and not per_broker and not config.cluster_wide and not config.per_broker:
+        return config
+    return config.with_dynamic(cluster_wide, per_broker)
