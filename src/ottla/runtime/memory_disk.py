@@ -267,7 +267,10 @@ class MemoryDisk:
         node = old_parent.entries.get(old_name)
         if node is None:
             raise _error(errno.ENOENT, old)
-        new_parent, new_name = self._parent(new)
+        try:
+            new_parent, new_name = self._parent(new)
+        except DiskError as error:
+            raise _error(error.errno or 0, old) from None
         target = new_parent.entries.get(new_name)
         if target is node:
             return
@@ -326,12 +329,15 @@ class MemoryDisk:
 
     def replace(self, path: str, data: bytes) -> None:
         temporary = path + ".tmp"
-        file = self.open(temporary, create=True)
-        file.truncate(0)
-        file.append(data)
-        file.sync()
-        file.close()
-        self.rename(temporary, path)
+        try:
+            file = self.open(temporary, create=True)
+            file.truncate(0)
+            file.append(data)
+            file.sync()
+            file.close()
+            self.rename(temporary, path)
+        except DiskError as error:
+            raise _error(error.errno or 0, path) from None
         self.sync_directory(posixpath.dirname(path) or ".")
 
     def lock(self, path: str) -> MemoryLock:

@@ -96,7 +96,8 @@ class RealFile:
             self._write_rest(memoryview(data), 0, position)
         except OSError as error:
             raise self._error(error) from error
-        self._end = max(self.size(), position + len(data))
+        if data:  # writing nothing does not reach out to the position
+            self._end = max(self.size(), position + len(data))
 
     def truncate(self, size: int) -> None:
         try:
@@ -123,6 +124,7 @@ class RealFile:
 
     def close(self) -> None:
         self._descriptor = _CLOSED
+        self._end = None
 
     def _write_rest(self, data: memoryview, written: int, position: int) -> None:
         while written < len(data):
@@ -146,11 +148,12 @@ class _Descriptor:
         self.number = number
 
     def __del__(self) -> None:
-        if self.number >= 0:
+        if self.number != _CLOSED_NUMBER:
             os.close(self.number)
 
 
-_CLOSED = _Descriptor(-1)  # the kernel answers EBADF, which becomes a DiskError
+_CLOSED_NUMBER = 2**31 - 1  # the kernel answers EBADF, which becomes a DiskError
+_CLOSED = _Descriptor(_CLOSED_NUMBER)
 
 
 class RealLock:
