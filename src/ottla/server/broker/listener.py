@@ -69,36 +69,47 @@ class Listener:
         self._retry: asyncio.TimerHandle | None = None
         self._closed: asyncio.Event | None = None
 
-    async def start(self) -> None:
-        """Bind and accept.  Raises ListenError."""
-        loop = asyncio.get_running_loop()
+    async def bind(self) -> None:
+        """Take the address: afterwards `port` is known, but nobody is let in before `accept`.  Raises ListenError."""
         host, port = self.address.host or None, self.address.port
         try:
             if port:
-                await self._listen(host, port)
+                await self._bind(host, port)
             else:
-                await self._listen_on_any_port(host)
+                await self._bind_to_any_port(host)
         except OSError as error:
             self.stop_accepting()
             raise ListenError(self.name, self.address.address, error) from error
-        self._schedule_sweep(loop)
 
-    async def _listen(self, host: str | None, port: int) -> None:
+    async def accept(self) -> None:
+        """Let clients in."""
+        for server in self._servers:
+            await server.start_serving()
+        self._schedule_sweep(asyncio.get_running_loop())
+
+    async def start(self) -> None:
+        """Bind and accept.  Raises ListenError."""
+        await self.bind()
+        await self.accept()
+
+    async def _bind(self, host: str | None, port: int) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self), host, port, backlog=self._backlog)
+        server = await loop.create_server(
+            lambda: Connection(self), host, port, backlog=self._backlog, start_serving=False
+        )
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
 
-    async def _listen_on_any_port(self, host: str | None) -> None:
+    async def _bind_to_any_port(self, host: str | None) -> None:
         """A free port, the same one on all addresses of the host (the loop alone would take one for each)."""
         found = await asyncio.get_running_loop().getaddrinfo(
             host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE if host is None else 0
         )
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        await self._listen(addresses[0], 0)
+        await self._bind(addresses[0], 0)
         for other in addresses[1:]:
             try:
-                await self._listen(other, self.port)
+                await self._bind(other, self.port)
             except OSError as error:
                 logger.debug("%s does not listen on %s: %s", self.name, other, error)
 
@@ -201,7 +212,7 @@ class Listener:
 
 
 def _buffer_sizes(config: BrokerConfig) -> list[tuple[int, int]]:
-    """Socket buffer sizes somebody chose. Kafka's default of 100 KiB is left to the kernel, which tunes upwards as needed."""
+    """Socket buffer sizes somebody chose. The default (100 KiB) is left to the kernel, which tunes as needed."""
     options = []
     for name, option in (
         ("socket.send.buffer.bytes", socket.SO_SNDBUF),

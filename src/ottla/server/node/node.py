@@ -1,0 +1,218 @@
+"""`Node(config, env)`: the one place that knows which parts a node has and wires them together.
+
+Starting goes from the disk up to the sockets: data directories, logs, metadata log, controller, listeners bound (their
+ports are part of the registration), this broker registered, partitions and coordinators taken over, and only then are
+connections accepted. Stopping goes the other way round. Whatever fails on the way, `stop` releases what was taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.schema.listeners import SECURITY_PROTOCOL_IDS
+from ottla.server.broker.broker import Broker
+from ottla.server.broker.connection_limits import ConnectionLimits
+from ottla.server.broker.dispatch import Router
+from ottla.server.broker.listener import Listener
+from ottla.server.controller.brokers import BrokerRegistration
+from ottla.server.controller.service import Controller
+from ottla.server.coordinator.service import OFFSETS_TOPIC, GroupCoordinator
+from ottla.server.coordinator.settings import GroupSettings
+from ottla.server.log.directories import LogDirectories
+from ottla.server.metadata.image import Endpoint
+from ottla.server.node.coordinator_log import CoordinatorLog
+from ottla.server.node.storage import open_metadata_log
+from ottla.server.replication.replicas import Replicas
+
+if TYPE_CHECKING:
+    from ottla.runtime.env import Env
+    from ottla.schema.config import BrokerConfig
+    from ottla.server.coordinator.runtime import PartitionLog
+    from ottla.server.metadata.delta import MetadataDelta
+    from ottla.server.metadata.image import MetadataImage
+
+logger = logging.getLogger(__name__)
+
+
+class Node:
+    """One broker with its own controller (a quorum of one).
+
+    `start` raises what stops a node for a reason its operator can do something about: `SettingError`, `ListenError`,
+    `DiskError`, `LogError`, `MetadataLogError`. `failed` is set when it can not go on: every data directory, or the
+    metadata log, is gone.
+    """
+
+    def __init__(self, config: BrokerConfig, env: Env) -> None:
+        self.config = config
+        self.env = env
+        self.failed: asyncio.Future[BaseException] | None = None
+        self._log_directories: LogDirectories | None = None
+        self._controller: Controller | None = None
+        self._groups: GroupCoordinator | None = None
+        self._replicas: Replicas | None = None
+        self._broker: Broker | None = None
+        self._listeners: list[Listener] = []
+
+    @property
+    def broker(self) -> Broker:
+        """The running broker."""
+        assert self._broker is not None, "not started"
+        return self._broker
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Addresses a client on this machine can start from: `host:port,…`."""
+        return ",".join(f"{_reachable(listener.address.host)}:{listener.port}" for listener in self._listeners)
+
+    def ready_line(self) -> str:
+        """Where it listens and where its data is, for a person."""
+        return f"kafka on {self.bootstrap_servers}, data in {', '.join(self.config.log_dirs)}"
+
+    async def start(self) -> None:
+        """Bring the node up; when this returns, clients are served."""
+        loop = asyncio.get_running_loop()
+        config, env = self.config, self.env
+        self.failed = loop.create_future()
+        _raise_open_files_limit()
+        directories = self._log_directories = LogDirectories(config, env)
+        await directories.start()
+        metadata_log, bootstrap = await env.run_blocking(open_metadata_log, config, env, directories)
+        controller = self._controller = Controller(
+            config, env, metadata_log, node_id=config.node_id, bootstrap=bootstrap, on_failure=self._fail
+        )
+        await controller.start()
+        self._compose(controller, directories)
+        for listener in self._listeners:
+            await listener.bind()
+        await controller.register_broker(self._registration(directories))
+        self._take_over(controller)
+        for listener in self._listeners:
+            await listener.accept()
+
+    def _compose(self, controller: Controller, directories: LogDirectories) -> None:
+        config, env = self.config, self.env
+        replicas = self._replicas = Replicas(config.node_id, controller.config, directories)
+        replicas.on_disk_failure = self._on_disk_failure
+        groups = self._groups = GroupCoordinator(
+            GroupSettings.from_config(config),
+            env,
+            node_id=config.node_id,
+            open_log=self._open_offsets_log,
+            ensure_offsets_topic=self._create_offsets_topic,
+        )
+        broker = self._broker = Broker(
+            node_id=config.node_id,
+            cluster_id=directories.cluster_id,
+            config=controller.config,
+            env=env,
+            controller=controller,
+            replicas=replicas,
+            log_directories=directories,
+            groups=groups,
+        )
+        router = Router()
+        limits = ConnectionLimits.from_config(config)
+        self._listeners = [Listener(broker, address, router, limits) for address in config.listeners]
+
+    def _take_over(self, controller: Controller) -> None:
+        """Everything the image says, then every change to it."""
+        assert self._replicas is not None
+        assert self._groups is not None
+        self._replicas.load(controller.image)
+        self._groups.load(controller.image)
+        controller.subscribe(self._on_metadata)
+
+    def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        controller, replicas, groups, broker = self._controller, self._replicas, self._groups, self._broker
+        assert controller is not None
+        assert replicas is not None
+        assert groups is not None
+        assert broker is not None
+        # Settings first: what the same commit creates is created with them.
+        broker.config = controller.config
+        replicas.config = controller.config
+        replicas.apply(delta, image)
+        groups.on_metadata_change(delta, image)
+
+    def _registration(self, directories: LogDirectories) -> BrokerRegistration:
+        config = self.config
+        ports = {listener.name: listener.port for listener in self._listeners}
+        return BrokerRegistration(
+            broker_id=config.node_id,
+            incarnation_id=self.env.random_uuid(),
+            endpoints=tuple(
+                Endpoint(
+                    name=listener.name,
+                    host=listener.host,
+                    port=listener.port,
+                    security_protocol=SECURITY_PROTOCOL_IDS[listener.protocol],
+                )
+                for listener in config.advertise(_hostname(), ports)
+            ),
+            log_dirs=tuple(directories.directory_ids),
+            rack=config["broker.rack"],
+            previous_broker_epoch=directories.previous_broker_epoch,
+        )
+
+    def _open_offsets_log(self, index: int) -> PartitionLog | None:
+        assert self._replicas is not None
+        partition = self._replicas.get(OFFSETS_TOPIC, index)
+        return None if partition is None else CoordinatorLog(partition, self.env)
+
+    async def _create_offsets_topic(self) -> None:
+        assert self._controller is not None
+        for code in (await self._controller.auto_create_topics([OFFSETS_TOPIC])).values():
+            if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+                raise ApiError(code)
+
+    def _on_disk_failure(self, error: OSError) -> None:
+        if self._log_directories is not None and not self._log_directories.online:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_result(error)
+
+    async def stop(self) -> None:
+        """Finish what is under way, flush, close. Safe after a failed or cancelled `start`, and a second time."""
+        listeners, self._listeners = self._listeners, []
+        await asyncio.gather(*(listener.close() for listener in listeners))
+        groups, self._groups = self._groups, None
+        if groups is not None:
+            groups.stop()
+        controller, self._controller = self._controller, None
+        broker_epoch = -1
+        if controller is not None:
+            broker_epoch = controller.broker_epoch
+            await controller.stop()
+        directories, self._log_directories = self._log_directories, None
+        if directories is not None:
+            await directories.stop(broker_epoch=broker_epoch)
+        self.env.close()
+
+
+def _raise_open_files_limit() -> None:
+    """Segments are files and clients are sockets: take as many as the system allows without asking for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError) as error:
+            logger.warning("the limit of open files stays at %d: %s", soft, error)
+
+
+def _hostname() -> str:
+    """What other machines call this one, for listeners on all addresses."""
+    return socket.getfqdn()
+
+
+def _reachable(host: str) -> str:
+    """An address to connect to for one that stands for all of them."""
+    if host in ("", "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
