@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ottla.core.binary import Buffer
 from ottla.runtime.disk import DiskError, DiskLockedError, disk_error
@@ -139,6 +139,9 @@ class RealFile:
         return disk_error(error.errno or 0, error.strerror or str(error), self.path)
 
 
+_CLOSED_NUMBER = 2**31 - 1  # the kernel answers EBADF, which becomes a DiskError
+
+
 class _Descriptor:
     """Owner of a file descriptor."""
 
@@ -147,12 +150,12 @@ class _Descriptor:
     def __init__(self, number: int) -> None:
         self.number = number
 
-    def __del__(self) -> None:
-        if self.number != _CLOSED_NUMBER:
-            os.close(self.number)
+    # The names are bound early: when the interpreter shuts down, those of the module are gone.
+    def __del__(self, close: Callable[[int], None] = os.close, closed: int = _CLOSED_NUMBER) -> None:
+        if self.number != closed:
+            close(self.number)
 
 
-_CLOSED_NUMBER = 2**31 - 1  # the kernel answers EBADF, which becomes a DiskError
 _CLOSED = _Descriptor(_CLOSED_NUMBER)
 
 
