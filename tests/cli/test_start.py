@@ -10,12 +10,17 @@ from ottla.cli.errors import explain
 from ottla.cli.main import main
 from ottla.runtime.disk import DiskError, DiskLockedError
 from ottla.schema.config import BrokerConfig
-
+from ottla.server.broker.listener import ListenError
+from ottla.server.log.errors import LogError
 
 IN_USE = (
     "is already in use; stop the program that listens there, "
     "or choose another address with --set listeners=PLAINTEXT://HOST:PORT"
 )
+
+
+def listen_error(number, address):
+    return ListenError("PLAINTEXT", address, OSError(number, "reason"))
 
 
 def complaint(capsys, *arguments):
@@ -85,22 +90,18 @@ def test_files_in_latin_1_are_read_too(tmp_path):
 @pytest.mark.parametrize(
     ("error", "line"),
     [
+        (listen_error(errno.EADDRINUSE, "127.0.0.1:9092"), f"127.0.0.1:9092 {IN_USE}"),
+        (listen_error(errno.EADDRINUSE, ":9092"), f"port 9092 {IN_USE}"),
         (
-            OSError(errno.EADDRINUSE, "error while attempting to bind on address ('127.0.0.1', 9092): address in use"),
-            f"127.0.0.1:9092 {IN_USE}",
-        ),
-        (
-            OSError(errno.EADDRINUSE, "error while attempting to bind on address ('::1', 9092, 0, 0): in use"),
-            f"[::1]:9092 {IN_USE}",
-        ),
-        (
-            OSError(errno.EADDRNOTAVAIL, "error while attempting to bind on address ('10.9.9.9', 9092): no"),
+            listen_error(errno.EADDRNOTAVAIL, "10.9.9.9:9092"),
             "10.9.9.9:9092 is not an address of this machine; correct the setting listeners",
         ),
         (
-            PermissionError(errno.EACCES, "error while attempting to bind on address ('0.0.0.0', 80): denied"),
+            listen_error(errno.EACCES, "0.0.0.0:80"),
             "not allowed to listen on 0.0.0.0:80; ports below 1024 need privileges",
         ),
+        (listen_error(errno.EINVAL, "x:80"), "cannot listen on x:80 (PLAINTEXT): reason"),
+        (LogError("a.log is damaged"), "a.log is damaged"),
         (
             DiskError(errno.EACCES, "Permission denied", "/data/x"),
             "cannot write to /data/x: permission denied; choose a writable data directory with --data DIR",
@@ -126,11 +127,16 @@ def test_what_can_go_wrong_is_explained(error, line):
 class FakeNode:
     """A node of which a test decides how long it takes to start and whether it can."""
 
-    def __init__(self, log, *, start=None):
+    def __init__(self, log, *, start=None, failure=None):
         self.log = log
+        self.failed = None
         self._start = start
+        self._failure = failure
 
     async def start(self):
+        self.failed = asyncio.get_running_loop().create_future()
+        if self._failure is not None:
+            asyncio.get_running_loop().call_soon(self.failed.set_result, self._failure)
         self.log.append("starting")
         if self._start is not None:
             await self._start()
@@ -215,6 +221,14 @@ def test_a_node_that_cannot_start_is_stopped_and_its_error_passed_on():
     with pytest.raises(DiskError):
         asyncio.run(start.serve_until_signal(FakeNode(log, start=fail), BrokerConfig.of()))
     assert log == ["starting", "stopped"]
+
+
+def test_a_node_that_cannot_go_on_is_stopped_and_its_error_passed_on(capsys):
+    log = []
+    failure = DiskError(errno.EIO, "Input/output error", "/data")
+    with pytest.raises(DiskError):
+        asyncio.run(start.serve_until_signal(FakeNode(log, failure=failure), BrokerConfig.of()))
+    assert log == ["starting", "started", "stopped"]
 
 
 def test_the_time_since_the_start_of_the_process_passes():

@@ -9,7 +9,7 @@ from ottla.schema.broker import BROKER_SETTINGS
 from ottla.schema.client_metrics import CLIENT_METRICS_SETTINGS
 from ottla.schema.definition import Setting, SettingTable
 from ottla.schema.group import GROUP_SETTINGS
-from ottla.schema.ottla import ADAPTIVE_SETTINGS, OTTLA_DEFAULTS, OTTLA_SETTINGS
+from ottla.schema.ottla import OTTLA_DEFAULTS, OTTLA_SETTINGS
 from ottla.schema.quota import BROKER_THROTTLES, CLIENT_QUOTAS, IP_QUOTAS
 from ottla.schema.removed import removal_of
 from ottla.schema.topic import TOPIC_SETTINGS
@@ -94,7 +94,6 @@ def test_no_living_setting_is_called_removed():
 def test_own_settings_do_not_shadow_kafkas():
     assert not set(OTTLA_SETTINGS) & set(BROKER_SETTINGS)
     assert set(OTTLA_DEFAULTS) <= set(BROKER_SETTINGS)
-    assert set(ADAPTIVE_SETTINGS) <= set(BROKER_SETTINGS)
 
 
 def test_settings_are_parsed_only_when_looked_up():

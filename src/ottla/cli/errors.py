@@ -25,22 +25,22 @@ def explain(error: BaseException) -> str | None:
     # A node that got far enough to raise one of these has imported their modules already.
     from ottla.runtime.disk import DiskError, DiskLockedError
     from ottla.schema.definition import SettingError
+    from ottla.server.broker.listener import ListenError
+    from ottla.server.log.errors import LogError
+    from ottla.server.metadata.delta import MetadataError
+    from ottla.server.raft.metadata_log import MetadataLogError
 
     if isinstance(error, DiskLockedError):
         return f"the data directory {_directory(error.path)} is in use by another broker (lock file {error.path})"
     if isinstance(error, DiskError):
         return _disk_line(error)
-    if isinstance(error, SettingError | CommandError):
+    if isinstance(error, ListenError):
+        return _listen_line(error.errno, error.address, str(error))
+    if isinstance(error, SettingError | CommandError | LogError | MetadataLogError | MetadataError):
         return str(error)
     if isinstance(error, OSError):
-        return _system_line(error)
-    if type(error).__name__ in _TOLD_AS_THEY_ARE:
-        return str(error)
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     return None
-
-
-_TOLD_AS_THEY_ARE = ("LogError",)
-"""Errors of the server whose text is already one line for the operator."""
 
 
 def _directory(path: str) -> str:
@@ -56,31 +56,15 @@ def _disk_line(error: OSError) -> str:
     return f"{error.filename}: {reason}"
 
 
-def _system_line(error: OSError) -> str:
-    """Mostly what binding a listener can meet; asyncio puts the address into the text."""
-    text = error.strerror or str(error)
-    address = _address(text)
-    if error.errno == errno.EADDRINUSE:
+def _listen_line(number: int | None, address: str, text: str) -> str:
+    address = f"port {address[1:]}" if address.startswith(":") else address
+    if number == errno.EADDRINUSE:
         return (
             f"{address} is already in use; stop the program that listens there, "
             "or choose another address with --set listeners=PLAINTEXT://HOST:PORT"
         )
-    if error.errno == errno.EADDRNOTAVAIL:
+    if number == errno.EADDRNOTAVAIL:
         return f"{address} is not an address of this machine; correct the setting listeners"
-    if error.errno in (errno.EACCES, errno.EPERM) and address != _SOME_ADDRESS:
+    if number in (errno.EACCES, errno.EPERM):
         return f"not allowed to listen on {address}; ports below 1024 need privileges"
-    name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{text}"
-
-
-_SOME_ADDRESS = "the address"
-
-
-def _address(text: str) -> str:
-    """`127.0.0.1:9092` of `… bind on address ('127.0.0.1', 9092): …`."""
-    _, found, rest = text.partition("address ('")
-    if not found:
-        return _SOME_ADDRESS
-    host, _, rest = rest.partition("', ")
-    port = rest.partition(")")[0].partition(",")[0]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return text

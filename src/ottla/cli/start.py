@@ -105,7 +105,8 @@ def _run_node(config: BrokerConfig) -> int:
 async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
     """Start the node, say that it is ready, wait for SIGTERM or SIGINT, stop it.
 
-    A signal while it is starting stops it as well; a second Ctrl-C ends the process at once.
+    A signal while it is starting stops it as well; a second Ctrl-C ends the process at once. Raises why the node could
+    not start, or could not go on; it is stopped then too.
     """
     import asyncio
 
@@ -127,7 +128,10 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
             starting.result()
             _warn_without_effect(config)
             print(_ready_line(node), flush=True)
-            await told
+            assert node.failed is not None
+            await asyncio.wait((node.failed, told), return_when=asyncio.FIRST_COMPLETED)
+            if node.failed.done():
+                raise node.failed.result()
     finally:
         told.cancel()
         starting.cancel()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ottla.schema.broker import BROKER_SETTINGS
 from ottla.schema.definition import Setting, SettingError, Value, convert, nearest
 from ottla.schema.listeners import Listener, parse_listeners, parse_protocol_map
-from ottla.schema.ottla import ADAPTIVE_SETTINGS, OTTLA_DEFAULTS, OTTLA_SETTINGS
+from ottla.schema.ottla import OTTLA_DEFAULTS, OTTLA_SETTINGS
 from ottla.schema.quota import BROKER_THROTTLES
 from ottla.schema.topic import TOPIC_SETTINGS, topic_settings, validate_topic_overrides
 
@@ -273,11 +273,11 @@ class BrokerConfig:
         return protocols
 
     def adapted(self, name: str, brokers: int) -> int:
-        """A replication factor or in-sync minimum of an internal topic in a cluster of so many brokers.
+        """A replication factor, or a minimum of replicas in sync, in a cluster of so many brokers.
 
-        A value somebody chose stays; a default is at most the number of brokers.
+        The defaults for internal topics (3 replicas, 2 in sync) are for a cluster; a smaller one takes as many as it
+        has brokers. Only a default bends: what somebody chose is kept, or refused when it cannot be had.
         """
-        assert name in ADAPTIVE_SETTINGS, name
         value: int = self[name]
         return min(value, max(brokers, 1)) if self.is_default(name) else value
 

@@ -75,6 +75,10 @@ message.max.bytes: Default of the topic setting max.message.bytes.
 message.timestamp.after.max.ms: How far in the future a record's timestamp may lie.
 message.timestamp.before.max.ms: How far in the past a record's timestamp may lie.
 message.timestamp.type: Whether records keep the producer's time (CreateTime) or get the broker's (LogAppendTime).
+max.connection.creation.rate: Most new connections per second; further ones wait.
+metadata.log.max.record.bytes.between.snapshots: Bytes of metadata log after which a new snapshot is taken.
+metadata.log.max.snapshot.interval.ms: Time after which a new snapshot of the metadata is taken.
+offsets.load.buffer.size: Bytes read at a time when the offsets topic is loaded.
 metadata.log.dir: Directory of the metadata log, when it is not the first data directory.
 min.cleanable.dirty.ratio: Share of a log that must be uncleaned before it is compacted.
 min.compaction.lag.ms: Time for which a record is safe from compaction.

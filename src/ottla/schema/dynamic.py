@@ -8,7 +8,7 @@ from ottla.schema.broker import BROKER_SETTINGS
 from ottla.schema.config import BrokerConfig, find_setting
 from ottla.schema.definition import Setting, SettingError, SettingType, convert, format_value, nearest
 
-_NEEDS_RESTART = ("listeners", "listener.security.protocol.map")
+NEEDS_RESTART = ("config.providers", "listener.security.protocol.map", "listeners")
 """Kafka can change these at run time; saying yes and not doing it would be worse than refusing."""
 
 
@@ -40,7 +40,7 @@ def _checked_texts(overrides: Mapping[str, str | None], per_broker: bool) -> dic
             suggestion = nearest(name, BROKER_SETTINGS)
             hint = "" if suggestion is None else f" (did you mean {suggestion}?)"
             raise SettingError(name, f"Unknown broker config name: {name}{hint}")
-        if setting.dynamic == "read-only" or name in _NEEDS_RESTART:
+        if setting.dynamic == "read-only" or name in NEEDS_RESTART:
             raise SettingError(name, f"Cannot update these configs dynamically: {name}")
         if setting.dynamic == "per-broker" and not per_broker and name == setting.name:
             raise SettingError(name, f"Cannot update these configs at default cluster level: {name}")

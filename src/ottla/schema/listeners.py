@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from ottla.schema.definition import SettingError
 
-SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SECURITY_PROTOCOL_IDS = {"PLAINTEXT": 0, "SSL": 1, "SASL_PLAINTEXT": 2, "SASL_SSL": 3}
+"""Security protocols and their numbers in broker registrations."""
+
+SECURITY_PROTOCOLS = tuple(SECURITY_PROTOCOL_IDS)
 
 
 class Listener(NamedTuple):

@@ -24,15 +24,3 @@ OTTLA_DEFAULTS = {
 `log.dirs` and `node.id` give way to an explicit `log.dir` and `broker.id`. A quorum of one needs no controller
 listener.
 """
-
-ADAPTIVE_SETTINGS = (
-    "offsets.topic.replication.factor",
-    "share.coordinator.state.topic.min.isr",
-    "share.coordinator.state.topic.replication.factor",
-    "transaction.state.log.min.isr",
-    "transaction.state.log.replication.factor",
-)
-"""Their defaults (3 replicas, 2 in sync) are for a cluster; a smaller one takes as many as it has brokers.
-
-Only the default bends: a replication factor that was asked for is kept, or refused when it cannot be had.
-"""

@@ -8,9 +8,9 @@ says so when it starts.
 from __future__ import annotations
 
 _ACTED_ON = """
-advertised.listeners auto.create.topics.enable broker.id broker.rack compression.gzip.level compression.lz4.level
-compression.type compression.zstd.level config.providers connections.max.idle.ms controller.listener.names
-controller.quorum.voters default.replication.factor delete.topic.enable fetch.max.bytes
+advertised.listeners auto.create.topics.enable broker.id broker.rack cluster.id compression.gzip.level
+compression.lz4.level compression.type compression.zstd.level config.providers connections.max.idle.ms
+controller.listener.names controller.quorum.voters default.replication.factor delete.topic.enable fetch.max.bytes
 group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size group.min.session.timeout.ms
 inter.broker.listener.name listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs
 log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
@@ -18,17 +18,39 @@ log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms lo
 log.index.size.max.bytes log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms
 log.message.timestamp.type log.preallocate log.retention.bytes log.retention.check.interval.ms log.retention.hours
 log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms
-log.segment.bytes log.segment.delete.delay.ms max.connections max.connections.per.ip max.connections.per.ip.overrides
-max.incremental.fetch.session.cache.slots max.request.partition.size.limit message.max.bytes metadata.log.dir
-min.insync.replicas node.id num.partitions num.recovery.threads.per.data.dir offset.metadata.max.bytes
-offsets.commit.timeout.ms offsets.retention.check.interval.ms offsets.retention.minutes
-offsets.topic.compression.codec offsets.topic.num.partitions offsets.topic.replication.factor
-offsets.topic.segment.bytes process.roles producer.id.expiration.check.interval.ms producer.id.expiration.ms
-security.inter.broker.protocol socket.listen.backlog.size socket.receive.buffer.bytes socket.request.max.bytes
-socket.send.buffer.bytes cluster.id logging.format logging.level
+log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
+max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
+max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
+metadata.log.max.snapshot.interval.ms min.insync.replicas node.id num.partitions num.recovery.threads.per.data.dir
+offset.metadata.max.bytes offsets.commit.timeout.ms offsets.load.buffer.size offsets.retention.check.interval.ms
+offsets.retention.minutes offsets.topic.compression.codec offsets.topic.num.partitions
+offsets.topic.replication.factor offsets.topic.segment.bytes process.roles producer.id.expiration.check.interval.ms
+producer.id.expiration.ms security.inter.broker.protocol socket.listen.backlog.size socket.receive.buffer.bytes
+socket.request.max.bytes socket.send.buffer.bytes
 """
 
 ACTED_ON = frozenset(_ACTED_ON.split())
+
+TOPIC_SETTINGS_WITHOUT_EFFECT = (
+    "delete.retention.ms",
+    "errors.deadletterqueue.group.enable",
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "max.decompressed.message.bytes",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "preallocate",
+    "remote.copy.lag.bytes",
+    "remote.copy.lag.ms",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "unclean.leader.election.enable",
+)
+"""Topic settings that are checked and kept, but change nothing; all others are acted on."""
 
 _FIXED = frozenset(["controller.quorum.bootstrap.servers"])
 """Taken without effect because it cannot say anything else in a quorum of one; not worth a warning."""
