@@ -28,8 +28,8 @@ Names, types, defaults and checks are Apache Kafka 4.4's. No file is needed; wha
 
 In variables `_` stands for `.`, `__` for `_`, `___` for `-`. Variables that speak to Kafka's start scripts or to the
 JVM (`KAFKA_HEAP_OPTS`, …) are left alone. `${env:NAME}`, `${file:/path:key}` and `${directory:/path:file}` in values
-are filled in when `config.providers` says so. A setting that does not exist, or cannot be, stops the start with one line
-that names it and where it came from.
+are filled in when `config.providers` says so. A setting that does not exist, or cannot be, stops the start with one
+line that names it and where it came from.
 
 Settings under *Taken without effect* are known, checked and described, but change nothing; a node that is given one
 says so when it starts. What would be dangerous to pass over (listeners with SSL or SASL, an authorizer, policies in
