@@ -225,7 +225,7 @@ class NoOpRecord(MetadataRecord, api_key=20, versions="0", flexible="0+"):
     """Says nothing; keeps the metadata log and its offsets moving."""
 
 
-class ZkMigrationRecord(MetadataRecord, api_key=21, versions="0", flexible="0+"):
+class ZkMigrationStateRecord(MetadataRecord, api_key=21, versions="0", flexible="0+"):
     """State of the migration from ZooKeeper."""
 
     zk_migration_state: int = int8("0+")
