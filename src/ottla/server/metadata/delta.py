@@ -355,7 +355,7 @@ class MetadataDelta:
     def _nothing(self, record: Any) -> None:
         """NoOp; and the transaction markers, which the loader has already acted on."""
 
-    def _zk_migration_state(self, record: messages.ZkMigrationRecord) -> None:
+    def _zk_migration_state(self, record: messages.ZkMigrationStateRecord) -> None:
         self._tables["zk_migration_state"] = record.zk_migration_state
         self.changed.add("zk_migration_state")
 
@@ -446,7 +446,7 @@ _REPLAY: Final[dict[type, Callable[[MetadataDelta, Any], None]]] = {
     messages.AccessControlEntryRecord: MetadataDelta._access_control_entry,
     messages.RemoveAccessControlEntryRecord: MetadataDelta._remove_access_control_entry,
     messages.NoOpRecord: MetadataDelta._nothing,
-    messages.ZkMigrationRecord: MetadataDelta._zk_migration_state,
+    messages.ZkMigrationStateRecord: MetadataDelta._zk_migration_state,
     messages.RemoveUserScramCredentialRecord: MetadataDelta._remove_user_scram_credential,
     messages.BeginTransactionRecord: MetadataDelta._nothing,
     messages.EndTransactionRecord: MetadataDelta._nothing,

@@ -35,7 +35,7 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
         messages.AccessControlEntryRecord,
         messages.RemoveAccessControlEntryRecord,
         messages.NoOpRecord,
-        messages.ZkMigrationRecord,
+        messages.ZkMigrationStateRecord,
         messages.RemoveUserScramCredentialRecord,
         messages.BeginTransactionRecord,
         messages.EndTransactionRecord,

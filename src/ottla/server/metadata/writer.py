@@ -101,7 +101,7 @@ def _features(image: MetadataImage) -> Iterator[Any]:
         if name != METADATA_VERSION:
             yield messages.FeatureLevelRecord(name=name, feature_level=level)
     if image.zk_migration_state:
-        yield messages.ZkMigrationRecord(zk_migration_state=image.zk_migration_state)
+        yield messages.ZkMigrationStateRecord(zk_migration_state=image.zk_migration_state)
 
 
 def _quotas(image: MetadataImage) -> Iterator[Any]:
