@@ -1,0 +1,38 @@
+"""CreateTopics (key 19), versions 2-7: new topics, in one answer with one code each.
+
+Version notes. 4: -1 for partitions and replication factor means the broker's default. 5: the answer has each new
+topic's settings, partitions and replication factor. 6: quota refusals are strict. 7: topic ids.
+
+Refusals: INVALID_REQUEST (a name given twice, sizes together with a manual assignment, `__cluster_metadata`),
+INVALID_TOPIC_EXCEPTION (name, or collision of `.` and `_`), TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS,
+INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION (more than 10,000 partitions).
+The topics exist, with leaders, and can be written to when the answer leaves; the timeout is therefore not used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ErrorCode
+from ottla.protocol.messages.create_topics import CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker, RequestContext
+
+_FIRST_CONFIGS = 5
+
+
+async def handle(broker: Broker, request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
+    """Create the topics."""
+    return await broker.controller.create_topics(request, with_configs=context.api_version >= _FIRST_CONFIGS)
+
+
+def error_response(
+    request: CreateTopicsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> CreateTopicsResponse:
+    """The code for each topic."""
+    topics = [
+        CreatableTopicResult(name=topic.name, error_code=code, error_message=message, configs=[])
+        for topic in request.topics
+    ]
+    return CreateTopicsResponse(topics=topics)

@@ -1,0 +1,34 @@
+"""DeleteTopics (key 20), versions 1-6: topics go at once, their logs a little later.
+
+Version notes. 3: TOPIC_DELETION_DISABLED where older versions get INVALID_REQUEST. 5: error messages. 6: topics by name
+or by id. Refusals: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (named twice, or by both name and id).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ErrorCode
+from ottla.protocol.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker, RequestContext
+
+
+async def handle(broker: Broker, request: DeleteTopicsRequest, context: RequestContext) -> DeleteTopicsResponse:
+    """Delete the topics."""
+    return await broker.controller.delete_topics(request, api_version=context.api_version)
+
+
+def error_response(
+    request: DeleteTopicsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> DeleteTopicsResponse:
+    """The code for each topic."""
+    responses = [
+        DeletableTopicResult(name=name, error_code=code, error_message=message) for name in request.topic_names
+    ]
+    responses += [
+        DeletableTopicResult(name=topic.name, topic_id=topic.topic_id, error_code=code, error_message=message)
+        for topic in request.topics
+    ]
+    return DeleteTopicsResponse(responses=responses)

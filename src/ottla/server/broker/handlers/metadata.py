@@ -1,0 +1,200 @@
+"""Metadata (key 3), versions 0-13: brokers, topics, partitions and their leaders, as the last commit left them.
+
+Version notes. 0: an empty list means all topics; unavailable replicas are left out of the lists and reported as an
+error. 1: null means all, empty none. 4: the client may forbid auto-creation (before, it always happens). 5: offline
+replicas. 6: LISTENER_NOT_FOUND where older versions get LEADER_NOT_AVAILABLE. 7: leader epochs. 8: authorized
+operations (those of the cluster up to 10). 10: topic ids in the answer, 12: in the question. 13: a top-level error.
+
+A topic that may be auto-created is created before the answer, which then has its leaders: one round trip less than
+Kafka, whose client hears UNKNOWN_TOPIC_OR_PARTITION and asks again. The answer without a creation never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.ids import ZERO_UUID
+from ottla.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+from ottla.server.broker.metadata_answers import (
+    CLUSTER_OPERATIONS,
+    NOT_ASKED,
+    TOPIC_OPERATIONS,
+    controller_id,
+    live_endpoints,
+    offline_replicas,
+)
+from ottla.server.controller.result import INTERNAL_TOPICS, is_valid_topic_name
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.metadata.image import MetadataImage, TopicImage
+
+_FIRST_LISTENER_ERROR = 6
+_FIRST_TOPIC_ID_QUESTION = 12
+
+
+def handle(
+    broker: Broker, request: MetadataRequest, context: RequestContext
+) -> MetadataResponse | Awaitable[MetadataResponse]:
+    """Answer from the image; only a topic to be created makes it wait."""
+    version = context.api_version
+    image = broker.image
+    topics = request.topics
+    if topics is None or (version == 0 and not topics):
+        return _respond(broker, request, context, list(image.topics.by_name.values()), [])
+    by_name = image.topics.by_name
+    if len(topics) == 1 and topics[0].topic_id == ZERO_UUID:
+        topic = by_name.get(topics[0].name or "")
+        if topic is not None:
+            return _respond(broker, request, context, [topic], [])
+    names, ids = _asked(request, version)
+    if request.allow_auto_topic_creation and broker.config["auto.create.topics.enable"] and not ids:
+        missing = [name for name in names if name not in by_name and is_valid_topic_name(name)]
+        if missing:
+            return _create_and_respond(broker, request, context, names, missing)
+    found, failed = _look_up(image, names, ids)
+    return _respond(broker, request, context, found, failed)
+
+
+def error_response(
+    request: MetadataRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> MetadataResponse:
+    """The code for each topic that was asked for, and at the top where the version has it."""
+    failed = [_failed(topic.name, topic.topic_id, code) for topic in request.topics or ()]
+    return MetadataResponse(topics=failed, error_code=code)
+
+
+async def _create_and_respond(
+    broker: Broker, request: MetadataRequest, context: RequestContext, names: list[str], missing: list[str]
+) -> MetadataResponse:
+    # The context belongs to the connection, which waits for us: it stays valid.
+    outcome = await broker.controller.auto_create_topics(missing)
+    found, failed = _look_up(broker.image, names, [])
+    for topic in failed:
+        code = outcome.get(topic.name or "", ErrorCode.NONE)
+        if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+            topic.error_code = code
+    return _respond(broker, request, context, found, failed)
+
+
+def _asked(request: MetadataRequest, version: int) -> tuple[list[str], list[bytes]]:
+    """Names, or ids: when any id is given, names are not looked at, as in Kafka."""
+    topics = request.topics or []
+    if version < _FIRST_TOPIC_ID_QUESTION:
+        for topic in topics:
+            if topic.name is None:
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"Topic name can not be null for version {version}")
+            if topic.topic_id != ZERO_UUID:
+                raise ApiError(
+                    ErrorCode.INVALID_REQUEST, f"Topic IDs are not supported in requests for version {version}"
+                )
+    ids = dict.fromkeys(topic.topic_id for topic in topics if topic.topic_id != ZERO_UUID)
+    names = dict.fromkeys(topic.name for topic in topics if topic.name is not None)
+    return ([], list(ids)) if ids else (list(names), [])
+
+
+def _look_up(
+    image: MetadataImage, names: list[str], ids: list[bytes]
+) -> tuple[list[TopicImage], list[MetadataResponseTopic]]:
+    found: list[TopicImage] = []
+    failed: list[MetadataResponseTopic] = []
+    for topic_id in ids:
+        topic = image.topics.by_id.get(topic_id)
+        if topic is not None:
+            found.append(topic)
+        else:
+            failed.append(_failed(None, topic_id, ErrorCode.UNKNOWN_TOPIC_ID))
+    for name in names:
+        topic = image.topics.by_name.get(name)
+        if topic is not None:
+            found.append(topic)
+        elif is_valid_topic_name(name):
+            failed.append(_failed(name, ZERO_UUID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+        else:
+            failed.append(_failed(name, ZERO_UUID, ErrorCode.INVALID_TOPIC_EXCEPTION))
+    return found, failed
+
+
+def _failed(name: str | None, topic_id: bytes, code: ErrorCode) -> MetadataResponseTopic:
+    return MetadataResponseTopic(
+        error_code=code, name=name, topic_id=topic_id, is_internal=name in INTERNAL_TOPICS, partitions=[]
+    )
+
+
+def _respond(
+    broker: Broker,
+    request: MetadataRequest,
+    context: RequestContext,
+    topics: list[TopicImage],
+    failed: list[MetadataResponseTopic],
+) -> MetadataResponse:
+    image = broker.image
+    version = context.api_version
+    listener_name = context.listener_name
+    endpoints = live_endpoints(image, listener_name)
+    operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
+    described = [
+        MetadataResponseTopic(
+            name=topic.name,
+            topic_id=topic.topic_id,
+            is_internal=topic.name in INTERNAL_TOPICS,
+            partitions=_partitions(image, topic, listener_name, version),
+            topic_authorized_operations=operations,
+        )
+        for topic in topics
+    ]
+    return MetadataResponse(
+        brokers=[
+            MetadataResponseBroker(node_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack)
+            for one, endpoint in endpoints
+        ],
+        cluster_id=broker.cluster_id,
+        controller_id=controller_id(image, broker.node_id),
+        topics=described + failed if failed else described,
+        cluster_authorized_operations=(
+            CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
+        ),
+    )
+
+
+def _partitions(
+    image: MetadataImage, topic: TopicImage, listener_name: str, version: int
+) -> list[MetadataResponsePartition]:
+    brokers = image.brokers
+    answers = []
+    for index, partition in topic.partitions.items():
+        leader = brokers.get(partition.leader)
+        code = ErrorCode.NONE
+        leader_id = partition.leader
+        if leader is None or listener_name not in leader.endpoints:
+            leader_id = -1
+            code = ErrorCode.LEADER_NOT_AVAILABLE
+            if leader is not None and version >= _FIRST_LISTENER_ERROR:
+                code = ErrorCode.LISTENER_NOT_FOUND
+        offline = offline_replicas(brokers, partition, listener_name)
+        replicas, isr = list(partition.replicas), list(partition.isr)
+        if version == 0 and offline:
+            replicas = [replica for replica in replicas if replica not in offline]
+            isr = [replica for replica in isr if replica not in offline]
+            if code == ErrorCode.NONE:
+                code = ErrorCode.REPLICA_NOT_AVAILABLE
+        answers.append(
+            MetadataResponsePartition(
+                error_code=code,
+                partition_index=index,
+                leader_id=leader_id,
+                leader_epoch=partition.leader_epoch,
+                replica_nodes=replicas,
+                isr_nodes=isr,
+                offline_replicas=offline,
+            )
+        )
+    return answers
