@@ -181,6 +181,7 @@ class MemoryDisk:
         self.changes = 0  # operations that changed, or synced, anything: what `crash_at` counts
         self.generation = 0  # of the machine: files opened before a crash are of no use after it
         self.locked: set[str] = set()
+        self.on_crash: Callable[[], object] | None = None  # called at the moment of a crash
         self.has_crashed = False
         self._root = _DirectoryNode()
         self._pending: list[_Rename] = []
@@ -373,6 +374,8 @@ class MemoryDisk:
             if takes_effect_in_a_crash:
                 effect()
             self.has_crashed = True
+            if self.on_crash is not None:
+                self.on_crash()
             raise SimulatedCrashError(f"{operation} {path}")
         effect()
 

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, TypeVar, TypeVarTuple
 
 from ottla.runtime.env import Env
-from ottla.runtime.memory_disk import MemoryDisk
+from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.testing.sim.loop import VirtualTimeLoop
 
 Arguments = TypeVarTuple("Arguments")
@@ -59,9 +59,23 @@ def simulate(
     disk: MemoryDisk | None = None,
     shuffle: bool = False,
 ) -> Result:
-    """Run `main(env)` to its end in virtual time; what happens follows from the seed (and the disk it starts with)."""
-    random = Random(seed)
-    loop = VirtualTimeLoop(shuffle=Random(seed) if shuffle else None)
-    env = SimulatedEnv(loop, random, disk)
+    """Run `main(env)` to its end in virtual time; what happens follows from the seed (and the disk it starts with).
+
+    When the disk crashes, everything stops where it is: `SimulatedCrashError`. Have the disk `crash`, which is the
+    restart of the machine, and simulate the next life with it.
+    """
+    loop = VirtualTimeLoop(random=Random(f"network {seed}"), shuffle=Random(f"order {seed}") if shuffle else None)
+    env = SimulatedEnv(loop, Random(seed), disk)
+    env.memory_disk.on_crash = loop.stop
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        return runner.run(main(env))
+        try:
+            return runner.run(main(env))
+        except RuntimeError:
+            if env.memory_disk.has_crashed:
+                raise SimulatedCrashError("the machine stopped") from None
+            raise
+        finally:
+            env.memory_disk.on_crash = None
+            if env.memory_disk.has_crashed:
+                # What is left runs against a dead disk, and has nobody to complain to.
+                loop.set_exception_handler(lambda *_: None)

@@ -1,20 +1,24 @@
 """An asyncio event loop whose time is a number.
 
-Nothing sleeps: when no callback is ready, time jumps to the next timer. There are no sockets and no threads. The same
-program gives the same order of events in every run, except for what Python itself leaves open (iteration over sets of
-objects, or of strings under hash randomisation). With `shuffle`, callbacks that are ready at the same moment run in a
-seeded random order, which asyncio allows for events of different origin, and which finds hidden dependencies.
+Nothing sleeps: when no callback is ready, time jumps to the next timer. There are no threads, and no sockets but those
+of the simulated network (`loop.network`). The same program gives the same order of events in every run, except for what
+Python itself leaves open (iteration over sets of objects, or of strings under hash randomisation). With `shuffle`,
+callbacks that are ready at the same moment run in a seeded random order, which asyncio allows for events of different
+origin, and which finds hidden dependencies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
 from asyncio import base_events
 from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+from ottla.testing.sim.network import ProtocolFactory, SimulatedNetwork, SimulatedServer
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -42,8 +46,9 @@ class DeadlockError(RuntimeError):
 class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
     """The loop; `time()` starts at 0 and counts virtual seconds."""
 
-    def __init__(self, *, shuffle: Random | None = None) -> None:
+    def __init__(self, *, random: Random | None = None, shuffle: Random | None = None) -> None:
         super().__init__()
+        self.network = SimulatedNetwork(self, random or Random(0))
         self._now = 0.0
         self._clock_resolution = 1e-9
         self._shuffle = shuffle
@@ -79,6 +84,31 @@ class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: ProtocolFactory,
+        host: str | None = None,
+        port: int = 0,
+        *,
+        start_serving: bool = True,
+        **_: Any,
+    ) -> SimulatedServer:
+        server = self.network.listen(protocol_factory, host or "127.0.0.1", port)
+        if start_serving:
+            await server.start_serving()
+        return server
+
+    async def create_connection(  # type: ignore[override]
+        self, protocol_factory: ProtocolFactory, host: str, port: int, **_: Any
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        return await self.network.connect(protocol_factory, host, port)
+
+    async def getaddrinfo(  # type: ignore[override]
+        self, host: str | None, port: int | None, **_: Any
+    ) -> list[tuple[Any, ...]]:
+        """Every name is an address."""
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host or "127.0.0.1", port or 0))]
 
     def _process_events(self, event_list: list[object]) -> None:
         """Called by `run_forever` between waiting and running what is ready."""
