@@ -1,0 +1,98 @@
+"""Where each leader epoch of a partition starts (KIP-101), kept in its `leader-epoch-checkpoint`."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from ottla.runtime.disk import Disk
+from ottla.server.log.checkpoint import format_leader_epochs, write_unsynced
+
+UNDEFINED_EPOCH = -1
+UNDEFINED_OFFSET = -1
+
+
+class LeaderEpochs:
+    """Epochs and their start offsets, both strictly ascending.
+
+    Changes are written at once but not fsynced: what a crash takes is found again in the batches above the recovery
+    point, so it is enough that a flush makes the file durable before that point moves (`unsynced`).
+    """
+
+    __slots__ = ("_disk", "_epochs", "_path", "_starts", "latest", "unsynced")
+
+    def __init__(self, disk: Disk, path: str, entries: list[tuple[int, int]] | None = None) -> None:
+        self._disk = disk
+        self._path = path
+        self._epochs = [epoch for epoch, _ in entries or ()]
+        self._starts = [start for _, start in entries or ()]
+        self.latest = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
+        self.unsynced = False
+
+    @property
+    def path(self) -> str:
+        """The checkpoint file."""
+        return self._path
+
+    def entries(self) -> list[tuple[int, int]]:
+        """(epoch, start offset), ascending."""
+        return list(zip(self._epochs, self._starts, strict=True))
+
+    def assign(self, epoch: int, start_offset: int) -> None:
+        """Records of `epoch` begin at `start_offset`; entries which contradict that are dropped."""
+        if epoch < 0:
+            return
+        if self._epochs and epoch == self.latest and start_offset >= self._starts[-1]:
+            return
+        while self._epochs and (self._epochs[-1] >= epoch or self._starts[-1] >= start_offset):
+            self._epochs.pop()
+            self._starts.pop()
+        self._epochs.append(epoch)
+        self._starts.append(start_offset)
+        self._changed()
+
+    def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
+        """The largest known epoch not above `epoch` and where it ends; (-1, -1) when that can not be said."""
+        if epoch == UNDEFINED_EPOCH or not self._epochs or epoch > self.latest:
+            return UNDEFINED_EPOCH, UNDEFINED_OFFSET
+        if epoch == self.latest:
+            return epoch, log_end_offset
+        higher = bisect_right(self._epochs, epoch)
+        if higher == 0:
+            return epoch, self._starts[0]
+        return self._epochs[higher - 1], self._starts[higher]
+
+    def epoch_for_offset(self, offset: int) -> int:
+        """The epoch that the record at `offset` was written in; -1 when it is not known."""
+        index = bisect_right(self._starts, offset) - 1
+        return self._epochs[index] if index >= 0 else UNDEFINED_EPOCH
+
+    def truncate_from_end(self, end_offset: int) -> None:
+        """Forget epochs that start at or after `end_offset`."""
+        changed = False
+        while self._starts and self._starts[-1] >= end_offset:
+            self._epochs.pop()
+            self._starts.pop()
+            changed = True
+        if changed:
+            self._changed()
+
+    def truncate_from_start(self, start_offset: int) -> None:
+        """The log starts at `start_offset` now: earlier epochs go, the one it lies in starts there."""
+        index = bisect_right(self._starts, start_offset) - 1
+        if index < 0 or (index == 0 and self._starts[0] == start_offset):
+            return
+        del self._epochs[:index], self._starts[:index]
+        self._starts[0] = start_offset
+        self._changed()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if self._epochs:
+            self._epochs.clear()
+            self._starts.clear()
+            self._changed()
+
+    def _changed(self) -> None:
+        self.latest = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
+        self.unsynced = True
+        write_unsynced(self._disk, self._path, format_leader_epochs(self.entries()))

@@ -1,0 +1,724 @@
+"""One partition's log: appends, reads, offsets, truncation, retention.
+
+A `Log` is driven by one owner, the event loop; see the package docstring. It is made by `loader.load_log` (from what is on disk) or
+`loader.create_log`.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.ids import TopicPartition
+from ottla.records.batch import LENGTH_END, BatchHeader, CorruptRecordError, crc_matches, parse_header
+from ottla.records.validation import AppendOrigin, validate_and_assign
+from ottla.runtime.disk import DiskError, DiskFullError
+from ottla.server.log.checkpoint import format_topic_id, write_unsynced
+from ottla.server.log.config import MAXIMUM_INT64, LogConfig
+from ottla.server.log.files import PARTITION_METADATA
+from ottla.server.log.flush import FlushTask
+from ottla.server.log.host import LogHost
+from ottla.server.log.indexes import WouldBlockError
+from ottla.server.log.leader_epochs import LeaderEpochs
+from ottla.server.log.producer_loading import aborted_entry, rebuild_producers
+from ottla.server.log.producer_snapshot import SnapshotFiles
+from ottla.server.log.producer_state import (
+    EndTransactionMarker,
+    ProducerBatch,
+    ProducerEntry,
+    ProducerState,
+    read_marker,
+)
+from ottla.server.log.retention import delete_old_segments, remove_segments
+from ottla.server.log.segment import MAXIMUM_RELATIVE_OFFSET, Segment
+from ottla.server.log.slice import EMPTY_SLICE, LogSlice, SliceRequest
+from ottla.server.log.timestamps import TimestampOffset, offset_for_timestamp, offset_of_max_timestamp
+from ottla.server.log.transaction_index import AbortedTransaction
+
+__all__ = ["AppendOrigin", "AppendResult", "Log", "LogParts"]
+
+FIRST_VERSION_OF_TRANSACTIONS_V2 = 12  # of Produce, KIP-890
+NEVER = MAXIMUM_INT64
+
+_INT32 = struct.Struct(">i")
+
+
+class AppendResult:
+    """What became of an append. `last_offset` is inclusive; `log_append_time_ms` is -1 for CreateTime.
+
+    `duplicate`: the batch was appended before, the offsets are those of then. `flush_pending`: the topic asks for a flush that
+    is still under way; an acknowledgement that promises it waits for `LogDirectories.flush`.
+    """
+
+    __slots__ = ("base_offset", "duplicate", "flush_pending", "last_offset", "log_append_time_ms", "log_start_offset")
+
+    def __init__(
+        self,
+        base_offset: int,
+        last_offset: int,
+        log_append_time_ms: int,
+        log_start_offset: int,
+        duplicate: bool = False,
+        flush_pending: bool = False,
+    ) -> None:
+        self.base_offset = base_offset
+        self.last_offset = last_offset
+        self.log_append_time_ms = log_append_time_ms
+        self.log_start_offset = log_start_offset
+        self.duplicate = duplicate
+        self.flush_pending = flush_pending
+
+
+class LogParts(NamedTuple):
+    """What a log is put together from when it was found, or made, on disk."""
+
+    topic_id: bytes
+    segments: list[Segment]
+    log_start_offset: int
+    log_end_offset: int
+    recovery_point: int
+    high_watermark: int
+    leader_epochs: LeaderEpochs
+    producers: ProducerState
+    snapshots: SnapshotFiles
+
+
+class Log:
+    """One partition directory.
+
+    Offsets: `log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset`, all but the first exclusive ends.
+    `recovery_point`: everything below it is on the device.
+    """
+
+    __slots__ = (
+        "_active",
+        "_bases",
+        "_flush_at",
+        "_generation",
+        "_host",
+        "_last_flush_ms",
+        "_roll_at_ms",
+        "_roll_offset",
+        "_roll_timestamp",
+        "_segments",
+        "_unsynced_directories",
+        "config",
+        "directory",
+        "high_watermark",
+        "last_stable_offset",
+        "leader_epochs",
+        "log_end_offset",
+        "log_start_offset",
+        "producers_state",
+        "recovery_point",
+        "snapshots",
+        "topic_id",
+        "topic_partition",
+    )
+
+    def __init__(
+        self, host: LogHost, topic_partition: TopicPartition, directory: str, config: LogConfig, parts: LogParts
+    ) -> None:
+        self._host = host
+        self.topic_partition = topic_partition
+        self.directory = directory
+        self.config = config
+        self.topic_id = parts.topic_id
+        self._segments = parts.segments
+        self._bases = [segment.base_offset for segment in parts.segments]
+        self.log_start_offset = parts.log_start_offset
+        self.log_end_offset = parts.log_end_offset
+        self.recovery_point = parts.recovery_point
+        self.high_watermark = min(max(parts.high_watermark, parts.log_start_offset), parts.log_end_offset)
+        self.leader_epochs = parts.leader_epochs
+        self.producers_state = parts.producers
+        self.snapshots = parts.snapshots
+        self._active: Segment | None = parts.segments[-1] if parts.segments else None
+        self._generation = 0
+        self._last_flush_ms = -1
+        self._unsynced_directories = not parts.segments
+        self._flush_at = 0
+        self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
+        self.last_stable_offset = 0
+        self._plan_flush()
+        self._plan_roll()
+        self.producers_state.high_watermark_advanced(self.high_watermark)
+        self._update_last_stable_offset()
+
+    # Appending
+
+    def append_as_leader(
+        self,
+        records: bytearray | memoryview,
+        leader_epoch: int,
+        now_ms: int,
+        *,
+        origin: AppendOrigin = AppendOrigin.CLIENT,
+        produce_version: int | None = None,
+        transaction_version: int = 0,
+    ) -> AppendResult:
+        """Give the batch in `records` (writable, patched in place) the next offsets and write it.
+
+        A client appends one batch; coordinators and the metadata quorum may append several, all or none of which are
+        written. `transaction_version` is that of a transaction marker. Raises `ApiError` with the code for the producer;
+        KAFKA_STORAGE_ERROR when the disk is full or fails, in which case the log is as it was.
+        """
+        if origin != AppendOrigin.CLIENT and LENGTH_END + _INT32.unpack_from(records, 8)[0] < len(records):
+            return self._append_several(records, leader_epoch, now_ms, origin, transaction_version)
+        if self._host.failure is not None:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self._host.failure)
+        config = self.config
+        header, batch = validate_and_assign(
+            records,
+            base_offset=self.log_end_offset,
+            leader_epoch=leader_epoch,
+            now_ms=now_ms,
+            rules=config.rules,
+            produce_version=produce_version,
+            origin=origin,
+        )
+        if len(batch) > config.segment_bytes:
+            raise ApiError(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                f"the record batch size of {len(batch)} bytes exceeds the segment size of {config.segment_bytes}",
+            )
+        marker: EndTransactionMarker | None = None
+        if header.producer_id >= 0:
+            if origin == AppendOrigin.CLIENT:
+                duplicate = self.producers_state.check_batch(
+                    header,
+                    transactions_v2=header.is_transactional
+                    and produce_version is not None
+                    and produce_version >= FIRST_VERSION_OF_TRANSACTIONS_V2,
+                )
+                if duplicate is not None:
+                    return self._duplicate(duplicate)
+            elif header.is_control:
+                marker = read_marker(batch, 0, header)
+                if marker is not None:
+                    self.producers_state.check_marker(header, marker, transaction_version)
+            else:
+                self.producers_state.check_epoch(header)
+        self._write(header, batch, now_ms, marker)
+        last_offset = self.log_end_offset - 1
+        return AppendResult(
+            header.base_offset,
+            last_offset,
+            header.max_timestamp if config.rules.log_append_time else -1,
+            self.log_start_offset,
+            False,
+            last_offset >= self._flush_at and self._request_flush(),
+        )
+
+    def append_as_follower(self, records: bytes | bytearray | memoryview, now_ms: int = 0) -> AppendResult:
+        """Append batches as the leader has them: offsets and epochs stay. A cut-off last batch is left out.
+
+        Raises `CorruptRecordError` for bytes that are no batches, `ApiError` OFFSET_OUT_OF_RANGE when they do not follow, and
+        KAFKA_STORAGE_ERROR.
+        """
+        if self._host.failure is not None:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self._host.failure)
+        view = memoryview(records)
+        first_offset = self.log_end_offset
+        position = 0
+        while len(view) - position >= LENGTH_END:
+            size = LENGTH_END + _INT32.unpack_from(view, position + 8)[0]
+            if size > len(view) - position:
+                break
+            header = parse_header(view, position)
+            if not crc_matches(view, position, header):
+                raise CorruptRecordError(f"the batch at offset {header.base_offset} has a wrong CRC")
+            if header.base_offset < self.log_end_offset:
+                raise ApiError(
+                    ErrorCode.OFFSET_OUT_OF_RANGE,
+                    f"a batch at offset {header.base_offset} can not follow {self.log_end_offset}",
+                )
+            batch = view[position : position + size]
+            marker = read_marker(batch, 0, header) if header.is_control and header.producer_id >= 0 else None
+            self._write(header, batch, now_ms, marker)
+            position += size
+        pending = self.log_end_offset > self._flush_at and self._request_flush()
+        return AppendResult(first_offset, self.log_end_offset - 1, -1, self.log_start_offset, False, pending)
+
+    def _write(
+        self, header: BatchHeader, batch: bytearray | memoryview, now_ms: int, marker: EndTransactionMarker | None
+    ) -> None:
+        """Write a checked batch and take over what it means."""
+        base_offset = header.base_offset
+        last_offset = base_offset + header.last_offset_delta
+        max_timestamp = header.max_timestamp
+        size = len(batch)
+        segment = self._active
+        try:
+            if (
+                segment is None
+                or size > self.config.segment_bytes - segment.file.size
+                or max_timestamp > self._roll_timestamp
+                or last_offset > self._roll_offset
+                or now_ms > self._roll_at_ms
+            ):
+                segment = self._next_segment(base_offset, now_ms)
+            if header.partition_leader_epoch != self.leader_epochs.latest:
+                self.leader_epochs.assign(header.partition_leader_epoch, base_offset)
+            segment.append(base_offset, last_offset, max_timestamp, batch, self.config.index_interval_bytes)
+        except DiskError as error:
+            raise self.storage_error(error) from error
+        self.log_end_offset = last_offset + 1
+        if segment.bytes_since_index_entry == size:  # the first batch, or one that got an index entry
+            if segment.file.size == size:
+                self._plan_roll()
+            elif segment.has_full_index(self.config.segment_index_bytes):
+                self._roll_offset = -1
+        if header.producer_id >= 0:
+            self._update_producer(header, marker)
+
+    def _update_producer(self, header: BatchHeader, marker: EndTransactionMarker | None) -> None:
+        state = self.producers_state
+        if not header.is_control:
+            state.append_batch(header)
+        elif marker is not None:
+            completed = state.end_transaction(header, marker)
+            if completed is not None and completed.is_aborted:
+                assert self._active is not None
+                try:
+                    self._active.transaction_index.append(aborted_entry(state, completed))
+                except DiskError as error:
+                    # The marker is in the log; after a restart its index entry is made again from it.
+                    self._host.disk_failed(error)
+                    raise self.storage_error(error) from error
+
+    def _append_several(
+        self,
+        records: bytearray | memoryview,
+        leader_epoch: int,
+        now_ms: int,
+        origin: AppendOrigin,
+        transaction_version: int,
+    ) -> AppendResult:
+        view = memoryview(records)
+        first_offset = self.log_end_offset
+        position = 0
+        result: AppendResult | None = None
+        try:
+            while position < len(view):
+                size = LENGTH_END + _INT32.unpack_from(view, position + 8)[0]
+                result = self.append_as_leader(
+                    view[position : position + size],
+                    leader_epoch,
+                    now_ms,
+                    origin=origin,
+                    transaction_version=transaction_version,
+                )
+                position += size
+        except (ApiError, struct.error):
+            self.truncate_to(first_offset)
+            raise
+        assert result is not None
+        result.base_offset = first_offset
+        return result
+
+    def _duplicate(self, batch: ProducerBatch) -> AppendResult:
+        append_time_ms = batch.timestamp_ms if self.config.rules.log_append_time else -1
+        return AppendResult(batch.base_offset, batch.last_offset, append_time_ms, self.log_start_offset, True)
+
+    # Rolling
+
+    def roll(self, now_ms: int, *, base_offset: int | None = None) -> Segment:
+        """Close the active segment and begin a new one at the log end offset (or `base_offset`, if that is higher)."""
+        offset = max(base_offset or 0, self.log_end_offset)
+        active = self._active
+        if active is not None and active.base_offset == offset:
+            return active  # it is empty
+        if active is not None:
+            active.become_inactive()
+        segment = self._create_segment(offset, now_ms)
+        if active is not None:
+            self.producers_state.map_end_offset = offset
+            self.snapshots.take(offset, self.producers_state.snapshot())
+            self._host.flush_later(self)
+        self._plan_roll()
+        return segment
+
+    def _next_segment(self, base_offset: int, now_ms: int) -> Segment:
+        """The segment to write to, where the quick checks do not let the active one pass."""
+        segment = self._active
+        if (
+            segment is not None
+            and not segment.file.size
+            and base_offset - segment.base_offset <= MAXIMUM_RELATIVE_OFFSET
+        ):
+            return segment
+        return self.roll(now_ms, base_offset=base_offset)
+
+    def _create_segment(self, base_offset: int, now_ms: int) -> Segment:
+        host = self._host
+        segment = Segment(
+            host.disk,
+            self.directory,
+            base_offset,
+            size=0,
+            created_ms=now_ms,
+            open_files=host.open_files,
+            index_cache=host.index_cache,
+            is_new=True,
+        )
+        segment.file.create()
+        self._segments.append(segment)
+        self._bases.append(base_offset)
+        self._active = segment
+        self._unsynced_directories = True
+        return segment
+
+    def _plan_roll(self) -> None:
+        """Work out from when on the active segment takes no more: the append compares three numbers."""
+        segment = self._active
+        self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
+        if segment is None:
+            return
+        self._roll_offset = segment.base_offset + MAXIMUM_RELATIVE_OFFSET
+        if not segment.file.size:
+            return
+        config = self.config
+        jitter_ms = 0
+        if config.segment_jitter_ms:
+            # The same jitter each time for the same segment, so that planning again does not move it.
+            spread = min(config.segment_jitter_ms, config.segment_ms)
+            jitter_ms = hash((self.topic_partition.partition, segment.base_offset, segment.created_ms)) % max(spread, 1)
+        age_ms = config.maximum_segment_age_ms - jitter_ms
+        first_timestamp = self._first_timestamp(segment)
+        if first_timestamp >= 0:
+            self._roll_timestamp = first_timestamp + age_ms
+        else:
+            self._roll_at_ms = segment.created_ms + age_ms
+        if segment.has_full_index(config.segment_index_bytes):
+            self._roll_offset = -1
+
+    @staticmethod
+    def _first_timestamp(segment: Segment) -> int:
+        if segment.first_timestamp < 0 and segment.file.size:
+            segment.first_timestamp = parse_header(segment.file.read_at(0, 61)).max_timestamp
+        return segment.first_timestamp
+
+    # Reading
+
+    def read(self, offset: int, max_bytes: int, *, upper_bound: int, min_one_batch: bool) -> LogSlice:
+        """Where the batches from the one that holds `offset` up to `upper_bound` (exclusive offset) lie: at most
+        `max_bytes`, of one segment; with `min_one_batch` the first batch whole, whatever its size (KIP-74).
+
+        Raises `ApiError` OFFSET_OUT_OF_RANGE below the log start offset or above the log end offset.
+        """
+        end_offset = self.log_end_offset
+        if not self.log_start_offset <= offset <= end_offset:
+            raise self._out_of_range(offset)
+        if offset >= upper_bound or offset == end_offset:
+            return EMPTY_SLICE
+        segment = self._active
+        if upper_bound >= end_offset and segment is not None:
+            # A consumer near the end: the place is known from the append.
+            found = segment.recent_batch(offset)
+            if found is not None:
+                size = segment.file.size - found.position
+                if size > max_bytes:
+                    size = max_bytes if max_bytes >= found.size else found.size if min_one_batch else 0
+                return LogSlice(segment.file, found.position, size)
+        request = SliceRequest(offset, max_bytes, upper_bound, min_one_batch, end_offset)
+        try:
+            return request.locate(self._segments, self._bases)
+        except WouldBlockError:
+            return request.locate_later(self._segments, self._bases)
+        except DiskError as error:
+            raise self.storage_error(error) from error
+
+    def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """Aborted transactions that have records in the range, by first offset."""
+        found: list[AbortedTransaction] = []
+        index = max(bisect_right(self._bases, start_offset) - 1, 0)
+        for segment in self._segments[index:]:
+            if segment.transaction_index.collect(start_offset, end_offset, found):
+                break
+        found.sort(key=lambda transaction: transaction.first_offset)
+        return found
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> TimestampOffset | None:
+        """The first record that is not older than `timestamp_ms`; None when all are. Waits for the disk."""
+        return self.timestamp_search(timestamp_ms)()
+
+    def offset_of_max_timestamp(self) -> TimestampOffset | None:
+        """The first record with the largest timestamp; None when none has any. Waits for the disk."""
+        return self.max_timestamp_search()()
+
+    def timestamp_search(self, timestamp_ms: int) -> Callable[[], TimestampOffset | None]:
+        """`offset_for_timestamp` as a function for a worker thread."""
+        return offset_for_timestamp(self._segments, timestamp_ms, self.log_start_offset)
+
+    def max_timestamp_search(self) -> Callable[[], TimestampOffset | None]:
+        """`offset_of_max_timestamp` as a function for a worker thread."""
+        return offset_of_max_timestamp(self._segments)
+
+    # Offsets and epochs
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Bytes of records in all segments."""
+        return sum(segment.file.size for segment in self._segments)
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments, oldest first; not to be changed."""
+        return self._segments
+
+    def advance_high_watermark(self, offset: int) -> None:
+        """Records below `offset` are replicated. Never moves back, nor beyond the log end offset."""
+        offset = min(offset, self.log_end_offset)
+        if offset > self.high_watermark:
+            self.high_watermark = offset
+            state = self.producers_state
+            if state.holds_back_stable_offset:
+                state.high_watermark_advanced(offset)
+                self._update_last_stable_offset()
+            else:
+                self.last_stable_offset = offset
+
+    def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
+        """(epoch, end offset) of the largest known epoch not above `epoch`; (-1, -1) when there is none."""
+        return self.leader_epochs.end_offset_for(epoch, self.log_end_offset)
+
+    def epoch_for_offset(self, offset: int) -> int:
+        """The leader epoch the record at `offset` was written in; -1 when it is not known."""
+        return self.leader_epochs.epoch_for_offset(offset)
+
+    def producers(self) -> list[ProducerEntry]:
+        """The producers that are known, for DescribeProducers."""
+        return list(self.producers_state.producers.values())
+
+    def remove_expired_producers(self, now_ms: int) -> int:
+        """Forget producers idle for longer than `producer.id.expiration.ms`; how many."""
+        return self.producers_state.remove_expired(now_ms, self._host.producer_id_expiration_ms)
+
+    def _update_last_stable_offset(self) -> None:
+        first_unstable = self.producers_state.first_unstable_offset()
+        if first_unstable is None:
+            self.last_stable_offset = self.high_watermark
+        else:
+            self.last_stable_offset = min(max(first_unstable, self.log_start_offset), self.high_watermark)
+
+    # Cutting
+
+    def delete_records_before(self, offset: int) -> None:
+        """Raise the log start offset (DeleteRecords); segments that are wholly below go with the next retention.
+
+        Raises `ApiError` OFFSET_OUT_OF_RANGE above the high watermark. A lower offset changes nothing.
+        """
+        if offset > self.high_watermark:
+            raise ApiError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"Cannot increment the log start offset to {offset} of partition {self.topic_partition} "
+                f"since it is larger than the high watermark {self.high_watermark}",
+            )
+        if offset > self.log_start_offset:
+            self._raise_log_start_offset(offset)
+
+    def delete_old_segments(self, now_ms: int) -> int:
+        """Apply retention by time, size and log start offset; how many segments went. Raises `DiskError`."""
+        return delete_old_segments(self, now_ms)
+
+    def truncate_to(self, offset: int, now_ms: int = 0) -> None:
+        """Drop all records at or above `offset`. Reads up to a segment to rebuild the producer state."""
+        if offset >= self.log_end_offset:
+            return
+        if not self._segments or offset < self._bases[0]:
+            self.truncate_fully_and_start_at(offset, now_ms=now_ms)
+            return
+        try:
+            self.remove_segments([segment for segment in self._segments if segment.base_offset > offset])
+            active = self._segments[-1]
+            active.truncate_to(offset, now_ms)
+            self._active = active
+            self.leader_epochs.truncate_from_end(offset)
+            self._set_end(offset, min(self.log_start_offset, offset))
+            self.snapshots.remove_outside(self.log_start_offset, offset)
+            rebuild_producers(
+                self.producers_state,
+                self.snapshots,
+                self._segments,
+                self.log_start_offset,
+                offset,
+                now_ms,
+                self._host.producer_id_expiration_ms,
+            )
+        except DiskError as error:
+            raise self.storage_error(error) from error
+        self.producers_state.high_watermark_advanced(self.high_watermark)
+        self._update_last_stable_offset()
+
+    def truncate_fully_and_start_at(self, offset: int, log_start_offset: int | None = None, *, now_ms: int = 0) -> None:
+        """Drop everything; the log goes on, empty, at `offset`."""
+        try:
+            self.remove_segments(list(self._segments))
+            for snapshot in list(self.snapshots.offsets):
+                self.snapshots.remove(snapshot)
+            self.leader_epochs.clear()
+            self._set_end(offset, offset if log_start_offset is None else log_start_offset)
+            self._create_segment(offset, now_ms)
+        except DiskError as error:
+            raise self.storage_error(error) from error
+        self.producers_state.clear(offset)
+        self._plan_roll()
+        self._update_last_stable_offset()
+
+    def remove_segments(self, segments: list[Segment]) -> None:
+        """Take segments out of the log; their files go after `file.delete.delay.ms`, until then reads under way work."""
+        for segment in segments:
+            self._segments.remove(segment)
+            self._bases.remove(segment.base_offset)
+            remove_segments(self._host, self.snapshots, segment, self.config.file_delete_delay_ms)
+        self._active = self._segments[-1] if self._segments else None
+
+    def segments_removed_from_start(self) -> None:
+        """After retention: the log starts where its first segment does, at least."""
+        if self._bases and self._bases[0] > self.log_start_offset:
+            self._raise_log_start_offset(self._bases[0])
+
+    def _raise_log_start_offset(self, offset: int) -> None:
+        self.log_start_offset = offset
+        self.leader_epochs.truncate_from_start(offset)
+        self.producers_state.high_watermark_advanced(offset)
+        self._update_last_stable_offset()
+
+    def _set_end(self, offset: int, log_start_offset: int) -> None:
+        self.log_end_offset = offset
+        self.log_start_offset = log_start_offset
+        self.high_watermark = max(min(self.high_watermark, offset), log_start_offset)
+        self.recovery_point = min(self.recovery_point, offset)
+        self._generation += 1
+        self._plan_flush()
+        self._plan_roll()
+
+    # Flushing and closing
+
+    def begin_flush(self, *, including_active_index: bool = False) -> FlushTask | None:
+        """What has to reach the device for everything appended so far; None when it is there already.
+
+        The indexes of the active segment are left out, unless asked for: recovery rebuilds them anyway.
+        """
+        disk = self._host.disk
+        end_offset = self.log_end_offset
+        epochs = self.leader_epochs
+        if self.recovery_point >= end_offset and not including_active_index and not epochs.unsynced:
+            return None
+        task = FlushTask(disk, end_offset, self._generation)
+        first = max(bisect_right(self._bases, self.recovery_point) - 1, 0)
+        for segment in self._segments[first:]:
+            task.files.append(segment.file)
+            if segment is not self._active or including_active_index:
+                task.paths += segment.write_indexes()
+            elif segment.transaction_index.unsynced:
+                task.paths.append(segment.transaction_index.path)
+            segment.transaction_index.unsynced = False
+        for offset in self.snapshots.unsynced:
+            task.paths.append(self.snapshots.path(offset))
+        task.snapshots = set(self.snapshots.unsynced)
+        if epochs.unsynced:
+            task.paths.append(epochs.path)
+            epochs.unsynced = False
+        if self._unsynced_directories:
+            task.paths.append(f"{self.directory}/{PARTITION_METADATA}")
+            task.directories += [self.directory, self.directory.rpartition("/")[0] or "."]
+            self._unsynced_directories = False
+        elif task.paths:
+            task.directories.append(self.directory)
+        return task
+
+    def complete_flush(self, task: FlushTask, now_ms: int = -1) -> None:
+        """The task was run without an error: move the recovery point."""
+        self.snapshots.unsynced -= task.snapshots
+        self._last_flush_ms = now_ms
+        if task.generation == self._generation and task.end_offset > self.recovery_point:
+            self.recovery_point = task.end_offset
+        self._plan_flush()
+
+    def flush(self) -> None:
+        """All of it at once, waiting for the device. Raises `DiskError`; the directory has failed then."""
+        task = self.begin_flush()
+        if task is not None:
+            try:
+                task.run()
+            except DiskError as error:
+                self._host.disk_failed(error)
+                raise
+            self.complete_flush(task)
+
+    def needs_flush(self, now_ms: int) -> bool:
+        """Whether `flush.ms` have passed since the last flush and there is something to flush."""
+        if self.recovery_point >= self.log_end_offset:
+            self._last_flush_ms = now_ms
+            return False
+        if self._last_flush_ms < 0:
+            self._last_flush_ms = now_ms
+        return now_ms - self._last_flush_ms >= self.config.flush_ms
+
+    def prepare_close(self) -> FlushTask | None:
+        """The first half of a clean close: what is in memory goes to its files. Run the task, then `close`."""
+        active = self._active
+        if active is None:
+            return self.begin_flush()
+        # A log that was not touched since it was loaded has nothing to bring anywhere.
+        active.become_inactive()
+        if self.log_end_offset > (self.snapshots.latest or 0):
+            self.producers_state.map_end_offset = self.log_end_offset
+            self.snapshots.take(self.log_end_offset, self.producers_state.snapshot())
+        elif self.recovery_point >= self.log_end_offset and not self.leader_epochs.unsynced:
+            return None
+        return self.begin_flush(including_active_index=True)
+
+    def close(self) -> None:
+        """Give descriptors back. Without `prepare_close` it is as if the process had been killed."""
+        for segment in self._segments:
+            segment.close()
+
+    def _plan_flush(self) -> None:
+        messages = self.config.flush_messages
+        self._flush_at = NEVER if messages == MAXIMUM_INT64 else self.recovery_point + messages - 1
+
+    def _request_flush(self) -> bool:
+        self._host.flush_later(self)
+        return self.recovery_point < self.log_end_offset
+
+    # Settings, identity, failure
+
+    def update_config(self, config: LogConfig) -> None:
+        """Take over changed settings; they hold from the next append on."""
+        self.config = config
+        self._plan_flush()
+        self._plan_roll()
+
+    def assign_topic_id(self, topic_id: bytes) -> None:
+        """Keep the topic id of a partition that has none on disk, as it was lost or was never written."""
+        self.topic_id = topic_id
+        write_unsynced(self._host.disk, f"{self.directory}/{PARTITION_METADATA}", format_topic_id(topic_id))
+        self._unsynced_directories = True
+
+    def storage_error(self, error: DiskError) -> ApiError:
+        """What a client hears of a disk error. A full disk refuses this write; anything else fails the directory."""
+        if isinstance(error, DiskFullError):
+            return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"the disk of log directory {self.directory} is full")
+        self._host.disk_failed(error)
+        return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"log directory {self.directory} failed: {error}")
+
+    def _out_of_range(self, offset: int) -> ApiError:
+        return ApiError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"Received request for offset {offset} for partition {self.topic_partition}, but we only have log segments "
+            f"from offset {self.log_start_offset} up to {self.log_end_offset}.",
+        )
+
+    def check_invariants(self) -> None:
+        """For tests: what must hold between any two operations."""
+        assert self.log_start_offset <= self.high_watermark <= self.log_end_offset
+        assert self.last_stable_offset <= self.high_watermark
+        assert self.recovery_point <= self.log_end_offset
+        assert self._bases == sorted(set(self._bases)) == [segment.base_offset for segment in self._segments]
+        assert self._active is (self._segments[-1] if self._segments else None)

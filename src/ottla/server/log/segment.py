@@ -1,0 +1,311 @@
+"""One segment of a log: records of a range of offsets, in one file, with the indexes that lead into it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from ottla.core.binary import Buffer
+from ottla.records.batch import BatchHeader
+from ottla.runtime.disk import Disk
+from ottla.server.log.errors import CorruptIndexError
+from ottla.server.log.files import (
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+    offset_name,
+)
+from ottla.server.log.indexes import NO_TIMESTAMP, IndexCache, OffsetIndex, TimeIndex
+from ottla.server.log.scan import FoundBatch, ReadAt, batch_headers, find_batch
+from ottla.server.log.segment_file import OpenFiles, SegmentFile
+from ottla.server.log.transaction_index import TransactionIndex
+
+MAXIMUM_RELATIVE_OFFSET = 2**31 - 1
+REMEMBERED_BATCHES = 256
+
+
+class Segment:
+    """Records from `base_offset` on. `size` is in bytes; `max_timestamp` is -1 while no record has one.
+
+    `first_timestamp` (largest timestamp of the first batch) is what the age of a segment counts from; -1 while it is not
+    known, then the time of creation counts.
+    """
+
+    __slots__ = (
+        "_disk",
+        "_offset_index",
+        "_recent_offsets",
+        "_recent_positions",
+        "_time_index",
+        "base_offset",
+        "bytes_since_index_entry",
+        "created_ms",
+        "directory",
+        "file",
+        "first_timestamp",
+        "is_deleted",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "timestamps_known",
+        "transaction_index",
+    )
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        base_offset: int,
+        *,
+        size: int,
+        created_ms: int,
+        open_files: OpenFiles,
+        index_cache: IndexCache,
+        is_new: bool = False,
+    ) -> None:
+        self._disk = disk
+        self.directory = directory
+        self.base_offset = base_offset
+        self.created_ms = created_ms
+        prefix = f"{directory}/{offset_name(base_offset, '')}"
+        self.file = SegmentFile(disk, open_files, prefix + LOG_SUFFIX, size)
+        self._offset_index = OffsetIndex(disk, index_cache, prefix + INDEX_SUFFIX, base_offset, restored=is_new)
+        self._time_index = TimeIndex(disk, prefix + TIME_INDEX_SUFFIX, base_offset, restored=is_new)
+        self.transaction_index = TransactionIndex(disk, prefix + TRANSACTION_INDEX_SUFFIX, restored=is_new)
+        self.first_timestamp = NO_TIMESTAMP
+        self.max_timestamp = NO_TIMESTAMP
+        self.max_timestamp_offset = base_offset
+        self.timestamps_known = is_new
+        self.bytes_since_index_entry = 0
+        self.is_deleted = False
+        # Base offsets and positions of the batches appended last: what a consumer at the end of the log asks for.
+        self._recent_offsets: list[int] = []
+        self._recent_positions: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of records."""
+        return self.file.size
+
+    @property
+    def offset_index(self) -> OffsetIndex:
+        """The offset index, looked at when first needed; one that can not be right counts as empty."""
+        index = self._offset_index
+        if not index.restored:
+            try:
+                index.restore()
+            except CorruptIndexError:
+                pass
+            if index.last_position >= self.file.size > 0:
+                index.reset()
+        return index
+
+    @property
+    def time_index(self) -> TimeIndex:
+        """The time index, looked at when first needed; one that can not be right counts as empty."""
+        index = self._time_index
+        if not index.restored:
+            try:
+                index.restore()
+            except CorruptIndexError:
+                pass
+        return index
+
+    def unopened_time_index(self) -> TimeIndex:
+        """Another view of the time index file of a closed segment, for a worker thread."""
+        index = TimeIndex(self._disk, self._time_index.path, self.base_offset, restored=False)
+        index.restore()
+        return index
+
+    def unopened_offset_index(self) -> OffsetIndex:
+        """Another view of the offset index file of a closed segment, for a worker thread."""
+        index = OffsetIndex(self._disk, IndexCache(), self._offset_index.path, self.base_offset, restored=False)
+        index.restore()
+        return index
+
+    # Appending
+
+    def append(
+        self, base_offset: int, last_offset: int, max_timestamp: int, data: Buffer, index_interval_bytes: int
+    ) -> None:
+        """Write one batch at the end. On `DiskError` nothing has changed."""
+        file = self.file
+        position = file.size
+        file.append(data)
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
+        if not position:
+            self.first_timestamp = max_timestamp
+        elif self.bytes_since_index_entry > index_interval_bytes:
+            self.offset_index.append(last_offset, position)
+            self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+            self.bytes_since_index_entry = 0
+        self.bytes_since_index_entry += file.size - position
+        offsets = self._recent_offsets
+        offsets.append(base_offset)
+        self._recent_positions.append(position)
+        if len(offsets) > REMEMBERED_BATCHES:
+            del offsets[: REMEMBERED_BATCHES // 2], self._recent_positions[: REMEMBERED_BATCHES // 2]
+
+    def begin_rebuild(self) -> None:
+        """Empty all indexes, before `index_batch` is called for every batch there is."""
+        for index in (self._offset_index, self._time_index):
+            index.reset()
+        self.transaction_index.reset()
+        self.max_timestamp = NO_TIMESTAMP
+        self.max_timestamp_offset = self.base_offset
+        self.bytes_since_index_entry = 0
+
+    def index_batch(self, position: int, header: BatchHeader, index_interval_bytes: int) -> None:
+        """What `append` does, for a batch that is in the file already."""
+        last_offset = header.last_offset
+        if header.max_timestamp > self.max_timestamp:
+            self.max_timestamp = header.max_timestamp
+            self.max_timestamp_offset = last_offset
+        if not position:
+            self.first_timestamp = header.max_timestamp
+        elif self.bytes_since_index_entry > index_interval_bytes:
+            self._offset_index.append(last_offset, position)
+            self._time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+            self.bytes_since_index_entry = 0
+        self.bytes_since_index_entry += header.size_in_bytes
+
+    def restore_indexes(self) -> bool:
+        """Look at the index files; whether they can be right."""
+        try:
+            self._offset_index.restore()
+            self._time_index.restore()
+            self.transaction_index.entries()
+        except CorruptIndexError:
+            return False
+        return self._offset_index.last_position < max(self.file.size, 1)
+
+    def has_full_index(self, maximum_bytes: int) -> bool:
+        """Whether an index has no room for another entry below `segment.index.bytes`."""
+        return self.offset_index.is_full(maximum_bytes) or self.time_index.is_full(maximum_bytes)
+
+    def load_timestamps(self) -> None:
+        """Find out the largest timestamp: the last entry of the time index, complete since the last roll, close or recovery."""
+        if not self.timestamps_known:
+            index = self.time_index
+            if index.last_timestamp > self.max_timestamp:
+                self.max_timestamp = index.last_timestamp
+                self.max_timestamp_offset = index.last_offset
+            self.timestamps_known = True
+
+    def largest_timestamp_ms(self) -> int:
+        """The age of the segment for retention: its largest timestamp, else when the file was last written."""
+        self.load_timestamps()
+        if self.max_timestamp >= 0:
+            return self.max_timestamp
+        return self._disk.modified_ms(self.file.path)
+
+    # Looking up
+
+    def recent_batch(self, offset: int) -> FoundBatch | None:
+        """The batch that holds `offset`, when it is among those appended last."""
+        offsets = self._recent_offsets
+        if not offsets or offset < offsets[0]:
+            return None
+        index = bisect_right(offsets, offset)
+        positions = self._recent_positions
+        position = positions[index - 1]
+        end = positions[index] if index < len(positions) else self.file.size
+        return FoundBatch(position, end - position, offsets[index - 1])
+
+    def recent_position_from(self, offset: int) -> int | None:
+        """Position of the first batch that starts at or above `offset`, when that can be told from the recent ones."""
+        offsets = self._recent_offsets
+        if not offsets or offset < offsets[0]:
+            return None
+        index = bisect_left(offsets, offset)
+        return self._recent_positions[index] if index < len(offsets) else self.file.size
+
+    def find(self, offset: int, *, cached: bool = False) -> FoundBatch | None:
+        """The first batch whose last offset is at or above `offset`.
+
+        With `cached`, raises `WouldBlockError` instead of waiting for the device.
+        """
+        position = self.offset_index.lookup(offset, cached=cached)
+        read_at: ReadAt = self.file.read_cached_at if cached else self.file.read_at
+        return find_batch(read_at, position, self.file.size, offset)
+
+    # Cutting and closing
+
+    def truncate_to(self, offset: int, now_ms: int) -> int:
+        """Drop the batches that hold `offset` or more; how many bytes went."""
+        found = self.find(offset)
+        before = self.file.size
+        if found is None:
+            return 0
+        self.load_timestamps()
+        self.offset_index.truncate_to(offset)
+        self.time_index.truncate_to(offset)
+        self.transaction_index.truncate_to(offset)
+        self.file.truncate(found.position)
+        self._recent_offsets.clear()
+        self._recent_positions.clear()
+        if not found.position:
+            self.created_ms = now_ms
+            self.first_timestamp = NO_TIMESTAMP
+        self.bytes_since_index_entry = 0
+        self.max_timestamp = self.time_index.last_timestamp
+        self.max_timestamp_offset = self.time_index.last_offset
+        self._scan_timestamps()
+        return before - self.file.size
+
+    def _scan_timestamps(self) -> None:
+        """Timestamps of the batches after the last index entry, which no entry stands for."""
+        position = self.offset_index.last_position
+        for _, header in batch_headers(self.file.read_at, position, self.file.size):
+            if header.max_timestamp > self.max_timestamp:
+                self.max_timestamp = header.max_timestamp
+                self.max_timestamp_offset = header.last_offset
+
+    def become_inactive(self) -> None:
+        """The last time entry, so that the largest timestamp of a closed segment is in its index."""
+        self.load_timestamps()
+        self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+        self.write_indexes()
+        self._recent_offsets = []
+        self._recent_positions = []
+
+    def write_indexes(self) -> list[str]:
+        """Bring index entries to their files (page cache only); the paths of the files that hold any of this segment."""
+        paths = []
+        for index in (self._offset_index, self._time_index):
+            if index.restored and (not index.is_written or not index.entries):
+                index.write()
+            paths.append(index.path)
+        if self.transaction_index.unsynced:
+            paths.append(self.transaction_index.path)
+        return paths
+
+    def close(self) -> None:
+        """Give descriptor and caches back; the next use takes them again."""
+        self.file.close()
+        self._offset_index.release()
+
+    def adopt(self, open_files: OpenFiles, index_cache: IndexCache) -> None:
+        """Count among these files and indexes from now on; the segment must be closed."""
+        self.file.move_to(open_files)
+        self._offset_index.cache = index_cache
+
+    def mark_deleted(self) -> list[str]:
+        """Rename all files to `.deleted`; the new paths. Reads that know the segment go on."""
+        self.is_deleted = True
+        renamed = []
+        for path in self.paths():
+            if self._disk.exists(path):
+                self._disk.rename(path, path + DELETED_SUFFIX)
+                renamed.append(path + DELETED_SUFFIX)
+        self.file.path += DELETED_SUFFIX
+        self._offset_index.path += DELETED_SUFFIX
+        self._time_index.path += DELETED_SUFFIX
+        self.transaction_index.path += DELETED_SUFFIX
+        return renamed
+
+    def paths(self) -> list[str]:
+        """All files a segment may have."""
+        return [self.file.path, self._offset_index.path, self._time_index.path, self.transaction_index.path]
