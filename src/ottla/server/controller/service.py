@@ -96,10 +96,11 @@ class Controller:
         randomness = Randomness(self._env.random_uuid, self._env.random.randrange)
         self._core = ControllerCore(image, self.config, self.node_id, randomness)
         self.config = self._core.config
+        self._writer = RecordWriter(image.features)
         if loader.in_transaction:
             # The records were never committed as a whole; Kafka's controllers end such a transaction the same way.
             abort = messages.AbortTransactionRecord(reason="the controller restarted")
-            self._metadata_log.append([RecordWriter(image.features).frame(abort)], self._env.clock.now_ms())
+            self._metadata_log.append([self._writer.frame(abort)], self._env.clock.now_ms())
         if METADATA_VERSION not in image.features:
             records = [read_frame(frame) for frame in self._bootstrap] or [
                 messages.FeatureLevelRecord(name=name, feature_level=level)
@@ -127,7 +128,7 @@ class Controller:
         for task in (self._committing, self._snapshot):
             if task is not None and not task.done():
                 await asyncio.wait([task])
-        self._metadata_log.close()
+        await self._env.run_blocking(self._metadata_log.close)
 
     @property
     def broker_epoch(self) -> int:
@@ -232,7 +233,7 @@ class Controller:
         try:
             for batch in batches:
                 last_offset = log.append(batch, now_ms)
-        except (OSError, MetadataLogError) as error:
+        except (OSError, MetadataLogError, ApiError) as error:
             if log.end_offset > first_offset:
                 self._fail(error)
             # With nothing appended (a full disk, say) nothing has happened, and later commands may fare better.

@@ -9,14 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ottla.core.ids import uuid_to_text
+from ottla.core.ids import ONE_UUID, TopicPartition, uuid_to_text
 from ottla.protocol.messages import raft_data as messages
 from ottla.records.batch import CorruptRecordError, batches, crc_matches
 from ottla.records.control import ControlMessage, control_batch, read_control_message
 from ottla.records.record import Record, build_batch, read_batch_records
 from ottla.records.validation import AppendOrigin
 from ottla.runtime.env import Env
+from ottla.server.log.config import LogConfig
+from ottla.server.log.files import METADATA_TOPIC
+from ottla.server.log.host import SimpleHost
+from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
+from ottla.server.raft.formatting import METADATA_DIRECTORY
 from ottla.server.raft.metadata_log import LoadedBatch, MetadataLogError
 from ottla.server.raft.quorum_state import FILE_NAME, QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import (
@@ -40,6 +45,39 @@ class LocalVoter:
     node_id: int
     directory_id: bytes
     cluster_id: str
+
+
+class _MetadataHost(SimpleHost):
+    """A host for one log: removes at once, and leaves flushing to `commit`."""
+
+    def flush_later(self, log: Log) -> None:
+        """The next commit covers every segment that is not on the device yet."""
+
+
+def open_local_log(
+    env: Env, directory: str, voter: LocalVoter, *, segment_bytes: int, segment_ms: int
+) -> "LocalMetadataLog":
+    """Recover the log below `directory` (the one of meta.properties), formatted before. Waits for the disk.
+
+    Like Kafka's, it is checked batch by batch from the newest snapshot on, however it was closed.
+    """
+    disk = env.disk
+    path = f"{directory}/{METADATA_DIRECTORY}"
+    config = LogConfig(
+        cleanup_policy=(),  # what goes is decided by snapshots alone
+        max_message_bytes=segment_bytes,
+        segment_bytes=segment_bytes,
+        segment_ms=segment_ms,
+    )
+    host = _MetadataHost(disk, random=env.random)
+    partition = TopicPartition(METADATA_TOPIC, 0)
+    if any(name.endswith(".log") for name in disk.list_directory(path)):
+        snapshots = find_snapshots(disk, path)
+        start = snapshots[-1].end_offset if snapshots else 0
+        log = load_log(host, partition, path, config, LoadRequest(recovery_point=start), now_ms=env.clock.now_ms())
+    else:
+        log = create_log(host, partition, path, ONE_UUID, config)
+    return LocalMetadataLog(env, path, log, voter)
 
 
 class LocalMetadataLog:
@@ -184,7 +222,8 @@ class LocalMetadataLog:
             voters = list(state.current_voters or ())
         if voters and voters != [node_id]:
             raise MetadataLogError(
-                f"{self.directory} belongs to a metadata quorum of the nodes {voters}; node {node_id} cannot lead it alone"
+                f"{self.directory} belongs to a metadata quorum of the nodes {voters}; "
+                f"node {node_id} cannot lead it alone"
             )
         self._last_epoch = max(self._last_epoch, state.leader_epoch)
 
@@ -243,8 +282,11 @@ class LocalMetadataLog:
 
     async def _flush_once(self) -> None:
         end = self.end_offset
+        task = self._log.begin_flush()
         try:
-            await self._env.run_blocking(self._log.flush)
+            if task is not None:
+                await self._env.run_blocking(task.run)
+                self._log.complete_flush(task)
         except BaseException as error:
             # After a failed fsync nobody knows what the device holds; writing on could build on lost records.
             self._failure = error
@@ -279,9 +321,15 @@ class LocalMetadataLog:
         for snapshot in find_snapshots(self._env.disk, self.directory):
             if snapshot < self._snapshot:
                 self._env.disk.remove(f"{self.directory}/{snapshot.file_name}")
+        now_ms = self._env.clock.now_ms()
+        self._log.roll(now_ms)  # only whole segments can go, so the next snapshot finds one that ends here
         self._log.delete_records_before(self._snapshot.end_offset)
-        self._log.delete_old_segments(self._env.clock.now_ms())
+        self._log.delete_old_segments(now_ms)
 
     def close(self) -> None:
-        """Flush and release the log's files."""
+        """Bring everything to the device and release the files; waits for the disk."""
+        task = self._log.prepare_close()
+        if task is not None and self._failure is None:
+            task.run()
+            self._log.complete_flush(task)
         self._log.close()

@@ -20,7 +20,8 @@ class LoadedBatch(NamedTuple):
 class MetadataLog(Protocol):
     """An ordered, durable log of framed metadata records with one writer: whoever leads.
 
-    `load`, `lead` and `write_snapshot` wait for the disk and belong in a worker thread; the rest is called on the event loop.
+    `load`, `lead`, `write_snapshot` and `close` wait for the disk and belong in a worker thread; the rest is called on
+    the event loop.
     """
 
     @property

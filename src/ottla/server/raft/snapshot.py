@@ -1,8 +1,9 @@
 """Snapshot files: `<end offset 20 digits>-<epoch 10 digits>.checkpoint`.
 
 A snapshot stands for the log before its end offset. Content: a control batch with SNAPSHOT_HEADER (and KRAFT_VERSION,
-KRAFT_VOTERS when the quorum is dynamic), batches of framed records, a control batch with SNAPSHOT_FOOTER; offsets inside
-count from 0. It is written under a name ending in `.checkpoint.part` and renamed when it is complete and on the device.
+KRAFT_VOTERS when the quorum is dynamic), batches of framed records, a control batch with SNAPSHOT_FOOTER; offsets
+inside count from 0. It is written under a name ending in `.checkpoint.part` and renamed when it is complete and on the
+device.
 """
 
 import re
