@@ -15,7 +15,7 @@ from typing import Any
 
 from ottla.core.binary import Buffer, read_uvarint, read_uvarint_rest
 from ottla.protocol.errors import ProtocolError
-from ottla.protocol.layout import FIXED, WIDTH, ZERO_WIDTH_ELEMENTS, Layout, Writer
+from ottla.protocol.layout import FIXED, LONGEST_STRING, WIDTH, ZERO_WIDTH_ELEMENTS, Layout, Writer
 from ottla.protocol.message import Field, Message, field_default, is_flat
 
 SHORT = tuple([struct.Struct(f"{size}s").unpack_from for size in range(128)])
@@ -165,6 +165,10 @@ class DecoderWriter(Writer):
             self.flush()
             self.line("if n > 127:")
             self.line("    n, o = uvarint_rest(buffer, o, n)")
+            if kind == "string":
+                # The compact form could hold more, but Kafka's strings end where the int16 of the older form did.
+                self.line(f"    if n > {LONGEST_STRING + 1}:")
+                self.line("        raise bad('a string of {} bytes'.format(n - 1))")
             self.line("n -= 1")
         else:
             self.pending.append(("h" if kind == "string" else "i", "n"))

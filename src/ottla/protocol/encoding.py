@@ -15,7 +15,7 @@ from typing import Any
 
 from ottla.core.binary import Buffer, write_uvarint
 from ottla.protocol.errors import EncodeError, UnsupportedVersionError
-from ottla.protocol.layout import FIXED, Layout, Writer
+from ottla.protocol.layout import FIXED, LONGEST_STRING, Layout, Writer
 from ottla.protocol.message import Field, Message, field_default
 
 LARGE_RECORDS = 4096
@@ -179,6 +179,8 @@ class EncoderWriter(Writer):
             self.depth -= 1
         if compact:
             self.line(f"if {size} > 127:")
+            self.line(f"    if {size} > {LONGEST_STRING + 1}:")
+            self.line(f"        raise bad('a string of {{}} bytes'.format({size} - 1))")
             self.line(f"    {text} = uvarint({size} >> 7) + {text}")
             self.line(f"    {size} = {size} & 127 | 128")
         self.pending.append(("B" if compact else "h", size))

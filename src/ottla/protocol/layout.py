@@ -22,6 +22,9 @@ FIXED = {
 WIDTH = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "d": 8, "16s": 16}
 """Bytes that each format takes."""
 
+LONGEST_STRING = 32767
+"""Bytes of the longest string, in both forms."""
+
 ZERO_WIDTH_ELEMENTS = 1024
 """Limit on the count of an array whose elements may take no bytes at all, so that the frame's size cannot bound it."""
 
