@@ -26,7 +26,8 @@ from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.log.directories import LogDirectories
 from ottla.server.metadata.image import Endpoint
 from ottla.server.node.coordinator_log import CoordinatorLog
-from ottla.server.node.storage import open_metadata_log
+from ottla.server.raft.local_log import LocalVoter
+from ottla.server.raft.opening import open_metadata_log
 from ottla.server.replication.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class Node:
         _raise_open_files_limit()
         directories = self._log_directories = LogDirectories(config, env)
         await directories.start()
-        metadata_log, bootstrap = await env.run_blocking(open_metadata_log, config, env, directories)
+        home = directories.metadata
+        voter = LocalVoter(config.node_id, home.directory_id, directories.cluster_id)
+        metadata_log, bootstrap = await env.run_blocking(open_metadata_log, config, env, home.path, voter)
         controller = self._controller = Controller(
             config, env, metadata_log, node_id=config.node_id, bootstrap=bootstrap, on_failure=self._fail
         )
