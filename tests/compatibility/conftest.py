@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.compatibility.drivers import Client, Go, Java, KafkaJS, Kcat
-from tests.compatibility.python_clients import Aiokafka, Confluent, KafkaPython
+from tests.compatibility.python_clients import PYTHON_CLIENTS, PythonProcess
 from tests.conftest import require
 
 CLIENT_NAMES = ("confluent-kafka", "kafka-python", "aiokafka", "kcat", "java", "franz-go", "sarama", "kafkajs")
@@ -23,9 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def clients() -> Iterator[dict[str, Client]]:
-    go = Go.start()
-    made: list[Client] = [Confluent(), KafkaPython(), Aiokafka(), Kcat(), Java(), Go(go, "franz-go"), Go(go, "sarama")]
-    made.append(KafkaJS())
+    python, go = PythonProcess.start(), Go.start()
+    made: list[Client] = [PythonProcess(python, kind) for kind in PYTHON_CLIENTS]
+    made += [Kcat(), Java(), Go(go, "franz-go"), Go(go, "sarama"), KafkaJS()]
     yield {client.name: client for client in made}
     for client in made:
         client.close()

@@ -1,7 +1,7 @@
 """Foreign clients behind one interface, so that a test says what every client must do and not how each is told to.
 
 A `Client` produces, consumes, and joins consumer groups; a `Member` is a group member that runs in the background.
-Python clients run in this process. Java, Go and Node run in one long-lived process each, which takes a JSON command per
+Python, Java, Go and Node clients run in one long-lived driver process for each language, which takes a JSON command per
 line and gives a JSON answer per line (bytes are base64):
 
     produce  topic, codec, idempotent, records        → offsets, in the order of the records
@@ -115,8 +115,14 @@ class Client(ABC):
 class DriverProcess:
     """A driver program; started with the first command."""
 
-    def __init__(self, command: Callable[[], list[str]], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Callable[[], list[str]],
+        environment: dict[str, str] | None = None,
+        directory: str | None = None,
+    ) -> None:
         self._command = command
+        self._directory = directory
         self._environment = environment
         self._process: subprocess.Popen[str] | None = None
 
@@ -130,6 +136,7 @@ class DriverProcess:
                 stderr=subprocess.DEVNULL,
                 text=True,
                 env=environment,
+                cwd=self._directory,
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -169,23 +176,13 @@ class ProcessClient(Client):
     def produce(
         self, bootstrap: str, topic: str, messages: Sequence[Message], *, codec: str = "none", idempotent: bool = False
     ) -> list[int]:
-        records = [
-            {
-                "partition": message.partition,
-                "timestamp": message.timestamp,
-                "key": _text(message.key),
-                "value": _text(message.value),
-                "headers": [[name, _text(value)] for name, value in message.headers],
-            }
-            for message in messages
-        ]
         answer = self.process.call(
             do="produce",
             bootstrap=bootstrap,
             topic=topic,
             codec=codec,
             idempotent=idempotent,
-            records=records,
+            records=[to_json(message) for message in messages],
             **self.extra,
         )
         return list(answer["offsets"])
@@ -202,17 +199,7 @@ class ProcessClient(Client):
             timeout_ms=int(timeout * 1000),
             **self.extra,
         )
-        return [
-            Message(
-                record["partition"],
-                _bytes(record["key"]),
-                _bytes(record["value"]),
-                tuple((name, _bytes(value)) for name, value in record["headers"] or []),
-                record["timestamp"],
-                record["offset"],
-            )
-            for record in answer.get("records") or []
-        ]
+        return [from_json(record) for record in answer.get("records") or []]
 
     def join(
         self, bootstrap: str, group: str, topic: str, *, strategy: str = "range", instance: str | None = None
@@ -240,7 +227,7 @@ class ProcessMember(Member):
 
     def describe(self) -> dict[str, Any]:
         answer = self._client.process.call(do="member", member=self._number, **self._client.extra)
-        return {**answer, "received": [_bytes(value) for value in answer["received"] or []]}
+        return {**answer, "received": [to_bytes(value) for value in answer["received"] or []]}
 
     def leave(self) -> None:
         self._client.process.call(do="leave", member=self._number, **self._client.extra)
@@ -318,8 +305,7 @@ class Kcat(Client):
     """The command line client on librdkafka. A run writes records of one partition with one set of headers."""
 
     name = "kcat"
-    strategies = ("range", "roundrobin")
-    static_members = True
+    joins_groups = False  # it would, but does not tell its assignment
     sets_timestamps = False
     null_headers = False
     empty_fields = False
@@ -371,20 +357,35 @@ class Kcat(Client):
             position = end + 1
             yield Message(partition, key, value, headers, timestamp, offset)
 
-    def join(
-        self, bootstrap: str, group: str, topic: str, *, strategy: str = "range", instance: str | None = None
-    ) -> Member:
-        raise ClientError("kcat does not tell its assignment")
 
-    joins_groups = False
-
-
-def _text(data: bytes | None) -> str | None:
+def to_text(data: bytes | None) -> str | None:
     return None if data is None else base64.b64encode(data).decode()
 
 
-def _bytes(text: str | None) -> bytes | None:
+def to_bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text)
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    return {
+        "partition": message.partition,
+        "offset": message.offset,
+        "timestamp": message.timestamp,
+        "key": to_text(message.key),
+        "value": to_text(message.value),
+        "headers": [[name, to_text(value)] for name, value in message.headers],
+    }
+
+
+def from_json(record: dict[str, Any]) -> Message:
+    return Message(
+        record["partition"],
+        to_bytes(record["key"]),
+        to_bytes(record["value"]),
+        tuple((name, to_bytes(value)) for name, value in record["headers"] or []),
+        record["timestamp"],
+        record["offset"],
+    )
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30) -> Any:

@@ -1,19 +1,53 @@
-"""The Python clients: confluent-kafka, kafka-python and aiokafka."""
+"""The Python clients: confluent-kafka, kafka-python and aiokafka.
+
+They run in a driver process like the clients of other languages (`python -m tests.compatibility.python_clients`): what
+they leave behind, such as sockets that nobody closes, then troubles no other test.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.compatibility.drivers import Client, ClientError, Member, Message
+from benchmarks.brokers import ROOT
+from tests.compatibility.drivers import (
+    Client,
+    ClientError,
+    DriverProcess,
+    Member,
+    Message,
+    ProcessClient,
+    from_json,
+    to_json,
+    to_text,
+)
 
 
 class PythonClient(Client):
+    """A client inside the driver process."""
+
     package: str
+
+
+class PythonProcess(ProcessClient):
+    """A Python client as the tests see it: the same abilities, in the driver process."""
+
+    def __init__(self, process: DriverProcess, kind: type[PythonClient]) -> None:
+        super().__init__(process, library=kind.name)
+        self.package = kind.package
+        for ability in ("name", "codecs", "strategies", "static_members", "null_headers", "idempotent"):
+            setattr(self, ability, getattr(kind, ability))
+
+    @staticmethod
+    def start() -> DriverProcess:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.compatibility.python_clients"]
+        return DriverProcess(lambda: command, directory=str(ROOT))
 
     def missing(self) -> str | None:
         return None if importlib.util.find_spec(self.package) else f"the Python package {self.package}"
@@ -412,3 +446,50 @@ class Aiokafka(PythonClient):
 def _message(record: Any) -> Message:
     headers = tuple((name, value) for name, value in record.headers)
     return Message(record.partition, record.key, record.value, headers, record.timestamp, record.offset)
+
+
+class Driver:
+    """Carries out the commands that drivers.py describes."""
+
+    def __init__(self) -> None:
+        self.libraries: dict[str, PythonClient] = {kind.name: kind() for kind in PYTHON_CLIENTS}
+        self.members: dict[str, Member] = {}
+
+    def carry_out(self, command: dict[str, Any]) -> dict[str, Any]:
+        library = self.libraries[command["library"]]
+        match command:
+            case {"do": "produce", "bootstrap": bootstrap, "topic": topic, "codec": codec, "idempotent": idempotent}:
+                messages = [from_json(record) for record in command["records"]]
+                offsets = library.produce(bootstrap, topic, messages, codec=codec, idempotent=idempotent)
+                return {"offsets": offsets}
+            case {"do": "consume", "bootstrap": bootstrap, "topic": topic, "count": count, "committed": committed}:
+                timeout = command["timeout_ms"] / 1000
+                messages = library.consume(bootstrap, topic, count, committed=committed, timeout=timeout)
+                return {"records": [to_json(message) for message in messages]}
+            case {"do": "join", "bootstrap": bootstrap, "topic": topic, "group": group, "strategy": strategy}:
+                member = library.join(bootstrap, group, topic, strategy=strategy, instance=command["instance"])
+                self.members[command["member"]] = member
+                return {}
+            case {"do": "member"}:
+                described = self.members[command["member"]].describe()
+                return {**described, "received": [to_text(value) for value in described["received"]]}
+            case {"do": "leave"}:
+                self.members.pop(command["member"]).leave()
+                return {}
+        raise ClientError(f"no command {command}")
+
+
+def main() -> None:
+    driver = Driver()
+    for line in sys.stdin:
+        try:
+            answer = driver.carry_out(json.loads(line))
+        except Exception as problem:
+            answer = {"error": f"{type(problem).__name__}: {problem}"}
+        print(json.dumps(answer), flush=True)
+
+
+PYTHON_CLIENTS: tuple[type[PythonClient], ...] = (Confluent, KafkaPython, Aiokafka)
+
+if __name__ == "__main__":
+    main()

@@ -89,7 +89,7 @@ def test_a_client_reads_what_all_clients_wrote(
 @each_client
 def test_an_idempotent_producer_writes_each_record_once(client: Client, bootstrap: str, name: str) -> None:
     create_topic(bootstrap, name, 2)
-    messages = [Message(number % 2, b"k", f"{number:05}".encode()) for number in range(500)]
+    messages = [Message(number // 250, b"k", f"{number:05}".encode()) for number in range(500)]
     client.produce(bootstrap, name, messages, idempotent=True)
     found = client.consume(bootstrap, name, len(messages))
     for partition in (0, 1):

@@ -3,6 +3,7 @@
 "use strict";
 
 const readline = require("node:readline");
+const fzstd = require("fzstd");
 const { CompressionCodecs, CompressionTypes, Kafka, PartitionAssigners, logLevel } = require("kafkajs");
 const lz4 = require("lz4js");
 const xxh32 = require("lz4js/xxh32.js");
@@ -42,15 +43,48 @@ function independentBlocks(frame) {
   return frame;
 }
 
+// lz4js loses the end of some frames, so reading them is done here: the blocks of a frame, without its checksums.
+function decompressLz4(frame) {
+  const [blockChecksums, contentSize] = [frame[4] & 0x10, frame[4] & 0x08];
+  const out = [];
+  let position = 7 + (contentSize ? 8 : 0);
+  for (;;) {
+    const size = frame.readUInt32LE(position);
+    position += 4;
+    if (size === 0) return Buffer.from(out);
+    const end = position + (size & 0x7fffffff);
+    if (size >>> 31) for (const byte of frame.subarray(position, end)) out.push(byte);
+    else decompressLz4Block(frame.subarray(position, end), out);
+    position = end + (blockChecksums ? 4 : 0);
+  }
+}
+
+function decompressLz4Block(block, out) {
+  let position = 0;
+  const length = (start) => {
+    let size = start;
+    for (let byte = 255; size >= 15 && byte === 255;) size += byte = block[position++];
+    return size;
+  };
+  while (position < block.length) {
+    const token = block[position++];
+    for (let left = length(token >> 4); left > 0; left--) out.push(block[position++]);
+    if (position >= block.length) return;
+    const distance = block.readUInt16LE(position);
+    position += 2;
+    for (let left = length(token & 15) + 4; left > 0; left--) out.push(out[out.length - distance]);
+  }
+}
+
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
   compress: async (encoder) => independentBlocks(Buffer.from(lz4.compress(encoder.buffer))),
-  decompress: async (data) => Buffer.from(lz4.decompress(data)),
+  decompress: async (data) => decompressLz4(data),
 });
 
-const zstd = new Promise((resolve) => ZstdCodec.run((codec) => resolve(new codec.Streaming())));
+const zstd = new Promise((resolve) => ZstdCodec.run((codec) => resolve(new codec.Simple())));
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   compress: async (encoder) => Buffer.from((await zstd).compress(encoder.buffer)),
-  decompress: async (data) => Buffer.from((await zstd).decompress(data)),
+  decompress: async (data) => Buffer.from(fzstd.decompress(data)),
 });
 
 const CODECS = {
