@@ -1,0 +1,336 @@
+"""The shell: append, replay, commit, load, timers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+from tests.server.coordinator.fake_log import FakeLog
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages.group_records import OffsetCommitKey, OffsetCommitValue
+from ottla.records.batch import batches
+from ottla.records.compression import Codec
+from ottla.records.control import end_transaction_marker
+from ottla.records.record import Record, build_batch
+from ottla.server.coordinator.group_records import GroupRecordCodec
+from ottla.server.coordinator.result import Completions, CoordinatorRecord, Instant, Pending, Result
+from ottla.server.coordinator.runtime import (
+    CoordinatorPartition,
+    CoordinatorRuntime,
+    PartitionState,
+    RuntimeSettings,
+)
+from ottla.testing.sim.env import SimulatedEnv, simulate
+
+
+class Counter:
+    """The smallest shard: remembers what was replayed."""
+
+    def __init__(self) -> None:
+        self.completions: Completions = []
+        self.values: list[tuple[int, int, int]] = []
+        self.markers: list[tuple[int, bool]] = []
+        self.loaded_at: Instant | None = None
+        self.deadlines: list[int] = []
+        self.ran_at: list[int] = []
+        self.unloaded: ErrorCode | None = None
+
+    def replay(self, record: CoordinatorRecord, record_offset: int, producer_id: int) -> None:
+        self.values.append((record_offset, record.value.offset, producer_id))
+
+    def replay_end_of_transaction(self, producer_id: int, *, committed: bool) -> None:
+        self.markers.append((producer_id, committed))
+
+    def loaded(self, now: Instant) -> None:
+        self.loaded_at = now
+
+    def next_deadline_ms(self) -> int | None:
+        return min(self.deadlines, default=None)
+
+    def take_due(self, now: Instant) -> Result[None] | None:
+        for deadline in sorted(self.deadlines):
+            if deadline <= now.monotonic_ms:
+                self.deadlines.remove(deadline)
+                self.ran_at.append(now.monotonic_ms)
+                return Result(None)
+        return None
+
+    def unload(self, code: ErrorCode) -> None:
+        self.unloaded = code
+
+
+def put(*offsets: int, response: str = "stored", **options: Any) -> Result[str]:
+    records = [
+        CoordinatorRecord(1, OffsetCommitKey(group="g", topic="t", partition=0), OffsetCommitValue(offset=offset), 4)
+        for offset in offsets
+    ]
+    return Result(response, records, **options)
+
+
+def refusal(code: ErrorCode) -> str:
+    return code.name
+
+
+def partition_of(env: SimulatedEnv, log: FakeLog, **settings: Any) -> CoordinatorPartition[Counter]:
+    return CoordinatorPartition(3, 0, log, Counter(), GroupRecordCodec(), RuntimeSettings(**settings), env.clock.now_ms)
+
+
+def simulated(main: Callable[[SimulatedEnv], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run the test in virtual time."""
+
+    def run() -> None:
+        simulate(main, seed=1)
+
+    run.__name__ = main.__name__
+    return run
+
+
+@simulated
+async def test_a_committed_command_answers_at_once(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log)
+    partition.start()
+    assert partition.state is PartitionState.ACTIVE
+    assert partition.complete(put(1, 2), refusal) == "stored"
+    assert partition.shard.values == [(0, 1, -1), (1, 2, -1)]
+    assert log.appends == 1
+    assert len(log.records()) == 2
+    assert log.records()[0].timestamp_ms == env.clock.now_ms()
+    assert partition.complete(Result("nothing to store"), refusal) == "nothing to store"
+    assert log.appends == 1
+
+
+@simulated
+async def test_a_response_waits_for_the_commit_of_everything_before(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    log.commits = False
+    partition = partition_of(env, log)
+    partition.start()
+    parked: Pending[str] = Pending(refusal)
+    partition.shard.completions.append((parked, "woken"))
+    first = partition.complete(put(1), refusal)
+    second = partition.complete(put(2, response="second"), refusal)
+    read = partition.complete(Result("read"), refusal)
+    assert isinstance(first, Pending)
+    assert isinstance(second, Pending)
+    assert isinstance(read, Pending)
+    heard: list[str] = []
+    read.listener = heard.append
+    assert partition.shard.values == [(0, 1, -1), (1, 2, -1)], "replayed at once, answered later"
+    log.commit(1)
+    await asyncio.sleep(0.001)
+    assert (parked.response, first.response, second.response, read.response) == ("woken", "stored", None, None)
+    log.commit()
+    await asyncio.sleep(0.001)
+    assert (second.response, heard) == ("second", ["read"])
+    assert log.listener is None
+
+
+@simulated
+async def test_a_commit_that_does_not_come_is_given_up(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    log.commits = False
+    partition = partition_of(env, log, commit_timeout_ms=5_000)
+    partition.start()
+    early = partition.complete(put(1), refusal)
+    await asyncio.sleep(3)
+    late = partition.complete(put(2), refusal)
+    assert isinstance(early, Pending)
+    assert isinstance(late, Pending)
+    await asyncio.sleep(2.1)
+    assert early.response == "COORDINATOR_NOT_AVAILABLE"
+    assert late.response is None
+    log.commit()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert late.response == "stored"
+
+
+@simulated
+async def test_a_refused_append_changes_nothing(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log)
+    partition.start()
+    log.refusal = ErrorCode.NOT_ENOUGH_REPLICAS
+    assert partition.complete(put(1), refusal) == "NOT_ENOUGH_REPLICAS"
+    heard: list[ErrorCode | None] = []
+    assert partition.complete(put(1, appended=heard.append), refusal) == "stored"
+    assert heard == [ErrorCode.NOT_ENOUGH_REPLICAS]
+    assert partition.shard.values == []
+    log.refusal = None
+    assert partition.complete(put(1, appended=heard.append, replay=False), refusal) == "stored"
+    assert heard[1:] == [None]
+    assert partition.shard.values == []
+
+
+@simulated
+async def test_many_records_become_several_batches(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log, max_batch_bytes=1_000, compression=Codec.GZIP)
+    partition.start()
+    partition.complete(put(*range(100)), refusal)
+    assert log.appends > 3
+    assert all(header.compression == Codec.GZIP for _, header in batches(log.data))
+    assert partition.shard.values == [(offset, offset, -1) for offset in range(100)]
+
+
+@simulated
+async def test_text_that_no_record_can_hold_is_refused(env: SimulatedEnv) -> None:
+    partition = partition_of(env, FakeLog())
+    partition.start()
+    key = OffsetCommitKey(group="g" * 40_000, topic="t", partition=0)
+    result = Result("stored", [CoordinatorRecord(1, key, OffsetCommitValue(offset=1), 4)])
+    assert partition.complete(result, refusal) == "INVALID_REQUEST"
+
+
+@simulated
+async def test_loading_replays_the_log_in_chunks(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    writer = partition_of(env, log)
+    writer.start()
+    for offset in range(1_200):
+        writer.complete(put(offset), refusal)
+    log.start_offset = 100
+    reader = partition_of(env, log, load_chunk_bytes=10_000)
+    reader.start()
+    assert reader.state is PartitionState.LOADING
+    await reader.wait_until_loaded()
+    assert reader.state is PartitionState.ACTIVE
+    assert reader.shard.values == writer.shard.values[100:]
+    assert log.reads > 5
+    assert reader.shard.loaded_at is not None
+
+
+@simulated
+async def test_loading_understands_transactions(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    codec = GroupRecordCodec()
+    key, value = codec.encode((put(7).records or [])[0])
+    records = [Record(timestamp_ms=1, key=key, value=value)]
+    log.append(build_batch(records, producer_id=9, producer_epoch=0, base_sequence=0, transactional=True), 0)
+    log.append(
+        end_transaction_marker(is_commit=True, producer_id=9, producer_epoch=0, coordinator_epoch=0, timestamp_ms=1),
+        0,
+    )
+    log.append(build_batch([Record(key=b"\x00\x63", value=b"a type of the future"), Record(value=b"no key")]), 0)
+    partition = partition_of(env, log)
+    partition.start()
+    await partition.wait_until_loaded()
+    assert partition.state is PartitionState.ACTIVE
+    assert partition.shard.values == [(0, 7, 9)]
+    assert partition.shard.markers == [(9, True)]
+
+
+@pytest.mark.parametrize("damage", ["crc", "disk", "gap", "value"])
+def test_a_log_that_cannot_be_read_is_not_coordinated(damage: str) -> None:
+    async def main(env: SimulatedEnv) -> None:
+        log = FakeLog()
+        writer = partition_of(env, log)
+        writer.start()
+        writer.complete(put(1), refusal)
+        if damage == "crc":
+            log.data[-1] ^= 1
+        elif damage == "disk":
+            log.read_error = OSError("disk")
+        elif damage == "gap":
+            log.end_offset += 1
+        else:
+            log.append(build_batch([Record(key=b"\x00\x01\xff", value=b"\x00\x04")]), 0)
+        runtime = CoordinatorRuntime(
+            lambda index: log, lambda index: Counter(), GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms
+        )
+        runtime.elected(3, 0)
+        with pytest.raises(ApiError) as loading:
+            runtime.active(3)
+        assert loading.value.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        await runtime.wait_until_loaded()
+        with pytest.raises(ApiError) as failed:
+            runtime.active(3)
+        assert failed.value.code is ErrorCode.NOT_COORDINATOR
+
+    simulate(main, seed=1)
+
+
+@simulated
+async def test_timers_run_at_their_deadline(env: SimulatedEnv) -> None:
+    partition = partition_of(env, FakeLog())
+    partition.start()
+    partition.shard.deadlines = [5_000, 2_000, 2_000]
+    partition.complete(Result("x"), refusal)
+    partition.shard.deadlines.append(1_000)
+    partition.complete(Result("x"), refusal)
+    await asyncio.sleep(10)
+    assert partition.shard.ran_at == [1_000, 2_000, 2_000, 5_000]
+
+
+@simulated
+async def test_leadership_comes_and_goes(env: SimulatedEnv) -> None:
+    logs = {1: FakeLog(), 2: FakeLog()}
+    runtime = CoordinatorRuntime(
+        logs.get, lambda index: Counter(), GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms
+    )
+    runtime.elected(1, 5)
+    runtime.elected(7, 5)
+    first = runtime.active(1)
+    logs[1].commits = False
+    waiting = first.complete(put(1), refusal)
+    runtime.elected(1, 5)
+    assert runtime.active(1) is first, "known already"
+    assert runtime.led_partitions() == [1]
+    runtime.elected(1, 6)
+    assert isinstance(waiting, Pending)
+    assert waiting.response == "NOT_COORDINATOR"
+    assert first.shard.unloaded is ErrorCode.NOT_COORDINATOR
+    assert runtime.is_loading
+    runtime.resigned(1)
+    runtime.resigned(1)
+    assert runtime.led_partitions() == []
+    with pytest.raises(ApiError) as error:
+        runtime.active(1)
+    assert error.value.code is ErrorCode.NOT_COORDINATOR
+    runtime.elected(2, 1)
+    runtime.stop()
+    assert runtime.active_partitions() == []
+
+
+def test_random_timers_against_a_list() -> None:
+    from ottla.server.coordinator.result import NOTHING
+    from ottla.server.coordinator.timers import Timer, Timers
+
+    random = Random(7)
+    timers = Timers()
+    expected: dict[int, tuple[int, Timer]] = {}
+    ran: list[int] = []
+    now_ms = 0
+    for number in range(2_000):
+        choice = random.random()
+        if choice < 0.5 or not expected:
+            deadline_ms = now_ms + random.randrange(1_000)
+
+            def action(now: Instant, number: int = number) -> Result[None]:
+                ran.append(number)
+                return NOTHING
+
+            expected[number] = (deadline_ms, timers.schedule(deadline_ms, action))
+        elif choice < 0.75:
+            moved = random.choice(list(expected))
+            deadline_ms = now_ms + random.randrange(1_000)
+            timers.move(expected[moved][1], deadline_ms)
+            expected[moved] = (deadline_ms, expected[moved][1])
+        elif choice < 0.85:
+            expected.pop(random.choice(list(expected)))[1].cancel()
+        else:
+            now_ms += random.randrange(200)
+            due = {number for number, (deadline_ms, _) in expected.items() if deadline_ms <= now_ms}
+            ran.clear()
+            while (action_due := timers.take_due(now_ms)) is not None:
+                action_due(Instant(now_ms, 0))
+            assert set(ran) == due
+            assert [expected[number][0] for number in ran] == sorted(expected[number][0] for number in ran)
+            for number in due:
+                del expected[number]
+        assert timers.next_deadline_ms() == min((deadline for deadline, _ in expected.values()), default=None)
