@@ -50,7 +50,7 @@ def test_declaration_is_the_schema(name):
     assert (LAST_VERSION + 1 if flexible == "none" else version_range(flexible)[0]) == cls.FLEXIBLE_SINCE
     assert flexible == "none" or flexible.endswith("+")
     assert cls.__doc__
-    assert cls.__doc__.endswith((".", ".\n    "))
+    assert cls.__doc__.rstrip().endswith(".")
     common = {struct["name"]: struct for struct in schema.get("commonStructs", [])}
     check_fields(name, cls, schema.get("fields", []), common)
 
