@@ -14,7 +14,7 @@ from ottla.server.raft.local_log import LocalMetadataLog, LocalVoter, open_local
 from ottla.server.raft.snapshot import Voter
 
 _UNOPENED_ENDPOINT: Final = ("CONTROLLER", "localhost", 9093)
-"""For a node without a controller listener: a quorum of one has no use for it, but Kafka's format has a place for it."""
+"""For a node without a controller listener: a quorum of one has no use for it, but Kafka's format has a place."""
 
 
 def open_metadata_log(
