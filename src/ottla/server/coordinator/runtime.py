@@ -134,6 +134,7 @@ class CoordinatorPartition(Generic[S]):
         "_timer",
         "_timer_deadline_ms",
         "_wall_clock_ms",
+        "_when_active",
         "_written_end_offset",
         "leader_epoch",
         "partition",
@@ -164,6 +165,7 @@ class CoordinatorPartition(Generic[S]):
         #: Answers that wait for the high watermark: (end offset they need, when they give up, pending, response).
         self._deferred: deque[tuple[int, int, Pending[Any], Any]] = deque()
         self._written_end_offset = 0
+        self._when_active: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline_ms = 0
 
@@ -311,6 +313,13 @@ class CoordinatorPartition(Generic[S]):
 
     # -- life
 
+    def when_active(self, action: Callable[[], None]) -> None:
+        """Do something now, or at the end of loading; never, when loading fails."""
+        if self.state is PartitionState.ACTIVE:
+            action()
+        elif self.state is PartitionState.LOADING:
+            self._when_active.append(action)
+
     def start(self) -> None:
         """Load the log; an empty one is loaded at once."""
         if self._log.log_start_offset == self._log.log_end_offset:
@@ -346,6 +355,9 @@ class CoordinatorPartition(Generic[S]):
         self.state = PartitionState.ACTIVE
         self.shard.loaded(self.now())
         self._arm_timer()
+        actions, self._when_active = self._when_active, []
+        for action in actions:
+            action()
 
     async def _load(self) -> None:
         begin_ms = self.monotonic_ms()
@@ -428,6 +440,10 @@ class CoordinatorRuntime(Generic[S]):
         if found is not None and found.state is PartitionState.LOADING:
             raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
         raise ApiError(ErrorCode.NOT_COORDINATOR)
+
+    def partitions(self) -> list[CoordinatorPartition[S]]:
+        """All partitions here, in whatever state."""
+        return list(self._partitions.values())
 
     def active_partitions(self) -> list[CoordinatorPartition[S]]:
         """All loaded partitions."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.delete_groups import DeletableGroupResult
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
-
-R = TypeVar("R")
 
 OFFSETS_TOPIC = "__consumer_offsets"
 
@@ -133,11 +132,9 @@ class GroupCoordinator:
             self._runtime.elected(index, placed.leader_epoch)
 
     def delete_offsets_of_topics(self, topics: set[str]) -> None:
-        """The topics were deleted: their committed offsets go too."""
-        for partition in self._runtime.active_partitions():
-            result = partition.shard.delete_offsets_of_topics(topics)
-            if result.records:
-                partition.complete(result, lambda code: None)
+        """The topics were deleted: their committed offsets go too, in partitions that are being loaded a bit later."""
+        for partition in self._runtime.partitions():
+            partition.when_active(partial(_delete_offsets_of_topics, partition, topics))
 
     async def wait_until_loaded(self) -> None:
         """Return when every led partition is loaded."""
@@ -292,15 +289,10 @@ class GroupCoordinator:
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-async def settled(outcome: R | Pending[R]) -> R:
-    """The response, waiting for it when it is pending."""
-    if not isinstance(outcome, Pending):
-        return outcome
-    if outcome.response is not None:
-        return outcome.response
-    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-    outcome.listener = lambda response: None if future.done() else future.set_result(response)
-    return await future
+def _delete_offsets_of_topics(partition: CoordinatorPartition[GroupShard], topics: set[str]) -> None:
+    result = partition.shard.delete_offsets_of_topics(topics)
+    if result.records:
+        partition.complete(result, _ignore)
 
 
 def refused_commit(request: OffsetCommitRequest, code: ErrorCode) -> OffsetCommitResponse:
@@ -338,4 +330,4 @@ def _refused_offset_delete(code: ErrorCode) -> OffsetDeleteResponse:
 
 
 def _ignore(code: ErrorCode) -> None:
-    """Joins and syncs are answered through their own pending."""
+    """Nobody waits for this answer: joins and syncs have a pending of their own."""

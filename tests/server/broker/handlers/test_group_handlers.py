@@ -591,6 +591,21 @@ def test_offsets_of_a_topic_go_with_it() -> None:
     run(main)
 
 
+def test_a_topic_deleted_while_its_offsets_are_being_loaded() -> None:
+    async def main(env: SimulatedEnv) -> None:
+        world = GroupWorld(env).with_offsets_topic()
+        world.create_topic("t")
+        world.call("OffsetCommit", 9, group_id="g", topics=[commit_topic("t", 5)])
+        world.groups.stop()
+        world.groups = world._new_groups()
+        world.groups.load(world.image)
+        world.delete_topic("t")
+        await world.groups.wait_until_loaded()
+        assert world.call("OffsetFetch", 7, group_id="g", topics=None).topics == []
+
+    run(main)
+
+
 def test_offset_delete() -> None:
     async def main(env: SimulatedEnv) -> None:
         world = GroupWorld(env).with_offsets_topic()
