@@ -1,5 +1,6 @@
 import pytest
 
+from ottla.core.binary import write_uvarint
 from ottla.core.errors import ErrorCode
 from ottla.protocol.codec import (
     EncodeError,
@@ -15,6 +16,7 @@ from ottla.protocol.codec import (
 from ottla.protocol.encoding import LARGE_RECORDS
 from ottla.protocol.messages.api_versions import ApiVersionsRequest
 from ottla.protocol.messages.consumer_group_heartbeat import Assignment, ConsumerGroupHeartbeatResponse
+from ottla.protocol.messages.describe_groups import DescribeGroupsRequest
 from ottla.protocol.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
@@ -22,6 +24,7 @@ from ottla.protocol.messages.fetch import (
     FetchRequest,
     FetchResponse,
     FetchTopic,
+    ForgottenTopic,
     PartitionData,
     ReplicaState,
 )
@@ -226,6 +229,36 @@ class TestBadBytes:
 
     def test_padded_varint_is_read_as_kafka_reads_it(self):
         assert decode(ApiVersionsRequest, 3, bytes.fromhex("828000 61 01 00")).client_software_name == "a"
+
+
+class TestLargeMessages:
+    """Above four megabytes the elements are counted, since each becomes an object many times its size."""
+
+    def test_a_million_strings_are_enough(self):
+        names = 1_400_000
+        with pytest.raises(ProtocolError, match="more than 1000000 elements"):
+            decode(DescribeGroupsRequest, 5, write_uvarint(names + 1) + b"\x03gg" * names + b"\0\0")
+
+    def test_unknown_tags_count_as_well(self):
+        tags = b"".join(write_uvarint(tag) + b"\0" for tag in range(1, 10_001))
+        section = write_uvarint(10_000) + tags
+        topic = bytes(16) + b"\x01" + section
+        body = encode(FetchRequest(), 13)
+        head, tail = body[:25], body[26:]
+        with pytest.raises(ProtocolError, match="more than 1000000 elements"):
+            decode(FetchRequest, 13, head + write_uvarint(151) + topic * 150 + tail)
+
+    def test_numbers_and_records_are_free(self):
+        request = produce(bytes(5 << 20))
+        assert decode(ProduceRequest, 9, encode(request, 9)) == request
+        request = FetchRequest(forgotten_topics_data=[ForgottenTopic(topic="t", partitions=[7] * 1_100_000)])
+        assert decode(FetchRequest, 12, encode(request, 12)) == request
+
+    def test_tag_section_has_a_limit(self):
+        tags = b"".join(write_uvarint(tag) + b"\0" for tag in range(100, 10_101))
+        for message, version in ((PartitionChangeRecord(), 0), (HeartbeatRequest(), 4)):
+            with pytest.raises(ProtocolError, match="too many tagged fields"):
+                decode(type(message), version, encode(message, version)[:-1] + write_uvarint(10_001) + tags)
 
 
 class TestMisuse:

@@ -2,7 +2,8 @@
 
 The source is straight-line code for exactly that version: adjacent fixed-width fields, together with the length prefix
 that follows them, are one `Struct.unpack_from`; nested structs and arrays are in line; absent fields get defaults.
-Every length and count is checked against the bytes that remain before anything of that size is made.
+Every length and count is checked against the bytes that remain before anything of that size is made. Messages of many
+megabytes go to a second function, compiled when the first of them comes, that also counts what it makes.
 The decoder reads `buffer[offset:end]`; a fixed-width read may look past `end` into the same buffer, which the check at
 the end then reports, so that the common case pays one comparison.
 """
@@ -11,29 +12,43 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ottla.core.binary import Buffer, read_uvarint, read_uvarint_rest
 from ottla.protocol.errors import ProtocolError
-from ottla.protocol.layout import FIXED, LONGEST_STRING, WIDTH, ZERO_WIDTH_ELEMENTS, Layout, Writer
+from ottla.protocol.layout import (
+    COUNTED_BYTES,
+    FIXED,
+    LARGEST_COUNT,
+    LARGEST_TAG_SECTION,
+    LONGEST_STRING,
+    WIDTH,
+    ZERO_WIDTH_ELEMENTS,
+    Layout,
+    Writer,
+)
 from ottla.protocol.message import Field, Message, field_default, is_flat
 
 SHORT = tuple([struct.Struct(f"{size}s").unpack_from for size in range(128)])
 """Readers of short byte strings: from a bytearray or memoryview they take fewer steps than slice and copy."""
 
 
-def compile_decoder(cls: type[Message], version: int) -> Callable[[Buffer, int, int], tuple[Any, int]]:
+Decode = Callable[[Buffer, int, int], tuple[Any, int]]
+
+
+def compile_decoder(cls: type[Message], version: int, counted: bool = False) -> Decode:
     """`decode(buffer, offset, end) -> (message, next_offset)`; raises ProtocolError and nothing else."""
-    source, names = decoder_source(cls, version)
+    source, names = decoder_source(cls, version, counted)
     exec(compile(source, f"<decoder of {cls.__name__} v{version}>", "exec"), names)
-    decode: Callable[[Buffer, int, int], tuple[Any, int]] = names["decode"]
+    decode: Decode = names["decode"]
     return decode
 
 
-def decoder_source(cls: type[Message], version: int) -> tuple[str, dict[str, Any]]:
+def decoder_source(cls: type[Message], version: int, counted: bool = False) -> tuple[str, dict[str, Any]]:
     """The source of a decoder and the global names it uses."""
     layout = Layout(cls, version)
-    writer = DecoderWriter(layout)
+    writer = DecoderWriter(layout, counted)
     writer.names.update(
         new=object.__new__,
         uvarint=read_uvarint,
@@ -43,9 +58,15 @@ def decoder_source(cls: type[Message], version: int) -> tuple[str, dict[str, Any
         short=SHORT,
         bad=ProtocolError,
         errors=(struct.error, IndexError, ValueError),
+        counting=cache(lambda: compile_decoder(cls, version, counted=True)),
     )
     writer.line("def decode(buffer, o, end):")
     writer.depth = 1
+    if counted:
+        writer.line(f"left = {LARGEST_COUNT}")
+    else:
+        writer.line(f"if end - o > {COUNTED_BYTES}:")
+        writer.line("    return counting()(buffer, o, end)")
     writer.line("try:")
     writer.depth = 2
     if layout.has_records(cls):
@@ -64,13 +85,14 @@ def decoder_source(cls: type[Message], version: int) -> tuple[str, dict[str, Any
 class DecoderWriter(Writer):
     """Writes the body of a decoder. `o` is the offset, `n` the length or count just read."""
 
-    __slots__ = ("layout", "pending")
+    __slots__ = ("counted", "layout", "pending")
 
     names: dict[str, Any]
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, counted: bool) -> None:
         super().__init__()
         self.layout = layout
+        self.counted = counted
         self.pending: list[tuple[str, str]] = []
         """Fixed-width values (format, target) to be read by the next flush."""
 
@@ -195,6 +217,8 @@ class DecoderWriter(Writer):
         else:
             self.line(f"if {'n' if smallest == 1 else f'n * {smallest}'} > end - o:")
         self.line(f"    raise bad('{label}: more elements than bytes')")
+        if field.element not in FIXED:
+            self.count("n", label)
         items = self.fresh("items")
         if field.struct is not None:
             self.line(f"{target} = {items} = []")
@@ -225,6 +249,13 @@ class DecoderWriter(Writer):
         self.line(f"{items}.append({item})")
         self.depth -= 1
 
+    def count(self, made: str, label: str) -> None:
+        """Where elements are counted: take what is about to be made from what is left."""
+        if self.counted:
+            self.line(f"left -= {made}")
+            self.line("if left < 0:")
+            self.line(f"    raise bad('{label}: more than {LARGEST_COUNT} elements in one message')")
+
     def read_tags(self, cls: type[Message], message: str) -> None:
         """Read the tag section of a struct; its fields have their defaults already."""
         self.pending.append(("B", "n"))
@@ -237,6 +268,7 @@ class DecoderWriter(Writer):
             self.read_known_tags(known, cls, message)
         else:
             self.line(f"{message}.unknown_tags, o = unknown_tags(buffer, o, n, end)")
+            self.count(f"len({message}.unknown_tags)", cls.__name__)
         self.depth -= 1
 
     def read_known_tags(self, known: list[Field], cls: type[Message], message: str) -> None:
@@ -245,8 +277,9 @@ class DecoderWriter(Writer):
         )
         self.line("if n > 127:")
         self.line("    n, o = uvarint_rest(buffer, o, n)")
-        self.line("if n * 2 > end - o:")
-        self.line(f"    raise bad('{cls.__name__}: more tagged fields than bytes')")
+        self.line(f"if n * 2 > end - o or n > {LARGEST_TAG_SECTION}:")
+        self.line(f"    raise bad('{cls.__name__}: too many tagged fields')")
+        self.count("n", cls.__name__)
         self.line(f"{previous} = -1")
         self.line(f"{unknown} = []")
         self.line("for _ in range(n):")
@@ -277,8 +310,8 @@ def read_unknown_tags(buffer: Buffer, offset: int, count: int, end: int) -> tupl
     """A tag section of which no tag is known, behind the first byte of its `count`."""
     if count > 127:
         count, offset = read_uvarint_rest(buffer, offset, count)
-    if count * 2 > end - offset:
-        raise ProtocolError("more tagged fields than bytes")
+    if count * 2 > end - offset or count > LARGEST_TAG_SECTION:
+        raise ProtocolError("too many tagged fields")
     tags = []
     previous = -1
     for _ in range(count):

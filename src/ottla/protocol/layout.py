@@ -28,6 +28,15 @@ LONGEST_STRING = 32767
 ZERO_WIDTH_ELEMENTS = 1024
 """Limit on the count of an array whose elements may take no bytes at all, so that the frame's size cannot bound it."""
 
+LARGEST_TAG_SECTION = 10_000
+"""Tagged fields in one section."""
+
+COUNTED_BYTES = 4 * 1024 * 1024
+"""Messages above this size have their elements counted: a struct of three bytes becomes an object of a hundred."""
+
+LARGEST_COUNT = 1_000_000
+"""Structs, strings and unknown tags in such a message. Numbers and record sets, which make it large, are free."""
+
 
 class Layout:
     """A message class at a version, with the questions a compiler asks about its fields."""
