@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ottla.core.ids import TopicPartition
+from ottla.core.ids import ZERO_UUID, TopicPartition
 from ottla.server.log.checkpoint import format_topic_id, read_leader_epochs, read_topic_id, write_unsynced
 from ottla.server.log.config import MAXIMUM_INT32, LogConfig
 from ottla.server.log.errors import LogError
@@ -100,7 +100,7 @@ class _Loader:
     def load(self) -> LogParts:
         directory, disk, request = self._directory, self._disk, self._request
         names = self._remove_leftovers(disk.list_directory(directory))
-        topic_id = read_topic_id(disk, f"{directory}/{PARTITION_METADATA}")
+        topic_id = self._read_topic_id()
         files = [file for name in names if (file := parse_offset_name(name)) is not None and not file.state]
         bases = sorted(file.offset for file in files if file.kind == LOG_SUFFIX)
         self._remove_orphans(files, set(bases))
@@ -272,11 +272,19 @@ class _Loader:
         if first and epochs.latest < 0:
             self._learn_epochs(epochs, segments[:first])
         base_offset = segments[first].base_offset
+        if first and base_offset == self._request.recovery_point and not segments[first - 1].check_indexes():
+            # It was closed when all its records, but not yet its indexes, were on the device.
+            self._rebuild_indexes(segments[first - 1], snapshots)
         snapshots.remove_outside(self._request.log_start_offset, base_offset)
         self._rebuild_state(state, snapshots, self._request.log_start_offset, base_offset)
         next_offset = base_offset
         for index in range(first, len(segments)):
             segment = segments[index]
+            if next_offset < segment.base_offset > self._request.recovery_point:
+                # Records between the two were never flushed, and are lost: what follows a hole can not be kept. (Below
+                # the recovery point a hole is what compaction has left.)
+                self._drop_segments(segments[index:], snapshots)
+                break
             if segment.base_offset > base_offset:
                 snapshots.take(segment.base_offset, state.snapshot())
             next_offset, removed = recover_segment(segment, state, epochs, self._config.index_interval_bytes)
@@ -284,6 +292,14 @@ class _Loader:
                 self._drop_segments(segments[index + 1 :], snapshots)
                 break
         return max(next_offset, segments[-1].base_offset)
+
+    def _read_topic_id(self) -> bytes:
+        try:
+            return read_topic_id(self._disk, f"{self._directory}/{PARTITION_METADATA}")
+        except LogError:
+            if self._request.was_clean:
+                raise
+            return ZERO_UUID  # written but not synced before a crash: to be assigned again
 
     def _read_epochs(self) -> LeaderEpochs:
         path = f"{self._directory}/{LEADER_EPOCH_CHECKPOINT}"

@@ -105,6 +105,7 @@ class Log:
         "_roll_timestamp",
         "_segments",
         "_unsynced_directories",
+        "_unsynced_indexes",
         "config",
         "directory",
         "high_watermark",
@@ -140,6 +141,7 @@ class Log:
         self._generation = 0
         self._last_flush_ms = -1
         self._unsynced_directories = not parts.segments
+        self._unsynced_indexes: list[Segment] = []
         self._flush_at = 0
         self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
         self.last_stable_offset = 0
@@ -334,6 +336,7 @@ class Log:
             return active  # it is empty
         if active is not None:
             active.become_inactive()
+            self._unsynced_indexes.append(active)
         segment = self._create_segment(offset, now_ms)
         if active is not None:
             self.producers_state.map_end_offset = offset
@@ -607,10 +610,23 @@ class Log:
         disk = self._host.disk
         end_offset = self.log_end_offset
         epochs = self.leader_epochs
-        if self.recovery_point >= end_offset and not including_active_index and not epochs.unsynced:
+        if (
+            self.recovery_point >= end_offset
+            and not including_active_index
+            and not epochs.unsynced
+            and not self._unsynced_indexes
+        ):
             return None
         task = FlushTask(disk, end_offset, self._generation)
+        # A segment that was closed with all its records on the device still has its indexes to bring there.
+        closed, self._unsynced_indexes = self._unsynced_indexes, []
         first = max(bisect_right(self._bases, self.recovery_point) - 1, 0)
+        task.paths += [
+            path
+            for segment in closed
+            if not segment.is_deleted and segment not in self._segments[first:]
+            for path in segment.write_indexes()
+        ]
         for segment in self._segments[first:]:
             task.files.append(segment.file)
             if segment is not self._active or including_active_index:

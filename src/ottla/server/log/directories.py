@@ -1,0 +1,493 @@
+"""All data directories of a broker, and the work that goes on behind its logs (Kafka's LogManager).
+
+Theory of operation. `start` takes the directories (lock, identity), loads every log in worker threads and begins the background
+work; the owner then asks for its logs by `get_or_create`. A directory that fails, at the start or later, is taken out of
+service with all its logs while the others go on; when none is left `online` is empty and the node can not go on.
+
+Background work, each in a task of its own: retention, flushes that are due, offset checkpoints, expiry of producers, removal of
+renamed files. All of it decides on the event loop and waits for the disk in worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.ids import ZERO_UUID, TopicPartition, uuid_to_text
+from ottla.runtime.disk import DiskError
+from ottla.runtime.env import Env
+from ottla.schema.config import BrokerConfig
+from ottla.schema.topic import topic_settings
+from ottla.server.log.config import MAXIMUM_INT64, LogConfig
+from ottla.server.log.data_directory import CHECKPOINTS, NO_BROKER_EPOCH, BackgroundWork, DataDirectory
+from ottla.server.log.errors import LogError
+from ottla.server.log.files import (
+    DELETE_MARK,
+    HIGH_WATERMARK_CHECKPOINT,
+    LOG_START_OFFSET_CHECKPOINT,
+    RECOVERY_POINT_CHECKPOINT,
+    STRAY_MARK,
+    marked_directory_name,
+)
+from ottla.server.log.flush import FlushTask
+from ottla.server.log.indexes import IndexCache
+from ottla.server.log.loader import create_log
+from ottla.server.log.log import Log
+from ottla.server.log.segment_file import OpenFiles
+
+logger = logging.getLogger(__name__)
+
+MAXIMUM_OPEN_FILES = 2048
+LOGS_BETWEEN_PAUSES = 32
+FLUSH_CHECK_MS = 1000
+RESERVED_DIRECTORY_IDS = frozenset(bytes(15) + bytes((number,)) for number in range(3))
+
+
+class DirectoryDescription(NamedTuple):
+    """One data directory for DescribeLogDirs; `failure` is None while it is in service. Sizes in bytes, -1 unknown."""
+
+    path: str
+    failure: str | None
+    total_bytes: int
+    usable_bytes: int
+    logs: list[Log]
+
+
+class LogDirectories:
+    """The logs of a broker, by partition.
+
+    `on_failure` is called with (path, error) when a directory goes out of service. All methods belong to the event loop.
+    """
+
+    def __init__(self, config: BrokerConfig, env: Env, *, max_open_files: int = MAXIMUM_OPEN_FILES) -> None:
+        self._config = config
+        self._env = env
+        self._disk = env.disk
+        self.cluster_id = ""
+        self.on_failure: Callable[[str, OSError], None] | None = None
+        open_files, index_cache = OpenFiles(max_open_files), IndexCache()
+        work = BackgroundWork(self._delete_later, self._flush_later, self._directory_failed)
+
+        def directory(path: str) -> DataDirectory:
+            expiration_ms = config["producer.id.expiration.ms"]
+            return DataDirectory(env.disk, path, env.random, open_files, index_cache, expiration_ms, work)
+
+        self._directories = [directory(path.rstrip("/") or "/") for path in config.log_dirs]
+        metadata_path = config.metadata_log_dir.rstrip("/") or "/"
+        at_home = [item for item in self._directories if item.path == metadata_path]
+        # The metadata log may have a disk of its own, which takes no partitions.
+        self.metadata = at_home[0] if at_home else directory(metadata_path)
+        self._all = self._directories if at_home else [*self._directories, self.metadata]
+        self._logs: dict[TopicPartition, Log] = {}
+        self._homes: dict[TopicPartition, DataDirectory] = {}
+        self._flushing: dict[Log, asyncio.Future[None]] = {}
+        self._removals: dict[asyncio.TimerHandle, None] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._stopped = False
+
+    # What there is
+
+    @property
+    def online(self) -> list[DataDirectory]:
+        """The directories in service that take partitions."""
+        return [directory for directory in self._directories if directory.failure is None]
+
+    @property
+    def offline(self) -> list[DataDirectory]:
+        """The directories out of service."""
+        return [directory for directory in self._directories if directory.failure is not None]
+
+    @property
+    def directory_ids(self) -> list[bytes]:
+        """The ids of the directories in service."""
+        return [directory.directory_id for directory in self.online]
+
+    @property
+    def previous_broker_epoch(self) -> int:
+        """The broker epoch before the last stop, -1 unless all directories were stopped in an orderly way."""
+        epochs = {directory.previous_broker_epoch for directory in self._directories}
+        return epochs.pop() if len(epochs) == 1 else NO_BROKER_EPOCH
+
+    def __iter__(self) -> Iterator[Log]:
+        return iter(self._logs.values())
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def get(self, topic_partition: TopicPartition) -> Log | None:
+        """The log of a partition, if it is here."""
+        return self._logs.get(topic_partition)
+
+    def directory_of(self, topic_partition: TopicPartition) -> DataDirectory | None:
+        """Where the log of a partition lies."""
+        return self._homes.get(topic_partition)
+
+    async def describe(self) -> list[DirectoryDescription]:
+        """Every directory with its logs and the size of its file system."""
+        return [await self._describe(directory) for directory in self._directories]
+
+    async def _describe(self, directory: DataDirectory) -> DirectoryDescription:
+        total = usable = -1
+        if directory.failure is None:
+            try:
+                total = await self._env.run_blocking(self._disk.total_bytes, directory.path)
+                usable = await self._env.run_blocking(self._disk.free_bytes, directory.path)
+            except DiskError as error:
+                directory.disk_failed(error)
+        return DirectoryDescription(directory.path, directory.failure, total, usable, list(directory.logs.values()))
+
+    # Starting
+
+    async def start(self) -> None:
+        """Take the directories and load all logs. Raises `LogError` (one line) when the broker can not start with them."""
+        await self._env.run_blocking(self._open)
+        await self._load()
+        self._begin_background_work()
+
+    def _open(self) -> None:
+        try:
+            for directory in self._all:
+                try:
+                    directory.open()
+                except DiskError as error:
+                    self._failed_at_start(directory, error)
+            alive = [directory for directory in self._all if directory.failure is None]
+            known = {directory.meta.cluster_id for directory in alive if directory.meta is not None}
+            known.discard(None)
+            self.cluster_id = (
+                self._config.cluster_id
+                or next(iter(sorted(filter(None, known))), None)
+                or uuid_to_text(self._env.random_uuid())
+            )
+            for directory in alive:
+                try:
+                    directory.take_identity(self.cluster_id, self._config.node_id, self._env.random_uuid())
+                except DiskError as error:
+                    self._failed_at_start(directory, error)
+            self._check_identities()
+        except BaseException:
+            self._release()
+            raise
+
+    def _failed_at_start(self, directory: DataDirectory, error: Exception) -> None:
+        """A directory that can not be used is left out, if there is another one."""
+        if directory is self.metadata or len(self.online) <= 1:
+            if isinstance(error, LogError):
+                raise error
+            raise LogError(f"data directory {directory.path} can not be used: {error}") from error
+        logger.error("data directory %s can not be used, going on without it: %s", directory.path, error)
+        directory.failure = f"log directory {directory.path} failed: {error}"
+
+    def _check_identities(self) -> None:
+        owners: dict[bytes, str] = {}
+        for directory in self._all:
+            if directory.failure is None:
+                other = owners.setdefault(directory.directory_id, directory.path)
+                if other != directory.path:
+                    text = uuid_to_text(directory.directory_id)
+                    raise LogError(f"data directories {other} and {directory.path} have the same directory.id {text}")
+
+    async def _load(self) -> None:
+        threads = max(self._config["num.recovery.threads.per.data.dir"], 1)
+        config = LogConfig.from_settings(topic_settings(self._config, {}))
+        alive = [directory for directory in self._all if directory.failure is None]
+        try:
+            loads = [self._load_directory(directory, config, threads) for directory in alive]
+            await asyncio.gather(*loads)
+        except BaseException:
+            self._release()
+            raise
+
+    async def _load_directory(self, directory: DataDirectory, config: LogConfig, threads: int) -> None:
+        run = self._env.run_blocking
+        now_ms = self._env.clock.now_ms()
+        try:
+            partitions, doomed = await run(directory.begin_loading)
+            request = await run(directory.load_requests)
+            shares = [partitions[number::threads] for number in range(threads)]
+            loaded = await asyncio.gather(
+                *(run(directory.load, share, config, request, now_ms) for share in shares if share)
+            )
+        except (DiskError, LogError) as error:
+            self._failed_at_start(directory, error)
+            return
+        for log in (log for logs in loaded for log in logs):
+            other = self._homes.get(log.topic_partition)
+            if other is not None:
+                raise LogError(f"partition {log.topic_partition} lies in both {other.path} and {directory.path}")
+            self._register(directory, log)
+        for path in doomed:
+            self._delete_later([path], config.file_delete_delay_ms)
+
+    def _register(self, directory: DataDirectory, log: Log) -> None:
+        directory.logs[log.topic_partition] = log
+        self._logs[log.topic_partition] = log
+        self._homes[log.topic_partition] = directory
+
+    # Creating and deleting
+
+    def get_or_create(
+        self, topic_partition: TopicPartition, topic_id: bytes, config: LogConfig, *, directory_id: bytes = ZERO_UUID
+    ) -> Log:
+        """The log of a partition, with these settings; made in the directory with the fewest logs when there is none.
+
+        `directory_id` is where the metadata says it lies: when that directory is out of service, no second log is begun
+        elsewhere. A log of that name with another topic id is of a deleted topic and moved aside. Raises `DiskError`.
+        """
+        log = self._logs.get(topic_partition)
+        if log is not None and log.topic_id not in (topic_id, ZERO_UUID):
+            self._move_aside(topic_partition, STRAY_MARK)
+            log = None
+        if log is not None:
+            home = self._homes[topic_partition]
+            if home.failure is not None:
+                raise DiskError(0, home.failure, home.path)
+            if log.topic_id != topic_id:
+                log.assign_topic_id(topic_id)
+            log.update_config(config)
+            return log
+        home = self._directory_for(directory_id)
+        try:
+            log = create_log(home, topic_partition, f"{home.path}/{topic_partition}", topic_id, config)
+        except DiskError as error:
+            home.disk_failed(error)
+            raise
+        self._register(home, log)
+        return log
+
+    def _directory_for(self, directory_id: bytes) -> DataDirectory:
+        online = self.online
+        if directory_id not in RESERVED_DIRECTORY_IDS:
+            for directory in online:
+                if directory.directory_id == directory_id:
+                    return directory
+            if self.offline:
+                failed = self.offline[0]
+                raise DiskError(0, failed.failure or "out of service", failed.path)
+        if not online:
+            raise DiskError(0, "no data directory is in service", self._directories[0].path)
+        cordoned = {path.rstrip("/") for path in self._config["cordoned.log.dirs"]}
+        candidates = [directory for directory in online if directory.path not in cordoned] or online
+        return min(candidates, key=lambda directory: len(directory.logs))
+
+    def delete(self, topic_partition: TopicPartition) -> None:
+        """Take a log away; its directory is renamed now and removed after `file.delete.delay.ms`. Raises `DiskError`."""
+        if topic_partition in self._logs:
+            self._move_aside(topic_partition, DELETE_MARK)
+
+    def _move_aside(self, topic_partition: TopicPartition, mark: str) -> None:
+        log = self._logs.pop(topic_partition)
+        directory = self._homes.pop(topic_partition)
+        del directory.logs[topic_partition]
+        log.close()
+        unique = self._env.random.randbytes(16).hex()
+        path = f"{directory.path}/{marked_directory_name(topic_partition, mark, unique)}"
+        try:
+            self._disk.rename(log.directory, path)
+        except DiskError as error:
+            directory.disk_failed(error)
+            raise
+        if mark == DELETE_MARK:
+            self._delete_later([path], log.config.file_delete_delay_ms)
+
+    # Flushing
+
+    async def flush(self, log: Log) -> None:
+        """Wait until everything appended so far is on the device; many who wait share one fsync.
+
+        Raises `ApiError` KAFKA_STORAGE_ERROR when the device fails: nothing is known of the data then.
+        """
+        wanted = log.log_end_offset
+        while log.recovery_point < min(wanted, log.log_end_offset):
+            if self._logs.get(log.topic_partition) is not log:
+                return  # deleted meanwhile
+            running = self._flushing.get(log)
+            if running is None:
+                running = self._flushing[log] = asyncio.ensure_future(self._flush_once(log))
+                running.add_done_callback(lambda _: self._flushing.pop(log, None))
+            await asyncio.shield(running)
+
+    async def _flush_once(self, log: Log) -> None:
+        home = self._homes.get(log.topic_partition)
+        if home is None:
+            return
+        if home.failure is not None:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, home.failure)
+        try:
+            task = log.begin_flush()
+            if task is not None:
+                await self._env.run_blocking(task.run)
+                log.complete_flush(task, self._env.clock.now_ms())
+        except DiskError as error:
+            home.disk_failed(error)
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, home.failure or str(error)) from error
+
+    def _flush_later(self, log: Log) -> None:
+        if log not in self._flushing and not self._stopped:
+            self._spawn(self._flush_quietly(log))
+
+    async def _flush_quietly(self, log: Log) -> None:
+        try:
+            await self.flush(log)
+        except ApiError:
+            pass  # the directory is out of service, which was said where it happened
+
+    # Background work
+
+    def _begin_background_work(self) -> None:
+        config = self._config
+        first_ms = config["log.initial.task.delay.ms"]
+        repeat = self._repeat
+        self._spawn(repeat(config["log.retention.check.interval.ms"], first_ms, self._apply_retention))
+        for name, setting in (
+            (HIGH_WATERMARK_CHECKPOINT, "replica.high.watermark.checkpoint.interval.ms"),
+            (RECOVERY_POINT_CHECKPOINT, "log.flush.offset.checkpoint.interval.ms"),
+            (LOG_START_OFFSET_CHECKPOINT, "log.flush.start.offset.checkpoint.interval.ms"),
+        ):
+            self._spawn(repeat(config[setting], 0, partial(self.write_checkpoints, [name])))
+        self._spawn(repeat(config["producer.id.expiration.check.interval.ms"], first_ms, self._expire_producers))
+        scheduler_ms = config["log.flush.scheduler.interval.ms"]
+        self._spawn(repeat(min(scheduler_ms, FLUSH_CHECK_MS), 0, self._flush_due))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _repeat(self, interval_ms: int, first_ms: int, work: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep((first_ms or interval_ms) / 1000)
+        while True:
+            try:
+                await work()
+            except Exception:
+                logger.exception("background work on the logs failed")
+            await asyncio.sleep(max(interval_ms, 1) / 1000)
+
+    async def _apply_retention(self) -> None:
+        for number, log in enumerate(list(self._logs.values())):
+            home = self._homes.get(log.topic_partition)
+            if home is None or home.failure is not None or self._logs.get(log.topic_partition) is not log:
+                continue
+            try:
+                log.delete_old_segments(self._env.clock.now_ms())
+            except DiskError as error:
+                home.disk_failed(error)
+            if number % LOGS_BETWEEN_PAUSES == 0:
+                await asyncio.sleep(0)
+
+    async def _flush_due(self) -> None:
+        now_ms = self._env.clock.now_ms()
+        for log in list(self._logs.values()):
+            if log.config.flush_ms != MAXIMUM_INT64 and log.needs_flush(now_ms):
+                self._flush_later(log)
+
+    async def _expire_producers(self) -> None:
+        now_ms = self._env.clock.now_ms()
+        for log in self._logs.values():
+            log.remove_expired_producers(now_ms)
+
+    async def write_checkpoints(self, names: Sequence[str] = CHECKPOINTS) -> None:
+        """Bring recovery points, log start offsets and high watermarks to their files, where they changed."""
+        for directory in self.online:
+            for name in names:
+                content = directory.checkpoint(name)
+                try:
+                    if directory.is_outdated(name, content):
+                        await self._env.run_blocking(directory.write_checkpoint, name, content)
+                except DiskError as error:
+                    directory.disk_failed(error)
+
+    def _delete_later(self, paths: list[str], delay_ms: int) -> None:
+        if self._stopped or not paths:
+            return
+        loop = asyncio.get_running_loop()
+
+        def due() -> None:
+            self._removals.pop(handle, None)
+            self._spawn(self._remove(paths))
+
+        handle = loop.call_later(delay_ms / 1000, due)
+        self._removals[handle] = None
+
+    async def _remove(self, paths: list[str]) -> None:
+        await self._env.run_blocking(self._remove_now, paths)
+
+    def _remove_now(self, paths: list[str]) -> None:
+        for path in paths:
+            try:
+                if self._disk.is_directory(path):
+                    self._disk.remove_tree(path)
+                elif self._disk.exists(path):
+                    self._disk.remove(path)
+            except DiskError as error:
+                logger.warning("can not remove %s, the next start tries again: %s", path, error)
+
+    def _directory_failed(self, directory: DataDirectory, error: DiskError) -> None:
+        logger.error("%s; %d partitions take no more writes", directory.failure, len(directory.logs))
+        if self.on_failure is not None:
+            self.on_failure(directory.path, error)
+
+    # Stopping
+
+    async def stop(self, *, broker_epoch: int = NO_BROKER_EPOCH, clean: bool = True) -> None:
+        """Flush and close all logs, write the checkpoints and, last, the mark of a clean shutdown; let the directories go.
+
+        With `clean` False nothing is written, as if the process had been killed.
+        """
+        self._stopped = True
+        for handle in self._removals:
+            handle.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        # A flush is waited for: half of it would be neither done nor to be done.
+        await asyncio.gather(*tasks, *self._flushing.values(), return_exceptions=True)
+        try:
+            if clean:
+                await asyncio.gather(*(self._close_directory(item, broker_epoch) for item in self._all))
+        finally:
+            for log in self._logs.values():
+                log.close()
+            self._release()
+
+    async def _close_directory(self, directory: DataDirectory, broker_epoch: int) -> None:
+        if directory.failure is not None:
+            return
+        try:
+            pending: list[tuple[Log, FlushTask]] = []
+            for log in directory.logs.values():
+                task = log.prepare_close()
+                if task is not None:
+                    pending.append((log, task))
+            threads = max(self._config["num.recovery.threads.per.data.dir"], 1)
+            shares = [[task for _, task in pending[number::threads]] for number in range(threads)]
+            await asyncio.gather(*(self._env.run_blocking(_run_all, share) for share in shares if share))
+            for log, task in pending:
+                log.complete_flush(task)
+            await self._env.run_blocking(
+                self._finish_directory,
+                directory,
+                {name: directory.checkpoint(name) for name in CHECKPOINTS},
+                broker_epoch,
+            )
+        except DiskError as error:
+            directory.disk_failed(error)
+
+    @staticmethod
+    def _finish_directory(directory: DataDirectory, contents: dict[str, bytes], broker_epoch: int) -> None:
+        for name, content in contents.items():
+            directory.write_checkpoint(name, content)
+        directory.write_clean_shutdown(broker_epoch)
+
+    def _release(self) -> None:
+        for directory in self._all:
+            directory.release()
+
+
+def _run_all(tasks: list[FlushTask]) -> None:
+    for task in tasks:
+        task.run()
