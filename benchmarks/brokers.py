@@ -165,7 +165,7 @@ class OttlaOnProperties(OttlaBroker):
 
 
 class ApacheKafka(Broker):
-    """One KRaft node in combined mode from the jars in KAFKA_HOME, with stock settings and the stock script's JVM flags."""
+    """One KRaft node in combined mode from the jars in KAFKA_HOME, stock settings, the stock script's JVM flags."""
 
     label = "kafka"
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
 from benchmarks.brokers import ApacheKafka, Broker, OttlaBroker
 
 KINDS: dict[str, type[Broker]] = {"ottla": OttlaBroker, "kafka": ApacheKafka}

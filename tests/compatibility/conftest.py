@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.compatibility.drivers import Client, Go, Java, KafkaJS, Kcat
 from tests.compatibility.python_clients import PYTHON_CLIENTS, PythonProcess
 from tests.conftest import require

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from benchmarks.wire import EARLIEST, LATEST, Connection, WireError
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -25,6 +24,8 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
+
+from benchmarks.wire import EARLIEST, LATEST, Connection, WireError
 from tests.compatibility.drivers import Client, Message, wait_until
 from tests.compatibility.topics import create_topic
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
+
 from tests.compatibility.conftest import CLIENT_NAMES
 from tests.compatibility.drivers import Client, Member, Message, wait_until
 from tests.compatibility.topics import create_topic

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+
 from benchmarks.wire import Connection
 from tests.compatibility.conftest import CLIENT_NAMES
 from tests.compatibility.drivers import ALL_CODECS, Client, Message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from tests.compatibility.drivers import wait_until
 
 

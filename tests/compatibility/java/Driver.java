@@ -40,20 +40,28 @@ public final class Driver {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Map<String, Member> MEMBERS = new HashMap<>();
 
-    private static final class ExitCalled extends RuntimeException {
-        final int code;
+    /** What ends a tool in place of the exit of the JVM. */
+    private static final class ExitCalled extends RuntimeException { }
 
-        ExitCalled(int code, String message) {
-            super(message);
-            this.code = code;
+    // Some tools call exit inside a try block that catches everything and exits again: the first call counts.
+    private static Integer exitCode;
+    private static String exitMessage;
+    private static final List<Runnable> shutdownHooks = new ArrayList<>();
+
+    private static void exit(int code, String message) {
+        if (exitCode == null) {
+            exitCode = code;
+            exitMessage = message;
         }
+        throw new ExitCalled();
     }
 
     public static void main(String[] arguments) throws Exception {
         PrintStream answers = System.out;
         System.setOut(System.err);
-        Exit.setExitProcedure((code, message) -> { throw new ExitCalled(code, message); });
-        Exit.setHaltProcedure((code, message) -> { throw new ExitCalled(code, message); });
+        Exit.setExitProcedure(Driver::exit);
+        Exit.setHaltProcedure(Driver::exit);
+        Exit.setShutdownHookAdder((name, hook) -> shutdownHooks.add(hook));
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = commands.readLine()) != null;) {
             ObjectNode answer;
@@ -256,7 +264,9 @@ public final class Driver {
         InputStream in = System.in;
         ByteArrayOutputStream output = new ByteArrayOutputStream();
         ByteArrayOutputStream errors = new ByteArrayOutputStream();
-        int code = 0;
+        exitCode = null;
+        exitMessage = null;
+        shutdownHooks.clear();
         System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
         System.setErr(new PrintStream(errors, true, StandardCharsets.UTF_8));
         System.setIn(new ByteArrayInputStream(command.get("input").asText().getBytes(StandardCharsets.UTF_8)));
@@ -264,22 +274,21 @@ public final class Driver {
             Class.forName(command.get("class").asText()).getMethod("main", String[].class)
                 .invoke(null, (Object) arguments.toArray(new String[0]));
         } catch (InvocationTargetException thrown) {
-            if (thrown.getCause() instanceof ExitCalled exit) {
-                code = exit.code;
-                if (exit.getMessage() != null) {
-                    System.err.println(exit.getMessage());
-                }
-            } else {
-                code = 1;
+            if (exitCode == null) {
+                exitCode = 1;
                 thrown.getCause().printStackTrace();
             }
         } finally {
+            shutdownHooks.forEach(Runnable::run);
+            if (exitMessage != null) {
+                System.err.println(exitMessage);
+            }
             System.out.flush();
             System.setOut(out);
             System.setErr(err);
             System.setIn(in);
         }
-        return JSON.createObjectNode().put("code", code)
+        return JSON.createObjectNode().put("code", exitCode == null ? 0 : exitCode)
             .put("output", output.toString(StandardCharsets.UTF_8)).put("errors", errors.toString(StandardCharsets.UTF_8));
     }
 }
