@@ -6,7 +6,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.coordinator.driver import Driver
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
@@ -21,6 +20,7 @@ from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupReques
 from ottla.server.coordinator.classic_group import GroupState
 from ottla.server.coordinator.group_shard import durable_state
 from ottla.server.coordinator.result import Pending
+from tests.server.coordinator.driver import Driver
 
 CLIENTS = 4
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.server.coordinator.driver import START_WALL_MS, Driver, subscription
 
 from ottla.core.ids import ZERO_UUID
 from ottla.protocol.codec import decode, encode
@@ -21,6 +20,7 @@ from ottla.server.coordinator import group_records
 from ottla.server.coordinator.classic_group import ClassicGroup
 from ottla.server.coordinator.group_records import CommittedOffset, GroupRecordCodec
 from ottla.server.coordinator.partitioner import coordinator_partition, java_string_hash
+from tests.server.coordinator.driver import START_WALL_MS, Driver, subscription
 
 CODEC = GroupRecordCodec()
 TOPIC_ID = bytes(range(16))

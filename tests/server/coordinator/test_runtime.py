@@ -8,7 +8,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.server.coordinator.fake_log import FakeLog
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.group_records import OffsetCommitKey, OffsetCommitValue
@@ -25,6 +24,7 @@ from ottla.server.coordinator.runtime import (
     RuntimeSettings,
 )
 from ottla.testing.sim.env import SimulatedEnv, simulate
+from tests.server.coordinator.fake_log import FakeLog
 
 
 class Counter:

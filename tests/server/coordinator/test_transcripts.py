@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tests.server.coordinator.transcript import Transcript
 
 TESTDATA = Path(__file__).parent / "testdata"

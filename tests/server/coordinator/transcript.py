@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.server.coordinator.driver import START_WALL_MS, Driver, subscription
-
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
@@ -34,6 +32,7 @@ from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupReques
 from ottla.server.coordinator import group_records
 from ottla.server.coordinator.result import CoordinatorRecord, Pending
 from ottla.server.coordinator.settings import GroupSettings
+from tests.server.coordinator.driver import START_WALL_MS, Driver, subscription
 
 
 class Transcript:

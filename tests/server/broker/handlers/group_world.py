@@ -6,8 +6,6 @@ import asyncio
 import importlib
 from typing import Any
 
-from tests.server.coordinator.fake_log import FakeLog
-
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.codec import decode, encode
 from ottla.protocol.messages.metadata_records import (
@@ -24,6 +22,7 @@ from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from ottla.testing.sim.env import SimulatedEnv
+from tests.server.coordinator.fake_log import FakeLog
 
 NODE_ID = 1
 MODULES = {api.name: api for api in APIS.values()}

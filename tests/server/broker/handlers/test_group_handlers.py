@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.server.broker.handlers.group_world import NODE_ID, GroupWorld, arrive, topic_id
-from tests.server.coordinator.driver import subscription
 
 from ottla.core.errors import ErrorCode
 from ottla.core.ids import ZERO_UUID
@@ -25,6 +23,8 @@ from ottla.protocol.messages.sync_group import SyncGroupRequestAssignment
 from ottla.server.broker.api_table import APIS
 from ottla.server.broker.broker import DelayedResponse
 from ottla.testing.sim.env import SimulatedEnv, simulate
+from tests.server.broker.handlers.group_world import NODE_ID, GroupWorld, arrive, topic_id
+from tests.server.coordinator.driver import subscription
 
 NONE = ErrorCode.NONE
 
