@@ -100,7 +100,7 @@ class Node:
     def _compose(self, controller: Controller, directories: LogDirectories) -> None:
         config, env = self.config, self.env
         replicas = self._replicas = Replicas(config.node_id, controller.config, directories)
-        replicas.on_disk_failure = self._on_disk_failure
+        directories.on_failure = self._on_directory_failure
         groups = self._groups = GroupCoordinator(
             GroupSettings.from_config(config),
             env,
@@ -173,7 +173,7 @@ class Node:
             if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
                 raise ApiError(code)
 
-    def _on_disk_failure(self, error: OSError) -> None:
+    def _on_directory_failure(self, path: str, error: OSError) -> None:
         if self._log_directories is not None and not self._log_directories.online:
             self._fail(error)
 
