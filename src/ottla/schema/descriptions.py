@@ -5,7 +5,7 @@ advertised.listeners: Addresses that clients are told to connect to, when they d
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 broker.id: Older name of node.id.
 broker.rack: Where this broker stands (rack, zone, host), so that replicas are kept apart.
-cleanup.policy: delete drops old segments, compact keeps the last record per key; both may be given, none keeps all.
+cleanup.policy: delete drops old segments; compact demands keys and, so far, keeps all records; both or none may be set.
 cluster.id: Cluster id of a new data directory; an existing one must have it already.
 compression.gzip.level: Level at which the broker compresses with gzip.
 compression.lz4.level: Level at which the broker compresses with lz4.
@@ -16,6 +16,7 @@ connections.max.idle.ms: Close a connection on which nothing has happened for th
 controller.listener.names: Listeners that controllers use among each other; clients are not served on them.
 controller.quorum.bootstrap.servers: Addresses at which controllers can be found.
 controller.quorum.voters: The controllers of a fixed quorum as id@host:port.
+cordoned.log.dirs: Data directories that get no new partitions.
 default.replication.factor: Replicas of a topic that is created without saying how many.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
 delete.topic.enable: Whether topics may be deleted.
@@ -28,6 +29,7 @@ group.max.session.timeout.ms: Longest session timeout that a member of a classic
 group.max.size: Most members that a classic group may have.
 group.min.session.timeout.ms: Shortest session timeout that a member of a classic group may ask for.
 index.interval.bytes: Bytes of log between two entries of its offset index.
+internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
 inter.broker.listener.name: Listener that brokers use among each other.
 leader.replication.throttled.rate: Bytes per second at which a leader feeds throttled replicas.
 follower.replication.throttled.rate: Bytes per second at which throttled replicas fetch.
@@ -47,6 +49,7 @@ log.flush.scheduler.interval.ms: How often logs are looked through for one that 
 log.flush.start.offset.checkpoint.interval.ms: How often the log start offsets are written down.
 log.index.interval.bytes: Default of the topic setting index.interval.bytes.
 log.index.size.max.bytes: Default of the topic setting segment.index.bytes.
+log.initial.task.delay.ms: How long after the start the first look for expired segments waits.
 log.message.timestamp.after.max.ms: Default of the topic setting message.timestamp.after.max.ms.
 log.message.timestamp.before.max.ms: Default of the topic setting message.timestamp.before.max.ms.
 log.message.timestamp.type: Default of the topic setting message.timestamp.type.
@@ -80,6 +83,8 @@ metadata.log.max.record.bytes.between.snapshots: Bytes of metadata log after whi
 metadata.log.max.snapshot.interval.ms: Time after which a new snapshot of the metadata is taken.
 offsets.load.buffer.size: Bytes read at a time when the offsets topic is loaded.
 metadata.log.dir: Directory of the metadata log, when it is not the first data directory.
+metadata.log.segment.bytes: Size at which the metadata log begins a new segment.
+metadata.log.segment.ms: Age at which the metadata log begins a new segment.
 min.cleanable.dirty.ratio: Share of a log that must be uncleaned before it is compacted.
 min.compaction.lag.ms: Time for which a record is safe from compaction.
 min.insync.replicas: Replicas that must be in sync for a write with acks=all.
@@ -98,6 +103,7 @@ preallocate: Reserve a segment's file on disk in advance.
 process.roles: What this node is: broker, controller or both.
 producer.id.expiration.check.interval.ms: How often idle producers are looked for.
 producer.id.expiration.ms: After this time without a write, a producer's sequence state is forgotten.
+replica.high.watermark.checkpoint.interval.ms: How often the high watermarks are written down.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
 retention.ms: Age at which segments are deleted; -1 is never.
 security.inter.broker.protocol: Protocol of the listener that brokers use among each other, when that is not named.
