@@ -2,6 +2,7 @@
 
 import ast
 import os
+from functools import cache
 from pathlib import Path
 
 import ottla
@@ -36,12 +37,13 @@ BY_ATTRIBUTE = {
 """Read through an attribute or method of `BrokerConfig`, or under a name put together at run time."""
 
 
+@cache
 def literals():
     """Every string in the code above the schema that is the name of a setting."""
     names = {*BROKER_SETTINGS, *OTTLA_SETTINGS}
     found = set()
-    for path in SOURCE.rglob("*.py"):
-        if path.parent.name != "schema":
+    for package in ("cli", "runtime", "server"):
+        for path in (SOURCE / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and node.value in names:
                     found.add(node.value)
