@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ottla.protocol.apis import ApiKey
 from ottla.protocol.codec import encode
@@ -78,8 +78,7 @@ class Connection(asyncio.BufferedProtocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         peer = transport.get_extra_info("peername")
         self.context.client_host = peer[0] if isinstance(peer, tuple) else str(peer or "")
         self._listener.connection_made(self)
@@ -200,7 +199,11 @@ class Connection(asyncio.BufferedProtocol):
                 except Exception as error:
                     response = self._failure(route, request, error)
                 if response.__class__ is route.response_class:
-                    self._encode(route, response, parts)
+                    complete = len(parts)
+                    try:
+                        self._encode(route, response, parts)
+                    except Exception as error:
+                        self._encoding_failed(route, request, error, parts, complete)
                 elif response is not None and not self._settled_at_once(route, request, response, parts):
                     break
                 if self._blocked:
@@ -282,13 +285,19 @@ class Connection(asyncio.BufferedProtocol):
         if error is not None:
             response = self._failure(route, request, error)
         if response is not None:
+            complete = len(parts)
             try:
                 self._encode(route, response, parts)
             except Exception as encode_error:
-                # Half a response must not leave: the connection cannot go on.
-                parts.clear()
-                route.failure(request, self.context, encode_error)
-                self._closing = True
+                self._encoding_failed(route, request, encode_error, parts, complete)
+
+    def _encoding_failed(
+        self, route: Route, request: Any, error: Exception, parts: list[Buffer], complete: int
+    ) -> None:
+        """Half a response must not leave: what stands before it does, then the connection ends."""
+        del parts[complete:]
+        route.failure(request, self.context, error)
+        self._closing = True
 
     def _encode(self, route: Route, response: Any, parts: list[Buffer]) -> None:
         """Append a response with its frame to `parts`."""

@@ -41,6 +41,7 @@ _MIN_VERSION = {
     EARLIEST_PENDING_UPLOAD: 11,
 }
 _NOTHING = -1
+_FIRST_VERSION_WITH_EPOCH = 4
 
 
 def handle(
@@ -64,12 +65,14 @@ def handle(
                     searching.append((partition, wanted, answer))
                 else:
                     _special(partition, wanted.timestamp, request, answer)
+                    if context.api_version < _FIRST_VERSION_WITH_EPOCH:
+                        answer.leader_epoch = _NOTHING
             except ApiError as error:
                 answer.error_code = error.code
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
     response = ListOffsetsResponse(topics=topics)
     if searching:
-        return _search_all(broker, request, searching, response)
+        return _search_all(broker, request, context.api_version, searching, response)
     return response
 
 
@@ -148,6 +151,7 @@ def _epoch_at(partition: Partition, offset: int) -> int:
 async def _search_all(
     broker: Broker,
     request: ListOffsetsRequest,
+    version: int,
     searching: list[tuple[Partition, ListOffsetsPartition, ListOffsetsPartitionResponse]],
     response: ListOffsetsResponse,
 ) -> ListOffsetsResponse:
@@ -155,9 +159,10 @@ async def _search_all(
         end_offset = _end_offset(partition, request)
         try:
             if wanted.timestamp == MAX_TIMESTAMP:
-                found = await broker.env.run_blocking(partition.log.offset_of_max_timestamp)
+                search = partition.log.max_timestamp_search()
             else:
-                found = await broker.env.run_blocking(partition.log.offset_for_timestamp, wanted.timestamp)
+                search = partition.log.timestamp_search(wanted.timestamp)
+            found = await broker.env.run_blocking(search)
         except ApiError as error:
             answer.error_code = error.code
             continue
@@ -168,5 +173,6 @@ async def _search_all(
         if found is not None and found.offset < end_offset:
             answer.timestamp = found.timestamp_ms
             answer.offset = found.offset
-            answer.leader_epoch = found.leader_epoch
+            if version >= _FIRST_VERSION_WITH_EPOCH:
+                answer.leader_epoch = found.leader_epoch
     return response
