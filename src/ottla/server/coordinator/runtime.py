@@ -369,7 +369,7 @@ class CoordinatorPartition(Generic[S]):
             return
         self._became_active()
         elapsed_ms = self.monotonic_ms() - begin_ms
-        logger.info("coordinator partition %d: %d records loaded in %d ms", self.partition, count, elapsed_ms)
+        logger.debug("coordinator partition %d: %d records loaded in %d ms", self.partition, count, elapsed_ms)
 
     async def _replay_log(self) -> int:
         log = self._log
