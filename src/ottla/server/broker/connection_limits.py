@@ -6,8 +6,13 @@ Sans-I/O: time is an argument (seconds, steady).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from enum import Enum
+from typing import TYPE_CHECKING
+
+from ottla.schema.checks import parse_connection_overrides
+
+if TYPE_CHECKING:
+    from ottla.schema.config import BrokerConfig
 
 _NO_RATE = 2**31 - 1
 
@@ -28,6 +33,7 @@ class ConnectionLimits:
     """
 
     __slots__ = (
+        "_config",
         "_creation_times",
         "_per_address",
         "held",
@@ -39,24 +45,30 @@ class ConnectionLimits:
         "total",
     )
 
-    def __init__(
-        self,
-        *,
-        max_connections: int,
-        max_per_address: int,
-        overrides: Mapping[str, int],
-        max_rate: int,
-        hold_limit: int,
-    ) -> None:
-        self.max_connections = max_connections
-        self.max_per_address = max_per_address
-        self.overrides = overrides
-        self.max_rate = max_rate
-        self.hold_limit = hold_limit
+    def __init__(self, config: BrokerConfig) -> None:
         self.total = 0
         self.held = 0
         self._per_address: dict[str, int] = {}
         self._creation_times: deque[float] = deque()
+        self._take(config)
+
+    @classmethod
+    def from_config(cls, config: BrokerConfig) -> ConnectionLimits:
+        """The limits a broker's settings ask for."""
+        return cls(config)
+
+    def follow(self, config: BrokerConfig) -> None:
+        """Take over settings that were changed at run time; free when they were not."""
+        if config is not self._config:
+            self._take(config)
+
+    def _take(self, config: BrokerConfig) -> None:
+        self._config = config
+        self.max_connections: int = config["max.connections"]
+        self.max_per_address: int = config["max.connections.per.ip"]
+        self.overrides = parse_connection_overrides(config["max.connections.per.ip.overrides"])
+        self.max_rate: int = max(config["max.connection.creation.rate"], 1)
+        self.hold_limit: int = config["socket.listen.backlog.size"]
 
     def admit(self, address: str, now: float) -> Admission:
         """Decide on a new connection from `address`; an accepted or held one counts until `release`."""

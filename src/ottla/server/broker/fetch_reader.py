@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.fetch import AbortedTransaction, EpochEndOffset, LeaderIdAndEpoch, PartitionData
+from ottla.runtime.disk import DiskError
 from ottla.server.broker.leader_hints import current_leader
 from ottla.server.replication.partition import READ_COMMITTED
 
 if TYPE_CHECKING:
+    from ottla.core.binary import Buffer
     from ottla.protocol.messages.fetch import FetchPartition
     from ottla.server.broker.broker import Broker
     from ottla.server.broker.fetch_sessions import FetchedPartition
-    from ottla.server.log.log import Log, LogSlice
+    from ottla.server.log.slice import LogSlice
     from ottla.server.replication.partition import Partition
+    from ottla.server.replication.replicas import HostedTopic
 
 CONSUMER = -1
 EMPTY = b""
@@ -26,6 +29,7 @@ _FIRST_ZSTD_VERSION = 10
 _HINTED = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 _BATCH_OVERHEAD = 12
 _ATTRIBUTES_LOW_BYTE = 22
+_LAST_OFFSET_DELTA = 23
 _CODEC_MASK = 0x07
 _ZSTD = 4
 
@@ -69,7 +73,8 @@ class FetchReader:
         self.replica_id = replica_id
         self.isolation_level = isolation_level
         self.max_bytes = max_bytes
-        self.topics = broker.replicas.by_id if version >= _FIRST_TOPIC_ID_VERSION else broker.replicas.by_name
+        replicas = broker.replicas
+        self.topics: dict[Any, HostedTopic] = replicas.by_id if version >= _FIRST_TOPIC_ID_VERSION else replicas.by_name
         self.results: list[PartitionData] = []
         self.slices: list[LogSlice | None] = []
         self.total_bytes = 0
@@ -98,7 +103,7 @@ class FetchReader:
 
     def partition(self, entry: FetchedPartition) -> Partition | None:
         """The hosted partition an entry means."""
-        hosted = self.topics.get(entry.topic)  # type: ignore[call-overload]
+        hosted = self.topics.get(entry.topic)
         return None if hosted is None else hosted.partitions.get(entry.request.partition)
 
     def readable_bytes(self, partition: Partition, request: FetchPartition, at_most: int) -> int | None:
@@ -141,7 +146,7 @@ class FetchReader:
             aborted_transactions=None,
             records=EMPTY,
         )
-        if request.last_fetched_epoch >= 0 and self._diverges(log, request, data):
+        if request.last_fetched_epoch >= 0 and self._diverges(partition, request, data):
             self.urgent = True
             return data, None
         if not log.log_start_offset <= offset <= log.log_end_offset:
@@ -161,19 +166,19 @@ class FetchReader:
                     found = None
         if self.isolation_level == READ_COMMITTED and self.replica_id < 0:
             data.aborted_transactions = (
-                [
+                []
+                if found is None
+                else [
                     AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-                    for aborted in log.aborted_transactions(offset, found.end_offset)
+                    for aborted in log.aborted_transactions(offset, end_offset)
                 ]
-                if found is not None
-                else []
             )
         return data, found
 
-    def _diverges(self, log: Log, request: FetchPartition, data: PartitionData) -> bool:
+    def _diverges(self, partition: Partition, request: FetchPartition, data: PartitionData) -> bool:
         """KIP-595: compare the client's last epoch with ours; fills `data.diverging_epoch` when the histories part."""
-        epoch, end_offset = log.end_offset_for_epoch(request.last_fetched_epoch)
-        if epoch < 0 or end_offset < 0 or request.fetch_offset < log.log_start_offset:
+        epoch, end_offset = partition.end_offset_for_epoch(request.last_fetched_epoch)
+        if epoch < 0 or end_offset < 0 or request.fetch_offset < partition.log.log_start_offset:
             raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE)
         if epoch < request.last_fetched_epoch or end_offset < request.fetch_offset:
             data.diverging_epoch = EpochEndOffset(epoch=epoch, end_offset=end_offset)
@@ -220,28 +225,30 @@ class FetchReader:
                     self._put(index, results[index], records)
         return cold
 
-    def load_cold(self, indexes: Sequence[int]) -> list[bytes | OSError]:
+    def load_cold(self, indexes: Sequence[int]) -> list[bytes | DiskError]:
         """Read the given ranges, waiting for the disk: for a worker thread.  Touches nothing but the files."""
-        records: list[bytes | OSError] = []
+        records: list[bytes | DiskError] = []
         for index in indexes:
             found = self.slices[index]
             assert found is not None
             try:
                 records.append(found.read())
-            except OSError as error:
+            except DiskError as error:
                 records.append(error)
         return records
 
-    def put_cold(self, indexes: Sequence[int], loaded: Sequence[bytes | OSError]) -> None:
+    def put_cold(self, indexes: Sequence[int], loaded: Sequence[bytes | DiskError]) -> None:
         """Take over what `load_cold` found."""
         for index, records in zip(indexes, loaded, strict=True):
-            if isinstance(records, OSError):
-                self.broker.replicas.disk_failed(records)
-                self.results[index] = self._failed(self.entries[index], ErrorCode.KAFKA_STORAGE_ERROR)
+            if isinstance(records, DiskError):
+                entry = self.entries[index]
+                if (partition := self.partition(entry)) is not None:
+                    partition.log.storage_error(records)
+                self.results[index] = self._failed(entry, ErrorCode.KAFKA_STORAGE_ERROR)
             else:
                 self._put(index, self.results[index], records)
 
-    def _put(self, index: int, data: PartitionData, records: bytes) -> None:
+    def _put(self, index: int, data: PartitionData, records: Buffer) -> None:
         size = len(records)
         if size < _BATCH_OVERHEAD or int.from_bytes(records[8:12], "big") + _BATCH_OVERHEAD > size:
             # Not even one whole batch fitted into what was left of the limits: nothing, so that no client trips over
@@ -251,9 +258,26 @@ class FetchReader:
             self.results[index] = self._failed(self.entries[index], ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
             return
         data.records = records
+        if data.aborted_transactions:
+            # They were looked for up to the stable offset; the client needs those that begin within the range.
+            end_offset = _end_offset(records)
+            data.aborted_transactions = [
+                aborted for aborted in data.aborted_transactions if aborted.first_offset < end_offset
+            ]
 
 
-def _has_zstd(records: bytes) -> bool:
+def _end_offset(records: Buffer) -> int:
+    """Exclusive end of the offsets in these batches, a cut-off last one included."""
+    position = end = 0
+    while position + _LAST_OFFSET_DELTA + 4 <= len(records):
+        base_offset = int.from_bytes(records[position : position + 8], "big")
+        delta = position + _LAST_OFFSET_DELTA
+        end = base_offset + int.from_bytes(records[delta : delta + 4], "big") + 1
+        position += int.from_bytes(records[position + 8 : position + 12], "big") + _BATCH_OVERHEAD
+    return end
+
+
+def _has_zstd(records: Buffer) -> bool:
     """True when any of these batches is compressed with zstd, which clients before Fetch v10 cannot read (KIP-110)."""
     position = 0
     end = len(records) - _ATTRIBUTES_LOW_BYTE

@@ -143,6 +143,7 @@ class Listener:
         """Count a new connection, and refuse or hold it where a limit says so."""
         loop = asyncio.get_running_loop()
         host = connection.context.client_host
+        self.limits.follow(self.broker.config)
         admission = self.limits.admit(host, loop.time())
         if admission is Admission.REFUSE:
             self.refused_count += 1

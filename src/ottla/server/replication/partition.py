@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
 NO_EPOCH = -1
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 class PartitionWaiter(Protocol):
@@ -33,6 +34,7 @@ class Partition:
         "_alone",
         "_follower_end_offsets",
         "_waiters",
+        "is_internal",
         "isr",
         "leader_epoch",
         "leader_id",
@@ -49,6 +51,7 @@ class Partition:
         self.node_id = node_id
         self.topic, self.partition = topic_partition
         self.topic_id = topic_id
+        self.is_internal = self.topic in INTERNAL_TOPICS
         self.log = log
         self.leader_id = -1
         self.leader_epoch = NO_EPOCH
@@ -131,6 +134,15 @@ class Partition:
             )
 
     # Offsets
+
+    def end_offset_for_epoch(self, leader_epoch: int) -> tuple[int, int]:
+        """(epoch, exclusive end offset) of the largest known epoch not above this one; (-1, -1) when there is none.
+
+        The current epoch is known from the election on, although the log learns of it with its first append.
+        """
+        if leader_epoch == self.leader_epoch:
+            return leader_epoch, self.log.log_end_offset
+        return self.log.end_offset_for_epoch(leader_epoch)
 
     def readable_end_offset(self, isolation_level: int) -> int:
         """Exclusive end of what a consumer may read: high watermark, or last stable offset for read_committed."""

@@ -6,14 +6,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
-from ottla.core.ids import TopicPartition
-from ottla.schema.config import topic_settings
+from ottla.core.ids import ZERO_UUID, TopicPartition
+from ottla.schema.topic import topic_settings
 from ottla.server.log.config import LogConfig
 from ottla.server.metadata.image import ConfigResourceType
-from ottla.server.replication.partition import Partition
+from ottla.server.replication.partition import INTERNAL_TOPICS, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ottla.schema.config import BrokerConfig
     from ottla.server.log.directories import LogDirectories
@@ -22,35 +22,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
-
 
 class HostedTopic:
     """One topic with partitions on this broker."""
 
-    __slots__ = ("internal", "name", "partitions", "topic_id")
+    __slots__ = ("name", "partitions", "topic_id")
 
     def __init__(self, name: str, topic_id: bytes) -> None:
         self.name = name
         self.topic_id = topic_id
-        self.internal = name in INTERNAL_TOPICS
         self.partitions: dict[int, Partition] = {}
 
 
 class Replicas:
     """Topic and partition registry of one broker.
 
-    `by_name` and `by_id` hold the same `HostedTopic`s; request handlers read them directly, only `apply` changes them.
+    `by_name` and `by_id` hold the same `HostedTopic`s; request handlers read them directly, only `apply` and `load`
+    change them. `config` is the broker's current configuration: whoever changes it at run time sets it here before
+    `apply`.
     """
 
     def __init__(self, node_id: int, config: BrokerConfig, log_directories: LogDirectories) -> None:
         self.node_id = node_id
         self.by_name: dict[str, HostedTopic] = {}
         self.by_id: dict[bytes, HostedTopic] = {}
-        self._config = config
+        self.config = config
         self._log_directories = log_directories
-        self._offline: dict[TopicPartition, str] = {}
-        self.on_disk_failure: Callable[[OSError], None] | None = None
+        self._offline: set[TopicPartition] = set()
 
     # Looking up
 
@@ -67,6 +65,10 @@ class Replicas:
     def __iter__(self) -> Iterator[Partition]:
         for hosted in self.by_name.values():
             yield from hosted.partitions.values()
+
+    def is_internal(self, topic: str) -> bool:
+        """True for the topics that coordinators keep their state in."""
+        return topic in INTERNAL_TOPICS
 
     def missing_partition_error(self, topic: str, partition: int, image: MetadataImage) -> ErrorCode:
         """Why `get` found nothing: the topic or partition does not exist, lives elsewhere, or its directory failed."""
@@ -110,19 +112,23 @@ class Replicas:
             if partition is None:
                 if config is None:
                     config = self._log_config(topic.name, image)
-                partition = self._open(topic, index, config)
+                partition = self._open(topic, index, placement, config)
             if partition is not None:
                 partition.update_leadership(placement.leader, placement.leader_epoch, placement.replicas, placement.isr)
 
-    def _open(self, topic: TopicImage, index: int, config: LogConfig) -> Partition | None:
+    def _open(self, topic: TopicImage, index: int, placement: PartitionImage, config: LogConfig) -> Partition | None:
         key = TopicPartition(topic.name, index)
+        directory_id = ZERO_UUID
+        if placement.directories:
+            directory_id = placement.directories[placement.replicas.index(self.node_id)]
         try:
-            log = self._log_directories.get_or_create(key, topic.topic_id, config)
+            log = self._log_directories.get_or_create(key, topic.topic_id, config, directory_id=directory_id)
         except OSError as error:
-            self._offline[key] = str(error)
-            self.disk_failed(error)
+            # Said and counted by the directory; another commit, or a restart with a good disk, tries again.
+            logger.error("%s is offline: %s", key, error)
+            self._offline.add(key)
             return None
-        self._offline.pop(key, None)
+        self._offline.discard(key)
         hosted = self.by_id.get(topic.topic_id)
         if hosted is None:
             hosted = HostedTopic(topic.name, topic.topic_id)
@@ -154,7 +160,7 @@ class Replicas:
         try:
             self._log_directories.delete(key)
         except OSError as error:
-            self.disk_failed(error)
+            logger.error("the log of %s stays on disk until the next start: %s", key, error)
 
     # Settings
 
@@ -177,12 +183,4 @@ class Replicas:
 
     def _log_config(self, topic: str, image: MetadataImage) -> LogConfig:
         overrides = image.config_of(ConfigResourceType.TOPIC, topic)
-        return LogConfig.from_settings(topic_settings(self._config, overrides))
-
-    # Failing disks
-
-    def disk_failed(self, error: OSError) -> None:
-        """An operation on a log's directory failed: say so once, and tell whoever subscribed."""
-        logger.error("log directory failure: %s", error)
-        if self.on_disk_failure is not None:
-            self.on_disk_failure(error)
+        return LogConfig.from_settings(topic_settings(self.config, overrides))

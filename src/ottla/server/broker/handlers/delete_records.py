@@ -62,9 +62,6 @@ def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> Delet
         low_watermark = partition.delete_records_before(wanted.offset)
     except ApiError as error:
         return _refused(index, error.code)
-    except OSError as error:
-        broker.replicas.disk_failed(error)
-        return _refused(index, ErrorCode.KAFKA_STORAGE_ERROR)
     return DeleteRecordsPartitionResult(partition_index=index, low_watermark=low_watermark)
 
 

@@ -64,7 +64,7 @@ def _describe(broker: Broker, topic: str, index: int) -> PartitionResponse:
                 last_sequence=state.last_sequence,
                 last_timestamp=state.last_timestamp_ms,
                 coordinator_epoch=state.coordinator_epoch,
-                current_txn_start_offset=state.current_txn_start_offset,
+                current_txn_start_offset=state.current_transaction_first_offset,
             )
             for state in partition.log.producers()
         ],

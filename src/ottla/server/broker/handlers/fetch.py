@@ -202,13 +202,12 @@ class _Answer:
         """Consecutive partitions of one topic share an entry; the client's order stays."""
         topics: list[FetchableTopicResponse] = []
         last: str | bytes | None = None
-        by_id = self.reader.version >= _FIRST_TOPIC_ID_VERSION
         for entry, data in pairs:
             topic = entry.topic
             if topic != last:
                 last = topic
                 partitions: list[PartitionData] = []
-                if by_id:
+                if isinstance(topic, bytes):
                     topics.append(FetchableTopicResponse(topic_id=topic, partitions=partitions))
                 else:
                     topics.append(FetchableTopicResponse(topic=topic, partitions=partitions))

@@ -19,6 +19,7 @@ from ottla.protocol.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
+from ottla.runtime.disk import DiskError
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest
@@ -72,7 +73,7 @@ def handle(
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
     response = ListOffsetsResponse(topics=topics)
     if searching:
-        return _search_all(broker, request, context.api_version, searching, response)
+        return _search_all(broker, request, context.api_version >= _FIRST_VERSION_WITH_EPOCH, searching, response)
     return response
 
 
@@ -137,42 +138,29 @@ def _special(
         answer.leader_epoch = partition.leader_epoch
     else:
         answer.offset = log.log_start_offset
-        answer.leader_epoch = _epoch_at(partition, answer.offset)
-
-
-def _epoch_at(partition: Partition, offset: int) -> int:
-    """The epoch that wrote the record at `offset`, or the current one for a place without a record; -1 when unknown."""
-    if offset >= partition.log.log_end_offset:
-        return partition.leader_epoch
-    epoch = partition.log.epoch_for_offset(offset)
-    return _NOTHING if epoch is None else epoch
+        answer.leader_epoch = log.epoch_for_offset(answer.offset)
 
 
 async def _search_all(
     broker: Broker,
     request: ListOffsetsRequest,
-    version: int,
+    with_epoch: bool,
     searching: list[tuple[Partition, ListOffsetsPartition, ListOffsetsPartitionResponse]],
     response: ListOffsetsResponse,
 ) -> ListOffsetsResponse:
     for partition, wanted, answer in searching:
         end_offset = _end_offset(partition, request)
+        log = partition.log
+        is_maximum = wanted.timestamp == MAX_TIMESTAMP
+        search = log.max_timestamp_search() if is_maximum else log.timestamp_search(wanted.timestamp)
         try:
-            if wanted.timestamp == MAX_TIMESTAMP:
-                search = partition.log.max_timestamp_search()
-            else:
-                search = partition.log.timestamp_search(wanted.timestamp)
             found = await broker.env.run_blocking(search)
-        except ApiError as error:
-            answer.error_code = error.code
-            continue
-        except OSError as error:
-            broker.replicas.disk_failed(error)
-            answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+        except DiskError as error:
+            answer.error_code = log.storage_error(error).code
             continue
         if found is not None and found.offset < end_offset:
             answer.timestamp = found.timestamp_ms
             answer.offset = found.offset
-            if version >= _FIRST_VERSION_WITH_EPOCH:
+            if with_epoch:
                 answer.leader_epoch = found.leader_epoch
     return response

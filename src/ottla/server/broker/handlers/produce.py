@@ -11,6 +11,7 @@ its 61-byte header is looked at here and there.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -22,17 +23,22 @@ from ottla.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from ottla.records.validation import AppendOrigin
 from ottla.server.broker.broker import CloseConnectionError
 from ottla.server.broker.leader_hints import current_leader, leader_endpoints
-from ottla.server.log.log import AppendOrigin
 
 if TYPE_CHECKING:
+    from ottla.core.binary import Buffer
     from ottla.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
     from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.log.log import Log
+    from ottla.server.replication.partition import Partition
+    from ottla.server.replication.replicas import HostedTopic
 
 # The one client id that may write to internal topics (Kafka's own console tools use it).
 ADMIN_CLIENT_ID = "__admin_client"
 
+_CLIENT = AppendOrigin.CLIENT
 _ATTRIBUTES_LOW_BYTE = 22
 _TRANSACTIONAL_BIT = 0x10
 _FIRST_TOPIC_ID_VERSION = 13
@@ -40,98 +46,97 @@ _FIRST_LEADER_HINT_VERSION = 10
 _FIRST_ABORTABLE_VERSION = 11
 
 
-def handle(broker: Broker, request: ProduceRequest, context: RequestContext) -> ProduceResponse | None:
+def handle(
+    broker: Broker, request: ProduceRequest, context: RequestContext
+) -> ProduceResponse | Awaitable[ProduceResponse] | None:
     """Append every batch and answer with its offset, or with why it was refused."""
     acks = request.acks
-    refusal = None
     if not -1 <= acks <= 1:
-        refusal = ApiError(ErrorCode.INVALID_REQUIRED_ACKS)
-    elif _has_transactional_batch(request):
-        refusal = _transactional_refusal(request, context.api_version)
-    if refusal is not None:
-        response = error_response(request, context, refusal.code, refusal.message)
-        failed = True
-    else:
-        response, failed = _append_all(broker, request, context)
+        return error_response(request, context, ErrorCode.INVALID_REQUIRED_ACKS, None)
+    now_ms = broker.env.clock.now_ms()
+    failed = False
+    unflushed: list[tuple[PartitionProduceResponse, Log]] | None = None
+    topics = []
+    for topic in request.topic_data:
+        hosted = _hosted(broker, topic, context.api_version)
+        answers = []
+        for data in topic.partition_data:
+            try:
+                partition = hosted.partitions.get(data.index) if hosted is not None else None
+                if partition is None:
+                    raise ApiError(_missing_partition(broker, topic, data.index, context.api_version))
+                records = data.records
+                if partition.is_internal or not records or records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
+                    _check_unusual(partition, records, request, context)
+                # Records are a view into the connection's own receive buffer, so they may be patched in place.
+                result = partition.append(records, acks, now_ms, _CLIENT, context.api_version)  # type: ignore[arg-type]
+                answer = PartitionProduceResponse(
+                    index=data.index,
+                    base_offset=result.base_offset,
+                    log_append_time_ms=result.log_append_time_ms,
+                    log_start_offset=result.log_start_offset,
+                )
+                if result.flush_pending:
+                    unflushed = unflushed or []
+                    unflushed.append((answer, partition.log))
+            except ApiError as error:
+                failed = True
+                answer = _refused(data.index, error)
+            answers.append(answer)
+        topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
     if acks == 0:
         if failed:
             raise CloseConnectionError("a Produce request with acks=0 failed")
         return None
-    return response
-
-
-def _append_all(broker: Broker, request: ProduceRequest, context: RequestContext) -> tuple[ProduceResponse, bool]:
-    version = context.api_version
-    acks = request.acks
-    replicas = broker.replicas
-    now_ms = broker.env.clock.now_ms()
-    failed = False
-    topics = []
-    for topic in request.topic_data:
-        hosted = (
-            replicas.by_name.get(topic.name)
-            if version < _FIRST_TOPIC_ID_VERSION
-            else replicas.by_id.get(topic.topic_id)
-        )
-        answers = []
-        for data in topic.partition_data:
-            index = data.index
-            try:
-                if hosted is None or (partition := hosted.partitions.get(index)) is None:
-                    raise ApiError(_missing_partition(broker, topic, index, version))
-                if hosted.internal and context.client_id != ADMIN_CLIENT_ID:
-                    raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Clients cannot produce to {hosted.name}")
-                if not data.records:
-                    raise ApiError(ErrorCode.INVALID_RECORD, "Exactly one record batch per partition is required")
-                result = partition.append(data.records, acks, now_ms, AppendOrigin.CLIENT, version)
-                answers.append(
-                    PartitionProduceResponse(
-                        index=index,
-                        base_offset=result.base_offset,
-                        log_append_time_ms=result.log_append_time_ms,
-                        log_start_offset=result.log_start_offset,
-                    )
-                )
-            except ApiError as error:
-                failed = True
-                answers.append(_refused(index, error))
-            except OSError as error:
-                failed = True
-                broker.replicas.disk_failed(error)
-                answers.append(_refused(index, ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))))
-        topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
     response = ProduceResponse(responses=topics)
-    if failed and version >= _FIRST_LEADER_HINT_VERSION:
+    if failed and context.api_version >= _FIRST_LEADER_HINT_VERSION:
         _add_leader_hints(broker, response, context)
-    return response, failed
+    return response if unflushed is None else _after_flush(broker, response, unflushed)
 
 
-def _has_transactional_batch(request: ProduceRequest) -> bool:
-    for topic in request.topic_data:
-        for data in topic.partition_data:
-            records = data.records
-            if records and len(records) > _ATTRIBUTES_LOW_BYTE and records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
-                return True
-    return False
+def _hosted(broker: Broker, topic: TopicProduceData, version: int) -> HostedTopic | None:
+    if version < _FIRST_TOPIC_ID_VERSION:
+        return broker.replicas.by_name.get(topic.name)
+    return broker.replicas.by_id.get(topic.topic_id)
 
 
-def _transactional_refusal(request: ProduceRequest, version: int) -> ApiError:
-    """Why a transactional batch cannot be taken: no transaction is open, as no coordinator for them is served."""
-    if request.transactional_id is None:
-        return ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    message = f"No transaction of {request.transactional_id} is open"
-    if version >= _FIRST_ABORTABLE_VERSION:
-        return ApiError(ErrorCode.TRANSACTION_ABORTABLE, message)
-    return ApiError(ErrorCode.INVALID_TXN_STATE, message)
+def _check_unusual(
+    partition: Partition, records: Buffer | None, request: ProduceRequest, context: RequestContext
+) -> None:
+    """Refuse what is no ordinary append: nothing at all, an internal topic, part of a transaction."""
+    if not records or len(records) <= _ATTRIBUTES_LOW_BYTE:
+        raise ApiError(ErrorCode.INVALID_RECORD, "Exactly one record batch per partition is required")
+    if partition.is_internal and context.client_id != ADMIN_CLIENT_ID:
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Clients cannot produce to {partition.topic}")
+    if records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
+        if request.transactional_id is None:
+            raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        # No transaction can be open, as no coordinator for them is served.
+        message = f"No transaction of {request.transactional_id} is open"
+        if context.api_version >= _FIRST_ABORTABLE_VERSION:
+            raise ApiError(ErrorCode.TRANSACTION_ABORTABLE, message)
+        raise ApiError(ErrorCode.INVALID_TXN_STATE, message)
+
+
+async def _after_flush(
+    broker: Broker, response: ProduceResponse, unflushed: list[tuple[PartitionProduceResponse, Log]]
+) -> ProduceResponse:
+    """Answer when the device has what the topics' flush.messages promises."""
+    for answer, log in unflushed:
+        try:
+            await broker.log_directories.flush(log)
+        except ApiError as error:
+            answer.error_code = error.code
+            answer.error_message = error.message
+            answer.base_offset = -1
+    return response
 
 
 def _missing_partition(broker: Broker, topic: TopicProduceData, index: int, version: int) -> ErrorCode:
     image = broker.image
-    name: str | None = topic.name
-    if version >= _FIRST_TOPIC_ID_VERSION:
-        name = image.topics.name_of(topic.topic_id)
-        if name is None:
-            return ErrorCode.UNKNOWN_TOPIC_ID
+    name = topic.name if version < _FIRST_TOPIC_ID_VERSION else image.topics.name_of(topic.topic_id)
+    if name is None:
+        return ErrorCode.UNKNOWN_TOPIC_ID
     return broker.replicas.missing_partition_error(name, index, image)
 
 
@@ -167,11 +172,13 @@ def _add_leader_hints(broker: Broker, response: ProduceResponse, context: Reques
 
 def error_response(
     request: ProduceRequest, context: RequestContext, code: ErrorCode, message: str | None
-) -> ProduceResponse:
-    """The same refusal for every partition of the request."""
+) -> ProduceResponse | None:
+    """The same refusal for every partition of the request; None for acks=0, where only closing tells."""
+    if request.acks == 0:
+        return None
 
     def refused(data: PartitionProduceData) -> PartitionProduceResponse:
-        return _refused(data.index, ApiError(code, message or ""))
+        return _refused(data.index, ApiError(code, message))
 
     return ProduceResponse(
         responses=[
