@@ -94,6 +94,8 @@ def _checkpoint_lines(disk: Disk, path: str) -> list[str]:
         return []
     try:
         lines = raw.decode("utf-8").splitlines()
+        if not raw.endswith(b"\n"):
+            raise LogError(f"corrupt checkpoint {path}: the last line is cut off")
         if lines[0].strip() != CHECKPOINT_VERSION:
             raise LogError(f"corrupt checkpoint {path}: unknown version {lines[0][:40]!r}")
         count = int(lines[1])

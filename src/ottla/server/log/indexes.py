@@ -60,6 +60,7 @@ class SparseIndex:
     `entries`: how many there are in all; `last_offset`: offset of the last one, the base offset without any.
     """
 
+    ENTRY = _OFFSET_ENTRY
     ENTRY_SIZE = OFFSET_ENTRY_SIZE
 
     __slots__ = ("_disk", "_persisted", "base_offset", "entries", "last_offset", "path", "restored")
@@ -90,6 +91,15 @@ class SparseIndex:
                 self._persisted = self.entries = size // self.ENTRY_SIZE
         finally:
             file.close()
+
+    def ascends(self) -> bool:
+        """Whether the entries in the file ascend, as those that were torn by a crash do not. Reads all of it."""
+        last = (-1, -1)
+        for first, second in self.ENTRY.iter_unpack(self._read_file() if self._persisted else b""):
+            if first <= last[0] or second <= last[1]:
+                return False
+            last = first, second
+        return True
 
     def is_full(self, maximum_bytes: int) -> bool:
         """Whether another entry would make the file larger than `segment.index.bytes`."""
@@ -310,6 +320,7 @@ class OffsetIndex(SparseIndex):
 class TimeIndex(SparseIndex):
     """Largest timestamp so far → last offset of the batch that has it, strictly ascending in both."""
 
+    ENTRY = _TIME_ENTRY
     ENTRY_SIZE = TIME_ENTRY_SIZE
 
     __slots__ = ("_offsets", "_timestamps", "last_timestamp")

@@ -15,18 +15,23 @@ class LeaderEpochs:
     """Epochs and their start offsets, both strictly ascending.
 
     Changes are written at once but not fsynced: what a crash takes is found again in the batches above the recovery
-    point, so it is enough that a flush makes the file durable before that point moves (`unsynced`).
+    point, so it is enough that a flush makes the file durable before that point moves (`unsynced`). While a log is
+    recovered nothing is written: half of what the batches tell would look like all of it after another crash.
     """
 
-    __slots__ = ("_disk", "_epochs", "_path", "_starts", "latest", "unsynced")
+    __slots__ = ("_disk", "_epochs", "_in_file", "_path", "_starts", "latest", "unsynced")
 
-    def __init__(self, disk: Disk, path: str, entries: list[tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self, disk: Disk, path: str, entries: list[tuple[int, int]] | None = None, *, deferred: bool = False
+    ) -> None:
         self._disk = disk
         self._path = path
         self._epochs = [epoch for epoch, _ in entries or ()]
         self._starts = [start for _, start in entries or ()]
         self.latest = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
         self.unsynced = False
+        # What the file has, while changes are kept from it.
+        self._in_file = list(entries or ()) if deferred else None
 
     @property
     def path(self) -> str:
@@ -36,6 +41,13 @@ class LeaderEpochs:
     def entries(self) -> list[tuple[int, int]]:
         """(epoch, start offset), ascending."""
         return list(zip(self._epochs, self._starts, strict=True))
+
+    def end_recovery(self) -> None:
+        """Make the file, durably, what the batches say; from now on each change is written."""
+        in_file, self._in_file = self._in_file, None
+        if in_file != self.entries():
+            self._disk.replace(self._path, format_leader_epochs(self.entries()))
+        self.unsynced = False
 
     def assign(self, epoch: int, start_offset: int) -> None:
         """Records of `epoch` begin at `start_offset`; entries which contradict that are dropped."""
@@ -95,4 +107,5 @@ class LeaderEpochs:
     def _changed(self) -> None:
         self.latest = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
         self.unsynced = True
-        write_unsynced(self._disk, self._path, format_leader_epochs(self.entries()))
+        if self._in_file is None:
+            write_unsynced(self._disk, self._path, format_leader_epochs(self.entries()))

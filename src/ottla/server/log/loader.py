@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ottla.core.ids import ZERO_UUID, TopicPartition
+from ottla.records.batch import HEADER_SIZE, parse_header
 from ottla.server.log.checkpoint import format_topic_id, read_leader_epochs, read_topic_id, write_unsynced
 from ottla.server.log.config import MAXIMUM_INT32, LogConfig
 from ottla.server.log.errors import LogError
@@ -129,6 +130,7 @@ class _Loader:
             log_start_offset = max(log_start_offset, self._segments[0].base_offset)
         epochs.truncate_from_end(log_end_offset)
         epochs.truncate_from_start(log_start_offset)
+        epochs.end_recovery()
         self._load_producers(state, snapshots, log_start_offset, log_end_offset)
         for segment in self._segments:
             segment.close()
@@ -214,13 +216,16 @@ class _Loader:
         )
 
     def _drop_segments(self, segments: list[Segment], snapshots: SnapshotFiles) -> None:
-        for segment in list(segments):
+        """Remove segments, durably: they must not come back behind what will be appended in their place."""
+        for segment in segments[::-1]:
             segment.close()
             for path in segment.paths():
                 if self._disk.exists(path):
                     self._disk.remove(path)
             snapshots.remove(segment.base_offset)
             self._segments.remove(segment)
+        if segments:
+            self._disk.sync_directory(self._directory)
 
     # A clean log
 
@@ -234,6 +239,9 @@ class _Loader:
         active = self._segments[-1]
         active.load_timestamps()
         log_end_offset = active.base_offset
+        if active.size:
+            # Asked for at once when the log plans its next roll, and this file is open now.
+            active.first_timestamp = parse_header(active.file.read_at(0, HEADER_SIZE)).max_timestamp
         last_position = active.offset_index.last_position
         for _, header in batch_headers(active.file.read_at, last_position, active.size, chunk_bytes=8192):
             log_end_offset = header.next_offset
@@ -250,14 +258,27 @@ class _Loader:
             return segment.restore_indexes()
         return True
 
-    def _rebuild_indexes(self, segment: Segment, snapshots: SnapshotFiles) -> None:
+    def _rebuild_indexes(self, segment: Segment, snapshots: SnapshotFiles, *, keep_transactions: bool = False) -> None:
         """The indexes only: leader epochs of a clean log are in their file; open transactions are needed to know which
         ones a marker aborts.
         """
         state = ProducerState()
         self._rebuild_state(state, snapshots, self._request.log_start_offset, segment.base_offset)
-        known_epochs = LeaderEpochs(self._disk, "", [(MAXIMUM_INT32, 0)])
-        recover_segment(segment, state, known_epochs, self._config.index_interval_bytes)
+        known_epochs = LeaderEpochs(self._disk, "", [(MAXIMUM_INT32, 0)], deferred=True)
+        interval = self._config.index_interval_bytes
+        recover_segment(segment, state, known_epochs, interval, keep_transactions=keep_transactions)
+        # Nobody will flush them: the recovery point is above this segment.
+        self._sync([path for path in segment.paths()[1:] if self._disk.exists(path)])
+
+    def _sync(self, paths: list[str]) -> None:
+        for path in paths:
+            file = self._disk.open(path)
+            try:
+                file.sync()
+            finally:
+                file.close()
+        if paths:
+            self._disk.sync_directory(self._directory)
 
     # A log after a crash
 
@@ -273,10 +294,12 @@ class _Loader:
             self._learn_epochs(epochs, segments[:first])
         base_offset = segments[first].base_offset
         if first and base_offset == self._request.recovery_point and not segments[first - 1].check_indexes():
-            # It was closed when all its records, but not yet its indexes, were on the device.
-            self._rebuild_indexes(segments[first - 1], snapshots)
+            # It was closed when all its records, but not yet its indexes, were on the device. (Its transaction index
+            # was; removing that now would lose it for good, should the machine stop once more in the middle.)
+            self._rebuild_indexes(segments[first - 1], snapshots, keep_transactions=True)
         snapshots.remove_outside(self._request.log_start_offset, base_offset)
         self._rebuild_state(state, snapshots, self._request.log_start_offset, base_offset)
+        epochs.truncate_from_end(base_offset)  # the file may tell of an end that was lost; the batches tell it again
         next_offset = base_offset
         for index in range(first, len(segments)):
             segment = segments[index]
@@ -285,21 +308,32 @@ class _Loader:
                 # the recovery point a hole is what compaction has left.)
                 self._drop_segments(segments[index:], snapshots)
                 break
+            if next_offset > segment.base_offset:
+                self._drop_segments(segments[index:], snapshots)  # it came back with the crash of its removal
+                break
             if segment.base_offset > base_offset:
                 snapshots.take(segment.base_offset, state.snapshot())
             next_offset, removed = recover_segment(segment, state, epochs, self._config.index_interval_bytes)
             if removed:
                 self._drop_segments(segments[index + 1 :], snapshots)
                 break
+        # Written anew below the recovery point, where no flush goes.
+        rewritten = [segment.transaction_index for segment in segments if segment.transaction_index.unsynced]
+        self._sync([transactions.path for transactions in rewritten])
+        for transactions in rewritten:
+            transactions.unsynced = False
         return max(next_offset, segments[-1].base_offset)
 
     def _read_topic_id(self) -> bytes:
+        path = f"{self._directory}/{PARTITION_METADATA}"
         try:
-            return read_topic_id(self._disk, f"{self._directory}/{PARTITION_METADATA}")
+            return read_topic_id(self._disk, path)
         except LogError:
             if self._request.was_clean:
                 raise
-            return ZERO_UUID  # written but not synced before a crash: to be assigned again
+            # Written but not synced before a crash: to be assigned again.
+            self._disk.remove(path)
+            return ZERO_UUID
 
     def _read_epochs(self) -> LeaderEpochs:
         path = f"{self._directory}/{LEADER_EPOCH_CHECKPOINT}"
@@ -309,7 +343,7 @@ class _Loader:
             if self._request.was_clean:
                 raise
             entries = []  # written but not synced before a crash: learned from the batches again
-        return LeaderEpochs(self._disk, path, entries)
+        return LeaderEpochs(self._disk, path, entries, deferred=True)
 
     @staticmethod
     def _learn_epochs(epochs: LeaderEpochs, segments: list[Segment]) -> None:

@@ -686,7 +686,11 @@ class Log:
         if self.log_end_offset > (self.snapshots.latest or 0):
             self.producers_state.map_end_offset = self.log_end_offset
             self.snapshots.take(self.log_end_offset, self.producers_state.snapshot())
-        elif self.recovery_point >= self.log_end_offset and not self.leader_epochs.unsynced:
+        elif (
+            self.recovery_point >= self.log_end_offset
+            and not self.leader_epochs.unsynced
+            and not self._unsynced_indexes
+        ):
             return None
         return self.begin_flush(including_active_index=True)
 

@@ -17,14 +17,20 @@ _INT32 = struct.Struct(">i")
 
 
 def recover_segment(
-    segment: Segment, state: ProducerState, epochs: LeaderEpochs, index_interval_bytes: int
+    segment: Segment,
+    state: ProducerState,
+    epochs: LeaderEpochs,
+    index_interval_bytes: int,
+    *,
+    keep_transactions: bool = False,
 ) -> tuple[int, int]:
-    """Check every batch, cut the file at the first bad one, and rebuild the indexes.
+    """Check every batch, cut the file at the first bad one, and rebuild the indexes (`keep_transactions`: but that of
+    the aborted transactions).
 
     `state` is the producer state at the segment's base offset and is carried on; epochs are learned from the batches.
     Returns the offset after the last good batch and the number of bytes that were cut off.
     """
-    segment.begin_rebuild()
+    segment.begin_rebuild(keep_transactions=keep_transactions)
     next_offset = segment.base_offset
     position = 0
     for at, header, batch in _valid_batches(segment):
@@ -33,7 +39,7 @@ def recover_segment(
             epochs.assign(header.partition_leader_epoch, header.base_offset)
         if header.producer_id >= 0:
             completed = replay_batch(state, header, batch)
-            if completed is not None and completed.is_aborted:
+            if completed is not None and completed.is_aborted and not keep_transactions:
                 segment.transaction_index.append(aborted_entry(state, completed))
         next_offset = header.next_offset
         position = at + header.size_in_bytes
@@ -41,6 +47,8 @@ def recover_segment(
     removed = segment.size - position
     if removed:
         segment.file.truncate(position)
+        # Else another crash could bring the old end back, behind what will have been appended by then.
+        segment.file.sync()
     segment.timestamps_known = True
     segment.become_inactive()
     return next_offset, removed

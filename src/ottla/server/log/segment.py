@@ -148,11 +148,12 @@ class Segment:
         if len(offsets) > REMEMBERED_BATCHES:
             del offsets[: REMEMBERED_BATCHES // 2], self._recent_positions[: REMEMBERED_BATCHES // 2]
 
-    def begin_rebuild(self) -> None:
+    def begin_rebuild(self, *, keep_transactions: bool = False) -> None:
         """Empty all indexes, before `index_batch` is called for every batch there is."""
         for index in (self._offset_index, self._time_index):
             index.reset()
-        self.transaction_index.reset()
+        if not keep_transactions:
+            self.transaction_index.reset()
         self.max_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = self.base_offset
         self.bytes_since_index_entry = 0
@@ -180,6 +181,19 @@ class Segment:
         except CorruptIndexError:
             return False
         return self._offset_index.last_position < max(self.file.size, 1)
+
+    def check_indexes(self) -> bool:
+        """Whether the index files of a closed segment, perhaps not synced before a crash, are whole, ascending, and
+        complete in what they say of timestamps. Reads both, and the records behind their last entries.
+        """
+        offset_index, time_index = self._offset_index, self._time_index
+        if not (self._disk.exists(offset_index.path) and self._disk.exists(time_index.path)):
+            return False
+        if not (self.restore_indexes() and offset_index.ascends() and time_index.ascends()):
+            return False
+        position = offset_index.lookup(time_index.last_offset, cached=False)
+        headers = batch_headers(self.file.read_at, position, self.file.size)
+        return all(header.max_timestamp <= time_index.last_timestamp for _, header in headers)
 
     def has_full_index(self, maximum_bytes: int) -> bool:
         """Whether an index has no room for another entry below `segment.index.bytes`."""
