@@ -63,18 +63,22 @@ class ControllerCore:
         self._topics = TopicCommands(image, self.config, randomness)
         self._configs = ConfigCommands(image, self.config, node_id)
 
-    def replay(self, records: Iterable[Any], last_offset: int, epoch: int, timestamp_ms: int) -> MetadataDelta:
-        """Take over appended records; the new state is `image`."""
+    def prepare(self, records: Iterable[Any]) -> MetadataDelta:
+        """Try records on the state without changing it: what cannot be replayed must not get into the log."""
         delta = MetadataDelta(self.image)
         for record in records:
             delta.replay(record)
+        return delta
+
+    def replay(self, delta: MetadataDelta, last_offset: int, epoch: int, timestamp_ms: int) -> None:
+        """Take over prepared records, which are in the log now; the new state is `image`."""
+        assert delta.image is self.image, "prepared on another state"
         image = self.image = delta.apply(last_offset, epoch, timestamp_ms)
         if any(resource_type == ConfigResourceType.BROKER for resource_type, _ in delta.changed_configs):
             self.config = with_dynamic_settings(self.config, image, self.node_id)
         self._topics.image = self._configs.image = image
         self._topics.config = self._configs.config = self.config
         self._topics.track(delta)
-        return delta
 
     def check_invariants(self) -> None:
         """Assert what must hold between any two commands (tests, simulation)."""

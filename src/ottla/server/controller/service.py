@@ -228,6 +228,8 @@ class Controller:
     def _append(self, records: list[Any], atomic: bool) -> _Publication:
         now_ms = self._env.clock.now_ms()
         log = self._metadata_log
+        core = self._core
+        delta = core.prepare(records)
         batches = _batches(list(map(self._writer.frame, records)), self._writer, atomic)
         first_offset = log.end_offset
         try:
@@ -238,8 +240,7 @@ class Controller:
                 self._fail(error)
             # With nothing appended (a full disk, say) nothing has happened, and later commands may fare better.
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata log refused a write: {error}") from error
-        core = self._core
-        delta = core.replay(records, last_offset, log.leader_epoch, now_ms)
+        core.replay(delta, last_offset, log.leader_epoch, now_ms)
         if "features" in delta.changed:
             self._writer = RecordWriter(core.image.features)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -310,7 +311,7 @@ class Controller:
             log = self._metadata_log
             await self._env.run_blocking(log.write_snapshot, image.offset + 1, image.epoch, image.timestamp_ms, frames)
             log.drop_before_snapshot()
-        except (OSError, MetadataLogError) as error:
+        except (OSError, MetadataLogError, ApiError) as error:
             # The log still has everything; the next commit tries again.
             _log.warning("no snapshot of the metadata could be written: %s", error)
         finally:

@@ -119,6 +119,7 @@ class TopicCommands:
         return CreatableTopicResult(
             name=topic.name,
             topic_id=topic_id,
+            error_message=None,
             num_partitions=len(assigned),
             replication_factor=len(assigned[0]),
             configs=self._described(overrides) if with_configs else [],

@@ -107,6 +107,7 @@ def write_snapshot_file(disk: Disk, path: str, pieces: Iterable[bytearray], suff
     part = f"{path.removesuffix('.checkpoint')}-{suffix}.checkpoint.part"
     file = disk.open(part, create=True)
     try:
+        file.truncate(0)  # it may be left over from an attempt that did not end
         for piece in pieces:
             file.append(piece)
         file.sync()
