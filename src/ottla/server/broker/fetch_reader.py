@@ -25,13 +25,9 @@ EMPTY = b""
 
 _FIRST_TOPIC_ID_VERSION = 13
 _FIRST_LEADER_HINT_VERSION = 16
-_FIRST_ZSTD_VERSION = 10
 _HINTED = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 _BATCH_OVERHEAD = 12
-_ATTRIBUTES_LOW_BYTE = 22
 _LAST_OFFSET_DELTA = 23
-_CODEC_MASK = 0x07
-_ZSTD = 4
 
 
 class FetchReader:
@@ -254,9 +250,6 @@ class FetchReader:
             # Not even one whole batch fitted into what was left of the limits: nothing, so that no client trips over
             # it.
             return
-        if self.version < _FIRST_ZSTD_VERSION and _has_zstd(records):
-            self.results[index] = self._failed(self.entries[index], ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
-            return
         data.records = records
         if data.aborted_transactions:
             # They were looked for up to the stable offset; the client needs those that begin within the range.
@@ -275,14 +268,3 @@ def _end_offset(records: Buffer) -> int:
         end = base_offset + int.from_bytes(records[delta : delta + 4], "big") + 1
         position += int.from_bytes(records[position + 8 : position + 12], "big") + _BATCH_OVERHEAD
     return end
-
-
-def _has_zstd(records: Buffer) -> bool:
-    """True when any of these batches is compressed with zstd, which clients before Fetch v10 cannot read (KIP-110)."""
-    position = 0
-    end = len(records) - _ATTRIBUTES_LOW_BYTE
-    while position < end:
-        if records[position + _ATTRIBUTES_LOW_BYTE] & _CODEC_MASK == _ZSTD and records[position + 16] == 2:
-            return True
-        position += int.from_bytes(records[position + 8 : position + 12], "big") + _BATCH_OVERHEAD
-    return False
