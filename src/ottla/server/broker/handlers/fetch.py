@@ -1,9 +1,10 @@
 """Fetch (key 1), versions 4-18: read record batches, waiting for them if there are none yet.
 
 Version notes. 5: log start offsets. 7: fetch sessions (KIP-227). 9: current leader epoch (KIP-320). 10: zstd is
-understood (KIP-110); as in Kafka 4, nothing is withheld from older versions. 11: rack id, preferred read replica (KIP-392; with one replica it is always -1). 12: flexible; last
-fetched epoch and diverging epoch (KIP-595). 13: topic ids (KIP-516). 15: the replica's id moves into ReplicaState. 16:
-current leader and node endpoints beside NOT_LEADER_OR_FOLLOWER (KIP-951). 17, 18: follower fields.
+understood (KIP-110); as in Kafka 4, nothing is withheld from older versions. 11: rack id, preferred read replica
+(KIP-392; with one replica it is always -1). 12: flexible; last fetched epoch and diverging epoch (KIP-595). 13: topic
+ids (KIP-516). 15: the replica's id moves into ReplicaState. 16: current leader and node endpoints beside
+NOT_LEADER_OR_FOLLOWER (KIP-951). 17, 18: follower fields.
 
 The answer waits until min_bytes can be read, max_wait_ms pass, or there is an error to tell. Ranges in the page cache
 are read on the event loop, cold ones in a worker thread.
