@@ -108,7 +108,6 @@ BAD_FRAMES = {
     + b"\x00\x00\x00\x01"
     + b"\xff\xff\x00\x00",
     "a produce version that is only advertised": (10).to_bytes(4, "big") + b"\x00\x00\x00\x02" + bytes(4) + b"\xff\xff",
-    "trailing bytes": (11).to_bytes(4, "big") + b"\x00\x12\x00\x00" + bytes(4) + b"\xff\xff" + b"\x00",
     "a body that is cut off": (10).to_bytes(4, "big") + b"\x00\x03\x00\x01" + bytes(4) + b"\xff\xff",
     "a header that is cut off": (3).to_bytes(4, "big") + b"\x00\x12\x00",
     "a negative size": b"\xff\xff\xff\xff",
@@ -134,6 +133,19 @@ def test_bad_bytes_cost_one_connection_and_one_log_line(
     with caplog.at_level(logging.INFO):
         run(main(), loop=loop)
     assert len([record for record in caplog.records if record.name.startswith("ottla")]) == 1
+
+
+def test_bytes_behind_a_request_are_ignored_as_librdkafka_sends_some() -> None:
+    async def main() -> None:
+        async with listening(make_broker()) as listener:
+            client = await Client.connect(listener.port)
+            frame = request_bytes(PING, VERSION, 0)
+            client.writer.write((len(frame) - 4 + 3).to_bytes(4, "big") + frame[4:] + b"xyz")
+            client.connection._in_flight.append((0, 18, VERSION))
+            assert (await client.receive()).error_code == 0
+            await client.close()
+
+    run(main())
 
 
 @LOOPS

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.connection import Connection
+    from ottla.server.broker.produce_shapes import ProduceShapes
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.log.directories import LogDirectories
@@ -73,7 +74,6 @@ class RequestContext:
     """
 
     __slots__ = (
-        "api_key",
         "api_version",
         "client_host",
         "client_id",
@@ -81,6 +81,7 @@ class RequestContext:
         "correlation_id",
         "listener_name",
         "principal",
+        "produce_shapes",
     )
 
     def __init__(
@@ -90,7 +91,6 @@ class RequestContext:
         listener_name: str = "PLAINTEXT",
         principal: str = "User:ANONYMOUS",
         client_host: str = "",
-        api_key: int = -1,
         api_version: int = 0,
         correlation_id: int = 0,
         client_id: str | None = None,
@@ -99,10 +99,10 @@ class RequestContext:
         self.listener_name = listener_name
         self.principal = principal
         self.client_host = client_host
-        self.api_key = api_key
         self.api_version = api_version
         self.correlation_id = correlation_id
         self.client_id = client_id
+        self.produce_shapes: ProduceShapes | None = None
 
 
 class Handler(Protocol):
@@ -115,6 +115,9 @@ class Handler(Protocol):
     A handler module may also define ``error_response(request, context, code, message) -> response`` for refusals of the
     whole request; without it the response's top-level error_code is used, and where there is none the connection is
     closed.
+
+    And it may define ``handle_quickly(broker, buffer, offset, end, context)``, which sees the request body first, not
+    decoded. It answers with the encoded response body as `bytes`, or like `handle`, or leaves it to `handle` (None).
     """
 
     def __call__(self, broker: Broker, request: Any, context: RequestContext) -> Any | Awaitable[Any] | None:

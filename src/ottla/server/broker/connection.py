@@ -12,6 +12,7 @@ from ottla.protocol.apis import ApiKey
 from ottla.protocol.codec import encode
 from ottla.protocol.connection import NEED_DATA, ServerConnection
 from ottla.protocol.errors import ProtocolError
+from ottla.protocol.headers import parse_request_header
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _HEADER = Struct(">ii").pack
-_TAGGED_HEADER = Struct(">iiB").pack
+# Pieces of responses to pipelined requests that are gathered for one write; a fetch can have two for each partition.
+_MOST_PARTS = 64
 # Up to this size the pieces of a response are joined into one buffer; copying less than this costs less than another
 # iovec.
 JOIN_BYTES = 16_384
@@ -53,7 +55,6 @@ class Connection(asyncio.BufferedProtocol):
         "active",
         "context",
         "idle_since",
-        "request_count",
     )
 
     def __init__(self, listener: Listener) -> None:
@@ -70,7 +71,6 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = False
         self._reading_paused = False
         self.context = RequestContext(self, listener_name=listener.name)
-        self.request_count = 0
         # For the sweep of idle connections: set by traffic, cleared by each sweep.
         self.active = True
         self.idle_since = 0.0
@@ -175,39 +175,44 @@ class Connection(asyncio.BufferedProtocol):
     def _handle_requests(self) -> None:
         """Handle every complete request that has arrived, and write their responses in one go."""
         parts: list[Buffer] = []
-        wire = self._wire
+        next_frame = self._wire.next_frame
         routes = self._router.routes
         context = self.context
         try:
-            while not self._closing and (received := wire.next_request()) is not NEED_DATA:
-                self.request_count += 1
-                context.api_key = api_key = received.api_key
-                context.api_version = version = received.api_version
-                context.correlation_id = received.correlation_id
-                context.client_id = received.client_id
+            while not self._closing and not self._blocked and (frame := next_frame()) is not NEED_DATA:
+                buffer, offset, end = frame
+                api_key, version, context.correlation_id, context.client_id, offset = parse_request_header(
+                    buffer, offset, end
+                )
+                context.api_version = version
                 route = routes.get(api_key << 16 | version)
                 if route is None and (route := self._find_route(api_key, version, parts)) is None:
                     continue
                 route.requests += 1
-                request, end = route.decode(received.buffer, received.body_offset, received.end)
-                if end != received.end:
-                    raise ProtocolError(f"{received.end - end} bytes too many after {route.api.name} v{version}")
+                request = None
                 try:
-                    response = route.handle(self._broker, request, context)
-                except CloseConnectionError:
+                    quick = route.quick
+                    response = None if quick is None else quick(self._broker, buffer, offset, end, context)
+                    if response.__class__ is bytes:
+                        size = len(response) + route.header_bytes
+                        parts += (route.pack_header(size, context.correlation_id), response)
+                        continue
+                    if response is None:
+                        # What is left of the frame is ignored, as Kafka does: librdkafka sends three bytes too many
+                        # with some versions of Metadata.
+                        request, _ = route.decode(buffer, offset, end)
+                        response = route.handle(self._broker, request, context)
+                except (ProtocolError, CloseConnectionError):
                     raise
                 except Exception as error:
                     response = self._failure(route, request, error)
                 if response.__class__ is route.response_class:
-                    complete = len(parts)
-                    try:
-                        self._encode(route, response, parts)
-                    except Exception as error:
-                        self._encoding_failed(route, request, error, parts, complete)
+                    self._encode(route, request, response, parts)
                 elif response is not None and not self._settled_at_once(route, request, response, parts):
                     break
-                if self._blocked:
-                    break
+                if len(parts) > _MOST_PARTS:
+                    self._write(parts)
+                    parts = []
         except (ProtocolError, UnsupportedRequestError, CloseConnectionError) as error:
             self._refuse(error)
         if parts:
@@ -285,32 +290,24 @@ class Connection(asyncio.BufferedProtocol):
         if error is not None:
             response = self._failure(route, request, error)
         if response is not None:
-            complete = len(parts)
-            try:
-                self._encode(route, response, parts)
-            except Exception as encode_error:
-                self._encoding_failed(route, request, encode_error, parts, complete)
+            self._encode(route, request, response, parts)
 
-    def _encoding_failed(
-        self, route: Route, request: Any, error: Exception, parts: list[Buffer], complete: int
-    ) -> None:
-        """Half a response must not leave: what stands before it does, then the connection ends."""
-        del parts[complete:]
-        route.failure(request, self.context, error)
-        self._closing = True
-
-    def _encode(self, route: Route, response: Any, parts: list[Buffer]) -> None:
+    def _encode(self, route: Route, request: Any, response: Any, parts: list[Buffer]) -> None:
         """Append a response with its frame to `parts`."""
         start = len(parts)
         parts.append(b"")
-        route.encode(response, parts)
-        size = 0
-        for position in range(start + 1, len(parts)):
-            size += len(parts[position])
-        if route.tagged_response_header:
-            parts[start] = _TAGGED_HEADER(size + 5, self.context.correlation_id, 0)
-        else:
-            parts[start] = _HEADER(size + 4, self.context.correlation_id)
+        try:
+            route.encode(response, parts)
+            if len(parts) == start + 2:
+                size = len(parts[-1])
+            else:
+                size = sum(len(parts[position]) for position in range(start + 1, len(parts)))
+            parts[start] = route.pack_header(size + route.header_bytes, self.context.correlation_id)
+        except Exception as error:
+            # Half a response must not leave: what stands before it does, then the connection ends.
+            del parts[start:]
+            route.failure(request, self.context, error)
+            self._closing = True
 
     def _write(self, parts: list[Buffer]) -> None:
         """Hand the pieces to the transport: small neighbours joined, large ones as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import import_module
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
 logger = logging.getLogger(__name__)
+
+# Size and correlation id; then, in the newer form, an empty tag section.
+_PACK_HEADER = Struct(">ii").pack
+_PACK_TAGGED_HEADER = Struct(">iix").pack
 
 
 class UnsupportedRequestError(Exception):
@@ -32,9 +37,11 @@ class Route:
         "error_response",
         "failures",
         "handle",
+        "header_bytes",
+        "pack_header",
+        "quick",
         "requests",
         "response_class",
-        "tagged_response_header",
         "version",
     )
 
@@ -45,10 +52,14 @@ class Route:
         self.version = version
         self.handle: Callable[[Broker, Any, RequestContext], Any | Awaitable[Any] | None] = handlers.handle
         self.error_response = getattr(handlers, "error_response", None) or self._top_level_error
+        self.quick: Callable[[Broker, bytearray, int, int, RequestContext], Any] | None
+        self.quick = getattr(handlers, "handle_quickly", None)
         self.response_class: type[Any] = getattr(messages, f"{api.name}Response")
         self.decode: Decoder[Any] = decoder(getattr(messages, f"{api.name}Request"), version)
         self.encode: Encoder[Any] = encoder(self.response_class, version)
-        self.tagged_response_header = response_header_version(api.key, version) == 1
+        tagged = response_header_version(api.key, version) == 1
+        self.pack_header = _PACK_TAGGED_HEADER if tagged else _PACK_HEADER
+        self.header_bytes = 5 if tagged else 4
         self.requests = 0
         self.failures = 0
 
