@@ -13,9 +13,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from ottla.core.binary import Buffer
+from ottla.core.checksum import crc32c
 
 HEADER_SIZE = 61
 LENGTH_END = 12  # base offset and batch length; the batch length counts what follows

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from ottla.core.binary import Buffer
+from ottla.core.checksum import crc32c
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.records.batch import (
     COMPRESSION_MASK,

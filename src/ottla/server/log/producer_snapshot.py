@@ -10,8 +10,7 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from crc32c import crc32c
-
+from ottla.core.checksum import crc32c
 from ottla.runtime.disk import Disk, MissingFileError
 from ottla.server.log.checkpoint import write_unsynced
 from ottla.server.log.errors import CorruptSnapshotError
@@ -62,7 +61,9 @@ def decode_snapshot(data: bytes) -> list[SnapshotEntry]:
 
 
 class SnapshotFiles:
-    """The snapshots of one partition: taken at every roll and at a clean close, named after the offset they were taken at."""
+    """The snapshots of one partition: taken at every roll and at a clean close, named after the offset they were
+    taken at.
+    """
 
     __slots__ = ("_disk", "directory", "offsets", "unsynced")
 

@@ -145,6 +145,9 @@ class Node:
     def _registration(self, directories: LogDirectories) -> BrokerRegistration:
         config = self.config
         ports = {listener.name: listener.port for listener in self._listeners}
+        # Finding out one's own name may take a name server's time: only where a listener needs it.
+        named = all(listener.host for listener in config.advertised_listeners)
+        hostname = "" if named else _hostname()
         return BrokerRegistration(
             broker_id=config.node_id,
             incarnation_id=self.env.random_uuid(),
@@ -155,7 +158,7 @@ class Node:
                     port=listener.port,
                     security_protocol=SECURITY_PROTOCOL_IDS[listener.protocol],
                 )
-                for listener in config.advertise(_hostname(), ports)
+                for listener in config.advertise(hostname, ports)
             ),
             log_dirs=tuple(directories.directory_ids),
             rack=config["broker.rack"],
