@@ -1,9 +1,9 @@
 """A partition's log on disk, byte-compatible with Apache Kafka's files.
 
-Theory of operation. A log is a directory of segments; the last one is written to, all others are closed. A batch is appended with one
-write; what is known about it besides (index entries, producer state, leader epochs) lives in memory and reaches its
-files at a flush, a roll or a clean close, and is rebuilt from the batches after a crash. A partition that was never written to is
-an empty directory with its `partition.metadata`: no segment, no open file.
+Theory of operation. A log is a directory of segments; the last one is written to, all others are closed. A batch is
+appended with one write; what is known about it besides (index entries, producer state, leader epochs) lives in memory
+and reaches its files at a flush, a roll or a clean close, and is rebuilt from the batches after a crash. A partition
+that was never written to is an empty directory with its `partition.metadata`: no segment, no open file.
 
 One owner drives a log: the event loop. What may wait for the device is cut out of it and handed to a worker thread as a
 self-contained piece: `FlushTask`, `LogSlice.read`, the removal of renamed files, loading before a log is handed over.

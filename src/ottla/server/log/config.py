@@ -1,4 +1,6 @@
-"""The settings of one partition's log, resolved: what a topic overrides, else what the broker says, else Kafka's default."""
+"""The settings of one partition's log, resolved: what a topic overrides, else what the broker says, else Kafka's
+default.
+"""
 
 from __future__ import annotations
 

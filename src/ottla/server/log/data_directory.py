@@ -51,8 +51,8 @@ class BackgroundWork:
 class DataDirectory:
     """A data directory and the host of the logs in it.
 
-    `failure` says why nothing is written to it any more; `was_clean` whether its last user stopped in an orderly way. The blocking
-    methods (`open`, `load`, `write_checkpoint`, …) belong in a worker thread.
+    `failure` says why nothing is written to it any more; `was_clean` whether its last user stopped in an orderly way.
+    The blocking methods (`open`, `load`, `write_checkpoint`, …) belong in a worker thread.
     """
 
     def __init__(

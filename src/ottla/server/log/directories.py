@@ -1,11 +1,12 @@
 """All data directories of a broker, and the work that goes on behind its logs (Kafka's LogManager).
 
-Theory of operation. `start` takes the directories (lock, identity), loads every log in worker threads and begins the background
-work; the owner then asks for its logs by `get_or_create`. A directory that fails, at the start or later, is taken out of
-service with all its logs while the others go on; when none is left `online` is empty and the node can not go on.
+Theory of operation. `start` takes the directories (lock, identity), loads every log in worker threads and begins the
+background work; the owner then asks for its logs by `get_or_create`. A directory that fails, at the start or later,
+is taken out of service with all its logs while the others go on; when none is left `online` is empty and the node can
+not go on.
 
-Background work, each in a task of its own: retention, flushes that are due, offset checkpoints, expiry of producers, removal of
-renamed files. All of it decides on the event loop and waits for the disk in worker threads.
+Background work, each in a task of its own: retention, flushes that are due, offset checkpoints, expiry of producers,
+removal of renamed files. All of it decides on the event loop and waits for the disk in worker threads.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class DirectoryDescription(NamedTuple):
 class LogDirectories:
     """The logs of a broker, by partition.
 
-    `on_failure` is called with (path, error) when a directory goes out of service. All methods belong to the event loop.
+    `on_failure` is called with (path, error) when a directory goes out of service. All methods belong to the event
+    loop.
     """
 
     def __init__(self, config: BrokerConfig, env: Env, *, max_open_files: int = MAXIMUM_OPEN_FILES) -> None:
@@ -143,7 +145,9 @@ class LogDirectories:
     # Starting
 
     async def start(self) -> None:
-        """Take the directories and load all logs. Raises `LogError` (one line) when the broker can not start with them."""
+        """Take the directories and load all logs. Raises `LogError` (one line) when the broker can not start with
+        them.
+        """
         await self._env.run_blocking(self._open)
         await self._load()
         self._begin_background_work()
@@ -275,7 +279,9 @@ class LogDirectories:
         return min(candidates, key=lambda directory: len(directory.logs))
 
     def delete(self, topic_partition: TopicPartition) -> None:
-        """Take a log away; its directory is renamed now and removed after `file.delete.delay.ms`. Raises `DiskError`."""
+        """Take a log away; its directory is renamed now and removed after `file.delete.delay.ms`. Raises
+        `DiskError`.
+        """
         if topic_partition in self._logs:
             self._move_aside(topic_partition, DELETE_MARK)
 
@@ -434,7 +440,8 @@ class LogDirectories:
     # Stopping
 
     async def stop(self, *, broker_epoch: int = NO_BROKER_EPOCH, clean: bool = True) -> None:
-        """Flush and close all logs, write the checkpoints and, last, the mark of a clean shutdown; let the directories go.
+        """Flush and close all logs, write the checkpoints and, last, the mark of a clean shutdown; let the
+        directories go.
 
         With `clean` False nothing is written, as if the process had been killed.
         """

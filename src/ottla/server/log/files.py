@@ -1,8 +1,9 @@
 """Names of files and directories in a data directory, as Kafka gives them.
 
-A segment is named after its base offset, a producer snapshot after the offset it was taken at, 20 digits each. Partition directories are
-`<topic>-<partition>`; a topic name may hold dashes, so the last one counts. Suffixes: `.cleaned` is the cleaner's output
-while it is written, `.swap` the same when complete, `.deleted` waits for its removal.
+A segment is named after its base offset, a producer snapshot after the offset it was taken at, 20 digits each.
+Partition directories are `<topic>-<partition>`; a topic name may hold dashes, so the last one counts. Suffixes:
+`.cleaned` is the cleaner's output while it is written, `.swap` the same when complete, `.deleted` waits for its
+removal.
 """
 
 from __future__ import annotations

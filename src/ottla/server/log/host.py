@@ -1,4 +1,6 @@
-"""What a log needs from whoever keeps it: disk, shared caches, background work, and somebody to tell about a failing disk."""
+"""What a log needs from whoever keeps it: disk, shared caches, background work, and somebody to tell about a failing
+disk.
+"""
 
 from __future__ import annotations
 

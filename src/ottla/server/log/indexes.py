@@ -1,8 +1,8 @@
 """The offset index and the time index of a segment: sparse, sorted, fixed-size entries, looked up by bisection.
 
-New entries stay in memory (`append`) until `write`, which a flush, a roll and a clean close call; so an append to the log costs no
-write here, and what a crash takes is rebuilt from the batches. Entries in the file are read back only when a lookup
-needs them, and given up again by `release`: an index that nobody asks for costs a few numbers of memory.
+New entries stay in memory (`append`) until `write`, which a flush, a roll and a clean close call; so an append to the
+log costs no write here, and what a crash takes is rebuilt from the batches. Entries in the file are read back only
+when a lookup needs them, and given up again by `release`: an index that nobody asks for costs a few numbers of memory.
 
 Like Kafka, a lookup trusts nothing but order: its answer is where a scan of batch headers begins.
 """

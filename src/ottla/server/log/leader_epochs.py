@@ -55,12 +55,8 @@ class LeaderEpochs:
             return
         if self._epochs and epoch == self.latest and start_offset >= self._starts[-1]:
             return
-        while self._epochs and (self._epochs[-1] >= epoch or self._starts[-1] >= start_offset):
-            self._epochs.pop()
-            self._starts.pop()
-        self._epochs.append(epoch)
-        self._starts.append(start_offset)
-        self._changed()
+        kept = [entry for entry in self.entries() if entry[0] < epoch and entry[1] < start_offset]
+        self._change([*kept, (epoch, start_offset)])
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
         """The largest known epoch not above `epoch` and where it ends; (-1, -1) when that can not be said."""
@@ -80,32 +76,30 @@ class LeaderEpochs:
 
     def truncate_from_end(self, end_offset: int) -> None:
         """Forget epochs that start at or after `end_offset`."""
-        changed = False
-        while self._starts and self._starts[-1] >= end_offset:
-            self._epochs.pop()
-            self._starts.pop()
-            changed = True
-        if changed:
-            self._changed()
+        if self._starts and self._starts[-1] >= end_offset:
+            self._change([entry for entry in self.entries() if entry[1] < end_offset])
 
     def truncate_from_start(self, start_offset: int) -> None:
         """The log starts at `start_offset` now: earlier epochs go, the one it lies in starts there."""
         index = bisect_right(self._starts, start_offset) - 1
         if index < 0 or (index == 0 and self._starts[0] == start_offset):
             return
-        del self._epochs[:index], self._starts[:index]
-        self._starts[0] = start_offset
-        self._changed()
+        entries = self.entries()[index:]
+        entries[0] = entries[0][0], start_offset
+        self._change(entries)
 
     def clear(self) -> None:
         """Forget everything."""
         if self._epochs:
-            self._epochs.clear()
-            self._starts.clear()
-            self._changed()
+            self._change([])
 
-    def _changed(self) -> None:
+    def _change(self, entries: list[tuple[int, int]]) -> None:
+        """Write the file first: when the disk is full, the append that needs the new epoch is refused, and tried again
+        as if nothing had happened.
+        """
+        if self._in_file is None:
+            write_unsynced(self._disk, self._path, format_leader_epochs(entries))
+        self._epochs = [epoch for epoch, _ in entries]
+        self._starts = [start for _, start in entries]
         self.latest = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
         self.unsynced = True
-        if self._in_file is None:
-            write_unsynced(self._disk, self._path, format_leader_epochs(self.entries()))

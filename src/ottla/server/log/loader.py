@@ -1,8 +1,8 @@
 """From a partition's directory to a `Log`: leftovers of interrupted work, recovery after a crash, producer state.
 
-Runs before the log has an owner, in a worker thread, many in parallel. A log that was closed cleanly is believed: its last few kilobytes
-and its newest snapshot are all that is read. Otherwise every segment from the one that holds the recovery point on is checked
-batch by batch and cut at the first bad one, and later segments go.
+Runs before the log has an owner, in a worker thread, many in parallel. A log that was closed cleanly is believed: its
+last few kilobytes and its newest snapshot are all that is read. Otherwise every segment from the one that holds the
+recovery point on is checked batch by batch and cut at the first bad one, and later segments go.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ from ottla.server.log.segment import Segment
 
 
 class LoadRequest(NamedTuple):
-    """What the checkpoints of a data directory say about a log; `was_clean`: its broker was stopped in an orderly way."""
+    """What the checkpoints of a data directory say about a log; `was_clean`: its broker was stopped in an orderly
+    way.
+    """
 
     recovery_point: int = 0
     log_start_offset: int = 0
@@ -54,7 +56,9 @@ class LoadRequest(NamedTuple):
 def create_log(
     host: LogHost, topic_partition: TopicPartition, directory: str, topic_id: bytes, config: LogConfig
 ) -> Log:
-    """Make a partition's directory. Nothing but its metadata is written: the first segment comes with the first append."""
+    """Make a partition's directory. Nothing but its metadata is written: the first segment comes with the first
+    append.
+    """
     disk = host.disk
     disk.make_directories(directory)
     write_unsynced(disk, f"{directory}/{PARTITION_METADATA}", format_topic_id(topic_id))

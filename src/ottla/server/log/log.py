@@ -1,7 +1,7 @@
 """One partition's log: appends, reads, offsets, truncation, retention.
 
-A `Log` is driven by one owner, the event loop; see the package docstring. It is made by `loader.load_log` (from what is on disk) or
-`loader.create_log`.
+A `Log` is driven by one owner, the event loop; see the package docstring. It is made by `loader.load_log` (from what
+is on disk) or `loader.create_log`.
 """
 
 from __future__ import annotations
@@ -9,30 +9,28 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
 from ottla.records.batch import LENGTH_END, BatchHeader, CorruptRecordError, crc_matches, parse_header
 from ottla.records.validation import AppendOrigin, validate_and_assign
-from ottla.runtime.disk import DiskError, DiskFullError
+from ottla.runtime.disk import Disk, DiskError, DiskFullError
 from ottla.server.log.checkpoint import format_topic_id, write_unsynced
-from ottla.server.log.config import MAXIMUM_INT64, LogConfig
+from ottla.server.log.config import LogConfig
 from ottla.server.log.files import PARTITION_METADATA
-from ottla.server.log.flush import FlushTask
+from ottla.server.log.flush import FlushState, FlushTask
 from ottla.server.log.host import LogHost
 from ottla.server.log.indexes import WouldBlockError
-from ottla.server.log.leader_epochs import LeaderEpochs
+from ottla.server.log.parts import AppendResult, LogParts
 from ottla.server.log.producer_loading import aborted_entry, rebuild_producers
-from ottla.server.log.producer_snapshot import SnapshotFiles
 from ottla.server.log.producer_state import (
     EndTransactionMarker,
     ProducerBatch,
     ProducerEntry,
-    ProducerState,
     read_marker,
 )
 from ottla.server.log.retention import delete_old_segments, remove_segments
+from ottla.server.log.rolling import NEVER, roll_limits
 from ottla.server.log.segment import MAXIMUM_RELATIVE_OFFSET, Segment
 from ottla.server.log.slice import EMPTY_SLICE, LogSlice, SliceRequest
 from ottla.server.log.timestamps import TimestampOffset, offset_for_timestamp, offset_of_max_timestamp
@@ -41,71 +39,28 @@ from ottla.server.log.transaction_index import AbortedTransaction
 __all__ = ["AppendOrigin", "AppendResult", "Log", "LogParts"]
 
 FIRST_VERSION_OF_TRANSACTIONS_V2 = 12  # of Produce, KIP-890
-NEVER = MAXIMUM_INT64
 
+# A member of an enumeration costs more to look up than to compare, on Python 3.11.
+_CLIENT = AppendOrigin.CLIENT
 _INT32 = struct.Struct(">i")
-
-
-class AppendResult:
-    """What became of an append. `last_offset` is inclusive; `log_append_time_ms` is -1 for CreateTime.
-
-    `duplicate`: the batch was appended before, the offsets are those of then. `flush_pending`: the topic asks for a flush that
-    is still under way; an acknowledgement that promises it waits for `LogDirectories.flush`.
-    """
-
-    __slots__ = ("base_offset", "duplicate", "flush_pending", "last_offset", "log_append_time_ms", "log_start_offset")
-
-    def __init__(
-        self,
-        base_offset: int,
-        last_offset: int,
-        log_append_time_ms: int,
-        log_start_offset: int,
-        duplicate: bool = False,
-        flush_pending: bool = False,
-    ) -> None:
-        self.base_offset = base_offset
-        self.last_offset = last_offset
-        self.log_append_time_ms = log_append_time_ms
-        self.log_start_offset = log_start_offset
-        self.duplicate = duplicate
-        self.flush_pending = flush_pending
-
-
-class LogParts(NamedTuple):
-    """What a log is put together from when it was found, or made, on disk."""
-
-    topic_id: bytes
-    segments: list[Segment]
-    log_start_offset: int
-    log_end_offset: int
-    recovery_point: int
-    high_watermark: int
-    leader_epochs: LeaderEpochs
-    producers: ProducerState
-    snapshots: SnapshotFiles
 
 
 class Log:
     """One partition directory.
 
-    Offsets: `log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset`, all but the first exclusive ends.
-    `recovery_point`: everything below it is on the device.
+    Offsets: `log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset`, all but the first exclusive
+    ends.
     """
 
     __slots__ = (
         "_active",
         "_bases",
-        "_flush_at",
-        "_generation",
+        "_flushing",
         "_host",
-        "_last_flush_ms",
         "_roll_at_ms",
         "_roll_offset",
         "_roll_timestamp",
         "_segments",
-        "_unsynced_directories",
-        "_unsynced_indexes",
         "config",
         "directory",
         "high_watermark",
@@ -114,7 +69,6 @@ class Log:
         "log_end_offset",
         "log_start_offset",
         "producers_state",
-        "recovery_point",
         "snapshots",
         "topic_id",
         "topic_partition",
@@ -132,20 +86,15 @@ class Log:
         self._bases = [segment.base_offset for segment in parts.segments]
         self.log_start_offset = parts.log_start_offset
         self.log_end_offset = parts.log_end_offset
-        self.recovery_point = parts.recovery_point
         self.high_watermark = min(max(parts.high_watermark, parts.log_start_offset), parts.log_end_offset)
         self.leader_epochs = parts.leader_epochs
         self.producers_state = parts.producers
         self.snapshots = parts.snapshots
         self._active: Segment | None = parts.segments[-1] if parts.segments else None
-        self._generation = 0
-        self._last_flush_ms = -1
-        self._unsynced_directories = not parts.segments
-        self._unsynced_indexes: list[Segment] = []
-        self._flush_at = 0
+        self._flushing = FlushState(parts.recovery_point, is_new=not parts.segments)
         self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
         self.last_stable_offset = 0
-        self._plan_flush()
+        self._flushing.plan(self.config.flush_messages)
         self._plan_roll()
         self.producers_state.high_watermark_advanced(self.high_watermark)
         self._update_last_stable_offset()
@@ -158,17 +107,17 @@ class Log:
         leader_epoch: int,
         now_ms: int,
         *,
-        origin: AppendOrigin = AppendOrigin.CLIENT,
+        origin: AppendOrigin = _CLIENT,
         produce_version: int | None = None,
         transaction_version: int = 0,
     ) -> AppendResult:
         """Give the batch in `records` (writable, patched in place) the next offsets and write it.
 
         A client appends one batch; coordinators and the metadata quorum may append several, all or none of which are
-        written. `transaction_version` is that of a transaction marker. Raises `ApiError` with the code for the producer;
-        KAFKA_STORAGE_ERROR when the disk is full or fails, in which case the log is as it was.
+        written. `transaction_version` is that of a transaction marker. Raises `ApiError` with the code for the
+        producer; KAFKA_STORAGE_ERROR when the disk is full or fails, in which case the log is as it was.
         """
-        if origin != AppendOrigin.CLIENT and LENGTH_END + _INT32.unpack_from(records, 8)[0] < len(records):
+        if origin is not _CLIENT and LENGTH_END + _INT32.unpack_from(records, 8)[0] < len(records):
             return self._append_several(records, leader_epoch, now_ms, origin, transaction_version)
         if self._host.failure is not None:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self._host.failure)
@@ -189,12 +138,12 @@ class Log:
             )
         marker: EndTransactionMarker | None = None
         if header.producer_id >= 0:
-            if origin == AppendOrigin.CLIENT:
+            if origin is _CLIENT:
                 duplicate = self.producers_state.check_batch(
                     header,
-                    transactions_v2=header.is_transactional
-                    and produce_version is not None
-                    and produce_version >= FIRST_VERSION_OF_TRANSACTIONS_V2,
+                    transactions_v2=produce_version is not None
+                    and produce_version >= FIRST_VERSION_OF_TRANSACTIONS_V2
+                    and header.is_transactional,
                 )
                 if duplicate is not None:
                     return self._duplicate(duplicate)
@@ -212,14 +161,14 @@ class Log:
             header.max_timestamp if config.rules.log_append_time else -1,
             self.log_start_offset,
             False,
-            last_offset >= self._flush_at and self._request_flush(),
+            last_offset >= self._flushing.at and self._request_flush(),
         )
 
     def append_as_follower(self, records: bytes | bytearray | memoryview, now_ms: int = 0) -> AppendResult:
         """Append batches as the leader has them: offsets and epochs stay. A cut-off last batch is left out.
 
-        Raises `CorruptRecordError` for bytes that are no batches, `ApiError` OFFSET_OUT_OF_RANGE when they do not follow, and
-        KAFKA_STORAGE_ERROR.
+        Raises `CorruptRecordError` for bytes that are no batches, `ApiError` OFFSET_OUT_OF_RANGE when they do not
+        follow, and KAFKA_STORAGE_ERROR.
         """
         if self._host.failure is not None:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self._host.failure)
@@ -242,7 +191,7 @@ class Log:
             marker = read_marker(batch, 0, header) if header.is_control and header.producer_id >= 0 else None
             self._write(header, batch, now_ms, marker)
             position += size
-        pending = self.log_end_offset > self._flush_at and self._request_flush()
+        pending = self.log_end_offset > self._flushing.at and self._request_flush()
         return AppendResult(first_offset, self.log_end_offset - 1, -1, self.log_start_offset, False, pending)
 
     def _write(
@@ -336,7 +285,7 @@ class Log:
             return active  # it is empty
         if active is not None:
             active.become_inactive()
-            self._unsynced_indexes.append(active)
+            self._flushing.closed_segments.append(active)
         segment = self._create_segment(offset, now_ms)
         if active is not None:
             self.producers_state.map_end_offset = offset
@@ -372,38 +321,13 @@ class Log:
         self._segments.append(segment)
         self._bases.append(base_offset)
         self._active = segment
-        self._unsynced_directories = True
+        self._flushing.directories_unsynced = True
         return segment
 
     def _plan_roll(self) -> None:
-        """Work out from when on the active segment takes no more: the append compares three numbers."""
-        segment = self._active
-        self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
-        if segment is None:
-            return
-        self._roll_offset = segment.base_offset + MAXIMUM_RELATIVE_OFFSET
-        if not segment.file.size:
-            return
-        config = self.config
-        jitter_ms = 0
-        if config.segment_jitter_ms:
-            # The same jitter each time for the same segment, so that planning again does not move it.
-            spread = min(config.segment_jitter_ms, config.segment_ms)
-            jitter_ms = hash((self.topic_partition.partition, segment.base_offset, segment.created_ms)) % max(spread, 1)
-        age_ms = config.maximum_segment_age_ms - jitter_ms
-        first_timestamp = self._first_timestamp(segment)
-        if first_timestamp >= 0:
-            self._roll_timestamp = first_timestamp + age_ms
-        else:
-            self._roll_at_ms = segment.created_ms + age_ms
-        if segment.has_full_index(config.segment_index_bytes):
-            self._roll_offset = -1
-
-    @staticmethod
-    def _first_timestamp(segment: Segment) -> int:
-        if segment.first_timestamp < 0 and segment.file.size:
-            segment.first_timestamp = parse_header(segment.file.read_at(0, 61)).max_timestamp
-        return segment.first_timestamp
+        self._roll_timestamp, self._roll_at_ms, self._roll_offset = roll_limits(
+            self._active, self.config, self.topic_partition.partition
+        )
 
     # Reading
 
@@ -462,6 +386,16 @@ class Log:
         return offset_of_max_timestamp(self._segments)
 
     # Offsets and epochs
+
+    @property
+    def disk(self) -> Disk:
+        """Where its files are."""
+        return self._host.disk
+
+    @property
+    def recovery_point(self) -> int:
+        """Everything below this offset is on the device."""
+        return self._flushing.recovery_point
 
     @property
     def size_in_bytes(self) -> int:
@@ -573,7 +507,9 @@ class Log:
         self._update_last_stable_offset()
 
     def remove_segments(self, segments: list[Segment]) -> None:
-        """Take segments out of the log; their files go after `file.delete.delay.ms`, until then reads under way work."""
+        """Take segments out of the log; their files go after `file.delete.delay.ms`, until then reads under way
+        work.
+        """
         for segment in segments:
             self._segments.remove(segment)
             self._bases.remove(segment.base_offset)
@@ -595,9 +531,8 @@ class Log:
         self.log_end_offset = offset
         self.log_start_offset = log_start_offset
         self.high_watermark = max(min(self.high_watermark, offset), log_start_offset)
-        self.recovery_point = min(self.recovery_point, offset)
-        self._generation += 1
-        self._plan_flush()
+        self._flushing.truncated(offset)
+        self._flushing.plan(self.config.flush_messages)
         self._plan_roll()
 
     # Flushing and closing
@@ -607,54 +542,13 @@ class Log:
 
         The indexes of the active segment are left out, unless asked for: recovery rebuilds them anyway.
         """
-        disk = self._host.disk
-        end_offset = self.log_end_offset
-        epochs = self.leader_epochs
-        if (
-            self.recovery_point >= end_offset
-            and not including_active_index
-            and not epochs.unsynced
-            and not self._unsynced_indexes
-        ):
-            return None
-        task = FlushTask(disk, end_offset, self._generation)
-        # A segment that was closed with all its records on the device still has its indexes to bring there.
-        closed, self._unsynced_indexes = self._unsynced_indexes, []
-        first = max(bisect_right(self._bases, self.recovery_point) - 1, 0)
-        task.paths += [
-            path
-            for segment in closed
-            if not segment.is_deleted and segment not in self._segments[first:]
-            for path in segment.write_indexes()
-        ]
-        for segment in self._segments[first:]:
-            task.files.append(segment.file)
-            if segment is not self._active or including_active_index:
-                task.paths += segment.write_indexes()
-            elif segment.transaction_index.unsynced:
-                task.paths.append(segment.transaction_index.path)
-            segment.transaction_index.unsynced = False
-        for offset in self.snapshots.unsynced:
-            task.paths.append(self.snapshots.path(offset))
-        task.snapshots = set(self.snapshots.unsynced)
-        if epochs.unsynced:
-            task.paths.append(epochs.path)
-            epochs.unsynced = False
-        if self._unsynced_directories:
-            task.paths.append(f"{self.directory}/{PARTITION_METADATA}")
-            task.directories += [self.directory, self.directory.rpartition("/")[0] or "."]
-            self._unsynced_directories = False
-        elif task.paths:
-            task.directories.append(self.directory)
-        return task
+        return self._flushing.begin(self, including_active_index)
 
     def complete_flush(self, task: FlushTask, now_ms: int = -1) -> None:
         """The task was run without an error: move the recovery point."""
         self.snapshots.unsynced -= task.snapshots
-        self._last_flush_ms = now_ms
-        if task.generation == self._generation and task.end_offset > self.recovery_point:
-            self.recovery_point = task.end_offset
-        self._plan_flush()
+        self._flushing.complete(task, now_ms)
+        self._flushing.plan(self.config.flush_messages)
 
     def flush(self) -> None:
         """All of it at once, waiting for the device. Raises `DiskError`; the directory has failed then."""
@@ -669,12 +563,7 @@ class Log:
 
     def needs_flush(self, now_ms: int) -> bool:
         """Whether `flush.ms` have passed since the last flush and there is something to flush."""
-        if self.recovery_point >= self.log_end_offset:
-            self._last_flush_ms = now_ms
-            return False
-        if self._last_flush_ms < 0:
-            self._last_flush_ms = now_ms
-        return now_ms - self._last_flush_ms >= self.config.flush_ms
+        return self._flushing.is_due(now_ms, self.log_end_offset, self.config.flush_ms)
 
     def prepare_close(self) -> FlushTask | None:
         """The first half of a clean close: what is in memory goes to its files. Run the task, then `close`."""
@@ -686,11 +575,7 @@ class Log:
         if self.log_end_offset > (self.snapshots.latest or 0):
             self.producers_state.map_end_offset = self.log_end_offset
             self.snapshots.take(self.log_end_offset, self.producers_state.snapshot())
-        elif (
-            self.recovery_point >= self.log_end_offset
-            and not self.leader_epochs.unsynced
-            and not self._unsynced_indexes
-        ):
+        elif not self._flushing.is_needed(self):
             return None
         return self.begin_flush(including_active_index=True)
 
@@ -698,10 +583,6 @@ class Log:
         """Give descriptors back. Without `prepare_close` it is as if the process had been killed."""
         for segment in self._segments:
             segment.close()
-
-    def _plan_flush(self) -> None:
-        messages = self.config.flush_messages
-        self._flush_at = NEVER if messages == MAXIMUM_INT64 else self.recovery_point + messages - 1
 
     def _request_flush(self) -> bool:
         self._host.flush_later(self)
@@ -712,14 +593,14 @@ class Log:
     def update_config(self, config: LogConfig) -> None:
         """Take over changed settings; they hold from the next append on."""
         self.config = config
-        self._plan_flush()
+        self._flushing.plan(self.config.flush_messages)
         self._plan_roll()
 
     def assign_topic_id(self, topic_id: bytes) -> None:
         """Keep the topic id of a partition that has none on disk, as it was lost or was never written."""
         self.topic_id = topic_id
         write_unsynced(self._host.disk, f"{self.directory}/{PARTITION_METADATA}", format_topic_id(topic_id))
-        self._unsynced_directories = True
+        self._flushing.directories_unsynced = True
 
     def storage_error(self, error: DiskError) -> ApiError:
         """What a client hears of a disk error. A full disk refuses this write; anything else fails the directory."""

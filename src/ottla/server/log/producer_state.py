@@ -1,11 +1,11 @@
 """What a partition knows of its producers: sequences (KIP-98), epochs, open transactions (KIP-98, KIP-890).
 
-A batch goes through it in two steps: `check_batch` refuses or finds the duplicate before anything is written, `append_batch` (and
-`end_transaction` for a control marker) takes over what was written. Loading and replication only take over: the leader has checked
-already.
+A batch goes through it in two steps: `check_batch` refuses or finds the duplicate before anything is written,
+`append_batch` (and `end_transaction` for a control marker) takes over what was written. Loading and replication only
+take over: the leader has checked already.
 
-Of each producer the last five batches are remembered, so that any of five requests in flight can be answered again with its
-original offset. A snapshot file keeps only the last one, as Kafka's does.
+Of each producer the last five batches are remembered, so that any of five requests in flight can be answered again
+with its original offset. A snapshot file keeps only the last one, as Kafka's does.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from ottla.core.binary import Buffer
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.records.batch import BatchHeader, CorruptRecordError
+from ottla.records.batch import TRANSACTIONAL_FLAG, BatchHeader, CorruptRecordError
 from ottla.records.record import read_batch_records
 from ottla.server.log.producer_snapshot import SnapshotEntry
 
 KEPT_BATCHES = 5
 NO_OFFSET = -1
 NO_SEQUENCE = -1
+NO_BATCH = (NO_SEQUENCE, NO_OFFSET, 0, -1)
 
 ABORT_MARKER = 0
 COMMIT_MARKER = 1
@@ -65,7 +66,8 @@ class ProducerEntry:
     def __init__(self, producer_id: int, producer_epoch: int) -> None:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
-        self.batches: list[ProducerBatch] = []
+        # Plain tuples with the fields of `ProducerBatch`: one is made for every batch that is appended.
+        self.batches: list[tuple[int, int, int, int]] = []
         self.last_timestamp_ms = -1
         self.coordinator_epoch = -1
         self.current_transaction_first_offset = NO_OFFSET
@@ -73,7 +75,7 @@ class ProducerEntry:
     @property
     def last_sequence(self) -> int:
         """Sequence of the last record appended in the current epoch, -1 when there is none."""
-        return self.batches[-1].last_sequence if self.batches else NO_SEQUENCE
+        return self.batches[-1][0] if self.batches else NO_SEQUENCE
 
 
 class EndTransactionMarker(NamedTuple):
@@ -113,8 +115,8 @@ class ProducerState:
     def check_batch(self, header: BatchHeader, *, transactions_v2: bool) -> ProducerBatch | None:
         """Check sequence, epoch and transaction of a client's batch.
 
-        Returns the batch it repeats, or None when it is to be appended. Raises `ApiError`: OUT_OF_ORDER_SEQUENCE_NUMBER,
-        INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE.
+        Returns the batch it repeats, or None when it is to be appended. Raises `ApiError`:
+        OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE.
         """
         entry = self.producers.get(header.producer_id)
         base_sequence = header.base_sequence
@@ -137,7 +139,8 @@ class ProducerState:
         elif base_sequence != 0:
             raise ApiError(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-                f"Producer {header.producer_id} starts its new epoch {header.producer_epoch} with sequence {base_sequence}",
+                f"Producer {header.producer_id} starts its new epoch {header.producer_epoch} with sequence "
+                f"{base_sequence}",
             )
         if entry.current_transaction_first_offset >= 0 and not header.is_transactional:
             raise ApiError(
@@ -155,8 +158,9 @@ class ProducerState:
     def check_marker(self, header: BatchHeader, marker: EndTransactionMarker, transaction_version: int) -> None:
         """Check a control marker that a transaction coordinator sends.
 
-        Version 2 bumps the epoch with every transaction: an equal one is only fine as a repetition, when the transaction has
-        ended already (KIP-890). Raises `ApiError`: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED.
+        Version 2 bumps the epoch with every transaction: an equal one is only fine as a repetition, when the
+        transaction has ended already (KIP-890). Raises `ApiError`: INVALID_PRODUCER_EPOCH,
+        TRANSACTION_COORDINATOR_FENCED.
         """
         entry = self.producers.get(header.producer_id)
         if entry is None:
@@ -189,11 +193,11 @@ class ProducerState:
         delta = header.last_offset_delta
         base_sequence = header.base_sequence
         last_sequence = (base_sequence + delta) & 0x7FFFFFFF if base_sequence >= 0 else NO_SEQUENCE
-        batches.append(ProducerBatch(last_sequence, header.base_offset + delta, delta, header.max_timestamp))
+        timestamp_ms = entry.last_timestamp_ms = header.max_timestamp
+        batches.append((last_sequence, header.base_offset + delta, delta, timestamp_ms))
         if len(batches) > KEPT_BATCHES:
             del batches[0]
-        entry.last_timestamp_ms = header.max_timestamp
-        if header.attributes & 0x10 and entry.current_transaction_first_offset < 0:
+        if header.attributes & TRANSACTIONAL_FLAG and entry.current_transaction_first_offset < 0:
             entry.current_transaction_first_offset = header.base_offset
             self.ongoing[producer_id] = header.base_offset
 
@@ -262,14 +266,14 @@ class ProducerState:
         """What a snapshot file keeps."""
         entries = []
         for entry in self.producers.values():
-            last = entry.batches[-1] if entry.batches else ProducerBatch(NO_SEQUENCE, NO_OFFSET, 0, -1)
+            last_sequence, last_offset, offset_delta, _ = entry.batches[-1] if entry.batches else NO_BATCH
             entries.append(
                 SnapshotEntry(
                     entry.producer_id,
                     entry.producer_epoch,
-                    last.last_sequence,
-                    last.last_offset,
-                    last.offset_delta,
+                    last_sequence,
+                    last_offset,
+                    offset_delta,
                     entry.last_timestamp_ms,
                     entry.coordinator_epoch,
                     entry.current_transaction_first_offset,
@@ -283,9 +287,7 @@ class ProducerState:
         for item in entries:
             entry = ProducerEntry(item.producer_id, item.producer_epoch)
             if item.last_offset >= 0:
-                entry.batches.append(
-                    ProducerBatch(item.last_sequence, item.last_offset, item.offset_delta, item.timestamp_ms)
-                )
+                entry.batches.append((item.last_sequence, item.last_offset, item.offset_delta, item.timestamp_ms))
             entry.last_timestamp_ms = item.timestamp_ms
             entry.coordinator_epoch = item.coordinator_epoch
             entry.current_transaction_first_offset = item.current_transaction_first_offset
@@ -315,9 +317,9 @@ def read_marker(buffer: Buffer, position: int, header: BatchHeader) -> EndTransa
     return EndTransactionMarker(kind == ABORT_MARKER, coordinator_epoch)
 
 
-def _find_duplicate(header: BatchHeader, batches: list[ProducerBatch]) -> ProducerBatch | None:
+def _find_duplicate(header: BatchHeader, batches: list[tuple[int, int, int, int]]) -> ProducerBatch | None:
     last_sequence = header.last_sequence
-    for batch in batches:
+    for batch in map(ProducerBatch._make, batches):
         if batch.last_sequence == last_sequence and batch.base_sequence == header.base_sequence:
             return batch
     return None
@@ -338,5 +340,6 @@ def _out_of_order(header: BatchHeader, last_sequence: int) -> ApiError:
 def _stale_epoch(header: BatchHeader, entry: ProducerEntry) -> ApiError:
     return ApiError(
         ErrorCode.INVALID_PRODUCER_EPOCH,
-        f"Epoch {header.producer_epoch} of producer {header.producer_id} is smaller than the last seen {entry.producer_epoch}",
+        f"Epoch {header.producer_epoch} of producer {header.producer_id} is smaller than the last seen "
+        f"{entry.producer_epoch}",
     )

@@ -28,7 +28,8 @@ class FoundBatch(NamedTuple):
 
 
 def find_batch(read_at: ReadAt, position: int, end: int, offset: int) -> FoundBatch | None:
-    """The first batch from `position` on whose last offset is at or above `offset`; None when there is none before `end`.
+    """The first batch from `position` on whose last offset is at or above `offset`; None when there is none before
+    `end`.
 
     Raises `WouldBlockError` when `read_at` gives up, `CorruptRecordError` on a size that can not be.
     """

@@ -28,8 +28,8 @@ REMEMBERED_BATCHES = 256
 class Segment:
     """Records from `base_offset` on. `size` is in bytes; `max_timestamp` is -1 while no record has one.
 
-    `first_timestamp` (largest timestamp of the first batch) is what the age of a segment counts from; -1 while it is not
-    known, then the time of creation counts.
+    `first_timestamp` (largest timestamp of the first batch) is what the age of a segment counts from; -1 while it is
+    not known, then the time of creation counts.
     """
 
     __slots__ = (
@@ -200,7 +200,9 @@ class Segment:
         return self.offset_index.is_full(maximum_bytes) or self.time_index.is_full(maximum_bytes)
 
     def load_timestamps(self) -> None:
-        """Find out the largest timestamp: the last entry of the time index, complete since the last roll, close or recovery."""
+        """Find out the largest timestamp: the last entry of the time index, complete since the last roll, close or
+        recovery.
+        """
         if not self.timestamps_known:
             index = self.time_index
             if index.last_timestamp > self.max_timestamp:
@@ -286,7 +288,9 @@ class Segment:
         self._recent_positions = []
 
     def write_indexes(self) -> list[str]:
-        """Bring index entries to their files (page cache only); the paths of the files that hold any of this segment."""
+        """Bring index entries to their files (page cache only); the paths of the files that hold any of this
+        segment.
+        """
         paths = []
         for index in (self._offset_index, self._time_index):
             if index.restored and (not index.is_written or not index.entries):

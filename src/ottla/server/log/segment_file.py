@@ -1,7 +1,7 @@
 """The bytes of a segment: everything that reads or writes records goes through `SegmentFile`.
 
-It is the place for encryption at rest: above it nobody knows more than positions and bytes. A file is opened when it is first
-needed and closed again when too many are (`OpenFiles`), so a log that rests costs no descriptor.
+It is the place for encryption at rest: above it nobody knows more than positions and bytes. A file is opened when it
+is first needed and closed again when too many are (`OpenFiles`), so a log that rests costs no descriptor.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from ottla.server.log.segment_file import SegmentFile
 class LogSlice:
     """Batches from the one that holds the wanted offset on; the last one may be cut off.
 
-    `size` is the number of bytes; while the place is not found yet (`is_located` is False, only after a miss of the page
-    cache) it is an upper bound. Ask `read_cached` first, on the event loop, and `read` in a worker thread when that
-    gives None.
+    `size` is the number of bytes; while the place is not found yet (`is_located` is False, only after a miss of the
+    page cache) it is an upper bound. Ask `read_cached` first, on the event loop, and `read` in a worker thread when
+    that gives None.
     """
 
     __slots__ = ("_file", "_locate", "_position", "size")

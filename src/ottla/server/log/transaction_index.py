@@ -1,4 +1,6 @@
-"""The aborted transactions of a segment: `.txnindex`, 34 bytes each, ordered by last offset; no file when there is none."""
+"""The aborted transactions of a segment: `.txnindex`, 34 bytes each, ordered by last offset; no file when there is
+none.
+"""
 
 from __future__ import annotations
 
