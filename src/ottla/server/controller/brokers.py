@@ -1,5 +1,7 @@
 """Brokers come and go, and what that means for who leads which partition."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final

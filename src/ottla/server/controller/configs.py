@@ -5,6 +5,8 @@ ConfigRecords lead there. A resource is changed as a whole or not at all. Broker
 even for an unchanged value, because setting a value again is how a broker is made to reload a file (KAFKA-14136).
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """The controller's core: commands in, records and responses out; `replay` is the only place where its state changes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 

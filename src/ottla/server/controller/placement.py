@@ -5,6 +5,8 @@ replicas follow in the line, each round of the line shifted by one more, so that
 partitions are not all the same broker. A rack is used a second time only when every rack has a replica.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 
 from ottla.core.errors import ApiError, ErrorCode

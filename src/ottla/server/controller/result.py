@@ -1,5 +1,7 @@
 """What a command comes to, and small things that all commands share."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 

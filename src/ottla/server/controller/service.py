@@ -1,5 +1,7 @@
 """The controller's shell: one writer of the metadata log, and the image that everybody in this process reads."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections import deque

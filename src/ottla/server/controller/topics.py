@@ -1,5 +1,7 @@
 """Creating and deleting topics, adding partitions: Kafka's checks, in Kafka's order, with Kafka's words."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

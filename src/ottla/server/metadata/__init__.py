@@ -10,7 +10,8 @@ metadata transactions (KIP-868) whole: nothing between BeginTransaction and EndT
 `writer.image_records` goes the other way, for snapshots: replaying it on an empty image gives the same image.
 
 Invariants: an image, and every mapping in it, is never changed after it was made. A topic is in `topics.by_name` and
-`topics.by_id` under the same `TopicImage`. Replay fails loudly (`MetadataError`) on a record that does not fit the state.
+`topics.by_id` under the same `TopicImage`. Replay fails loudly (`MetadataError`) on a record that does not fit the
+state.
 
 Not here: deciding which records to write (controller), where they are kept (raft), I/O of any kind.
 """

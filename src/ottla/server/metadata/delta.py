@@ -1,11 +1,13 @@
 """Records on top of an image: what changes, and the image that results.
 
-A `MetadataDelta` copies a table of its base image when a record first touches it, so that one record in a cluster of ten
-thousand topics costs one dict copy per apply, and a thousand records in one delta cost the same one.
+A `MetadataDelta` copies a table of its base image when a record first touches it, so that one record in a cluster of
+ten thousand topics costs one dict copy per apply, and a thousand records in one delta cost the same one.
 
 Listeners read from a delta: `changed_topics` (created ones have `before is None`), `deleted_topics`, `changed_configs`,
 `changed_brokers` and `changed` (names of the other image fields that were touched).
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar

@@ -6,6 +6,8 @@ Finalized levels tell clients which protocols to use, so a fresh cluster finaliz
 Only `metadata.version` is set, to 30 (4.3-IV0), the newest that Apache Kafka 4.3.1 can open.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,5 +1,7 @@
 """Batches of records into images, metadata transactions kept whole (KIP-868)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any
 

@@ -3,6 +3,8 @@
 The frame version is 1; key and version of today's records are below 128, so a frame starts with three bytes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -1,5 +1,7 @@
 """An image as records, for snapshots: replaying `image_records(image)` on the empty image gives `image` again."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

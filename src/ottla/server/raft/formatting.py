@@ -4,6 +4,8 @@
 `__cluster_metadata-0` the quorum: kraft.version 1 and this node as its only voter (KIP-853).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import Final
 

@@ -4,6 +4,8 @@ Batches, control records, `quorum-state` and snapshots are Kafka's own, so that 
 and either program can go on where the other stopped.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +58,7 @@ class _MetadataHost(SimpleHost):
 
 def open_local_log(
     env: Env, directory: str, voter: LocalVoter, *, segment_bytes: int, segment_ms: int
-) -> "LocalMetadataLog":
+) -> LocalMetadataLog:
     """Recover the log below `directory` (the one of meta.properties), formatted before. Waits for the disk.
 
     Like Kafka's, it is checked batch by batch from the newest snapshot on, however it was closed.

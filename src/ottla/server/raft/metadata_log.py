@@ -1,5 +1,7 @@
 """The port to wherever the metadata log lives."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 

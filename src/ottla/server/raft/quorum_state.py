@@ -4,6 +4,8 @@ JSON of QuorumStateData with the schema's version as `data_version`. Version 1 (
 version 0 (a static quorum, `controller.quorum.voters`) names them here.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

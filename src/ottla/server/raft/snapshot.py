@@ -6,6 +6,8 @@ inside count from 0. It is written under a name ending in `.checkpoint.part` and
 device.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
