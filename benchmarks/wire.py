@@ -242,12 +242,12 @@ class Metadata:
         topics: dict[str, tuple[int, dict[int, tuple[int, int]]]] = {}
         for _ in range(reader.int32()):
             error, name = reader.int16(), reader.string() or ""
-            reader.position += 1
+            reader.skip(1)
             partitions: dict[int, tuple[int, int]] = {}
             for _ in range(reader.int32()):
                 partition_error, partition, leader = reader.int16(), reader.int32(), reader.int32()
                 for _ in ("replicas", "in-sync replicas"):
-                    reader.position += 4 * reader.int32()
+                    reader.skip(4 * reader.int32())
                 partitions[partition] = partition_error, leader
             topics[name] = error, partitions
         return cls(brokers, topics)
@@ -422,6 +422,9 @@ class _Reader:
 
     def __init__(self, data: bytes, position: int = 0) -> None:
         self.data, self.position = data, position
+
+    def skip(self, size: int) -> None:
+        self.position += size
 
     def int16(self) -> int:
         self.position += 2
