@@ -21,6 +21,7 @@ from ottla.protocol.messages.api_versions import (
     SupportedFeatureKey,
 )
 from ottla.server.broker.api_table import APIS
+from ottla.server.metadata.features import advertised_features
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.api_versions import ApiVersionsRequest
@@ -58,8 +59,7 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
         finalized_features_epoch=image.offset,
         finalized_features=[
             FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
-            for name, level in image.features.items()
-            if level > 0
+            for name, level in advertised_features(image).items()
         ],
     )
 
