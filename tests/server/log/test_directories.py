@@ -195,7 +195,11 @@ def test_a_deleted_log_is_removed_after_its_delay():
         found = log.read(0, 100, upper_bound=1, min_one_batch=True)
         directories.delete(KEY)
         assert directories.get(KEY) is None
-        assert found.size > 0
+        assert found.read_cached() is None
+        with pytest.raises(DiskError) as raised:
+            found.read()
+        assert log.storage_error(raised.value).code is ErrorCode.KAFKA_STORAGE_ERROR
+        assert not directories.offline
         names = [name for name in env.disk.list_directory("/a") if name.endswith("-delete")]
         assert len(names) == 1
         assert names[0].startswith("some-topic-3.")

@@ -496,5 +496,6 @@ class LogDirectories:
 
 
 def _run_all(tasks: list[FlushTask]) -> None:
+    synced_directories: set[str] = set()
     for task in tasks:
-        task.run()
+        task.run(synced_directories)

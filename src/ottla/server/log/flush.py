@@ -34,9 +34,11 @@ class FlushTask:
         self.directories: list[str] = []
         self.snapshots: set[int] = set()
 
-    def run(self) -> None:
+    def run(self, synced_directories: set[str] | None = None) -> None:
         """Wait for the device, in a worker thread. Raises `DiskError`; do not try again then: what failed once may be
         gone from the page cache, and a second fsync would claim success.
+
+        `synced_directories`, shared by tasks that are run together, spares syncing their common parent for each.
         """
         for file in self.files:
             try:
@@ -48,9 +50,11 @@ class FlushTask:
                 self._sync(path)
             elif self._disk.exists(path + DELETED_SUFFIX):
                 continue
+        done = set() if synced_directories is None else synced_directories
         for directory in self.directories:
-            if self._disk.exists(directory):
+            if directory not in done and self._disk.exists(directory):
                 self._disk.sync_directory(directory)
+                done.add(directory)
 
     def _sync(self, path: str) -> None:
         try:

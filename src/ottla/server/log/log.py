@@ -14,7 +14,7 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
 from ottla.records.batch import LENGTH_END, BatchHeader, CorruptRecordError, crc_matches, parse_header
 from ottla.records.validation import AppendOrigin, validate_and_assign
-from ottla.runtime.disk import Disk, DiskError, DiskFullError
+from ottla.runtime.disk import Disk, DiskError, DiskFullError, MissingFileError
 from ottla.server.log.checkpoint import format_topic_id, write_unsynced
 from ottla.server.log.config import LogConfig
 from ottla.server.log.files import PARTITION_METADATA
@@ -603,10 +603,13 @@ class Log:
         self._flushing.directories_unsynced = True
 
     def storage_error(self, error: DiskError) -> ApiError:
-        """What a client hears of a disk error. A full disk refuses this write; anything else fails the directory."""
+        """What a client hears of a disk error. A full disk refuses this write, a file that is gone belonged to a log
+        that was deleted meanwhile; anything else fails the directory.
+        """
         if isinstance(error, DiskFullError):
             return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"the disk of log directory {self.directory} is full")
-        self._host.disk_failed(error)
+        if not isinstance(error, MissingFileError):
+            self._host.disk_failed(error)
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"log directory {self.directory} failed: {error}")
 
     def _out_of_range(self, offset: int) -> ApiError:

@@ -295,7 +295,9 @@ class Segment:
         for index in (self._offset_index, self._time_index):
             if index.restored and (not index.is_written or not index.entries):
                 index.write()
-            paths.append(index.path)
+            # Of an empty file there is only the name, which goes with the directory.
+            if index.entries or not index.restored:
+                paths.append(index.path)
         if self.transaction_index.unsynced:
             paths.append(self.transaction_index.path)
         return paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 
+from ottla.runtime.disk import DiskError
 from ottla.server.log.scan import find_batch
 from ottla.server.log.segment import Segment
 from ottla.server.log.segment_file import SegmentFile
@@ -38,12 +39,17 @@ class LogSlice:
         return self._locate is None
 
     def read_cached(self) -> bytes | bytearray | None:
-        """The bytes if the page cache has them all, else None. On the owner's thread only."""
+        """The bytes if the page cache has them all, else None (also on an error, which `read` will tell). On the
+        owner's thread only.
+        """
         if self._locate is not None:
             return None
         if self._file is None:
             return b""
-        return self._file.read_cached_at(self._position, self.size)
+        try:
+            return self._file.read_cached_at(self._position, self.size)
+        except DiskError:
+            return None
 
     def read(self) -> bytes:
         """The bytes, waiting for the device where necessary; in any thread. Raises `DiskError`."""
