@@ -16,8 +16,8 @@ APIS_HEAD = """\
 # The APIs a node serves
 
 What stands here is advertised by ApiVersions; anything else is not answered, and a client knows before it asks.
-Versions are Apache Kafka 4.4's. Produce is advertised from version 0, as Apache Kafka does, because librdkafka judges a broker by
-it, and answered from version 3.
+Versions are Apache Kafka 4.4's. Produce is advertised from version 0, as Apache Kafka does, because librdkafka judges a
+broker by it, and answered from version 3.
 
 | key | API | versions | what it does |
 | ---: | --- | --- | --- |
