@@ -277,6 +277,8 @@ def test_a_directory_that_fails_at_the_start_is_left_out():
         assert len(directories.directory_ids) == 1
         with pytest.raises(DiskError):
             directories.get_or_create(KEY, TOPIC_ID, LogConfig(), directory_id=b"\x07" * 16)
+        with pytest.raises(DiskError):
+            directories.get_or_create(KEY, TOPIC_ID, LogConfig(), is_new=False)
         assert append(create(directories)).base_offset == 0
 
     live(look, disk=disk)

@@ -12,6 +12,7 @@ removal of renamed files. All of it decides on the event loop and waits for the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -235,12 +236,19 @@ class LogDirectories:
     # Creating and deleting
 
     def get_or_create(
-        self, topic_partition: TopicPartition, topic_id: bytes, config: LogConfig, *, directory_id: bytes = ZERO_UUID
+        self,
+        topic_partition: TopicPartition,
+        topic_id: bytes,
+        config: LogConfig,
+        *,
+        directory_id: bytes = ZERO_UUID,
+        is_new: bool = True,
     ) -> Log:
         """The log of a partition, with these settings; made in the directory with the fewest logs when there is none.
 
         `directory_id` is where the metadata says it lies: when that directory is out of service, no second log is begun
-        elsewhere. A log of that name with another topic id is of a deleted topic and moved aside. Raises `DiskError`.
+        elsewhere. Nor is one for a partition that is not new, while it may lie in any directory out of service. A log
+        of that name with another topic id is of a deleted topic and moved aside. Raises `DiskError`.
         """
         log = self._logs.get(topic_partition)
         if log is not None and log.topic_id not in (topic_id, ZERO_UUID):
@@ -249,12 +257,12 @@ class LogDirectories:
         if log is not None:
             home = self._homes[topic_partition]
             if home.failure is not None:
-                raise DiskError(0, home.failure, home.path)
+                raise DiskError(errno.EIO, home.failure, home.path)
             if log.topic_id != topic_id:
                 log.assign_topic_id(topic_id)
             log.update_config(config)
             return log
-        home = self._directory_for(directory_id)
+        home = self._directory_for(directory_id, is_new)
         try:
             log = create_log(home, topic_partition, f"{home.path}/{topic_partition}", topic_id, config)
         except DiskError as error:
@@ -263,17 +271,17 @@ class LogDirectories:
         self._register(home, log)
         return log
 
-    def _directory_for(self, directory_id: bytes) -> DataDirectory:
-        online = self.online
-        if directory_id not in RESERVED_DIRECTORY_IDS:
+    def _directory_for(self, directory_id: bytes, is_new: bool) -> DataDirectory:
+        online, offline = self.online, self.offline
+        is_assigned = directory_id not in RESERVED_DIRECTORY_IDS
+        if is_assigned:
             for directory in online:
                 if directory.directory_id == directory_id:
                     return directory
-            if self.offline:
-                failed = self.offline[0]
-                raise DiskError(0, failed.failure or "out of service", failed.path)
+        if offline and (is_assigned or not is_new):
+            raise DiskError(errno.EIO, offline[0].failure or "out of service", offline[0].path)
         if not online:
-            raise DiskError(0, "no data directory is in service", self._directories[0].path)
+            raise DiskError(errno.EIO, "no data directory is in service", self._directories[0].path)
         cordoned = {path.rstrip("/") for path in self._config["cordoned.log.dirs"]}
         candidates = [directory for directory in online if directory.path not in cordoned] or online
         return min(candidates, key=lambda directory: len(directory.logs))

@@ -97,10 +97,15 @@ class Replicas:
             if hosted.topic_id not in image.topics.by_id:
                 self._remove_topic(hosted.topic_id)
         for topic in image.topics.by_name.values():
-            self._apply_partitions(topic, topic.partitions, image)
+            self._apply_partitions(topic, topic.partitions, image, is_new=False)
 
     def _apply_partitions(
-        self, topic: TopicImage, partitions: Mapping[int, PartitionImage], image: MetadataImage
+        self,
+        topic: TopicImage,
+        partitions: Mapping[int, PartitionImage],
+        image: MetadataImage,
+        *,
+        is_new: bool = True,
     ) -> None:
         config: LogConfig | None = None
         for index, placement in partitions.items():
@@ -112,17 +117,21 @@ class Replicas:
             if partition is None:
                 if config is None:
                     config = self._log_config(topic.name, image)
-                partition = self._open(topic, index, placement, config)
+                partition = self._open(topic, index, placement, config, is_new)
             if partition is not None:
                 partition.update_leadership(placement.leader, placement.leader_epoch, placement.replicas, placement.isr)
 
-    def _open(self, topic: TopicImage, index: int, placement: PartitionImage, config: LogConfig) -> Partition | None:
+    def _open(
+        self, topic: TopicImage, index: int, placement: PartitionImage, config: LogConfig, is_new: bool
+    ) -> Partition | None:
         key = TopicPartition(topic.name, index)
         directory_id = ZERO_UUID
         if placement.directories:
             directory_id = placement.directories[placement.replicas.index(self.node_id)]
         try:
-            log = self._log_directories.get_or_create(key, topic.topic_id, config, directory_id=directory_id)
+            log = self._log_directories.get_or_create(
+                key, topic.topic_id, config, directory_id=directory_id, is_new=is_new
+            )
         except OSError as error:
             # Said and counted by the directory; another commit, or a restart with a good disk, tries again.
             logger.error("%s is offline: %s", key, error)
