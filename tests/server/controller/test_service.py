@@ -82,6 +82,28 @@ def test_a_restart_has_everything() -> None:
     run(second, run(first))
 
 
+def test_an_orderly_stop_fences_the_broker_and_nobody_hears_of_it() -> None:
+    heard: list[MetadataImage] = []
+    stopped: list[Controller] = []
+
+    async def first(controller: Controller) -> None:
+        await controller.create_topics(request("a"))
+        controller.subscribe(lambda _, image: heard.append(image))
+        stopped.append(controller)
+
+    env = run(first)
+    assert heard == []
+    (before,) = stopped
+    assert before.image.brokers[1].fenced
+    assert before.image.topics.by_name["a"].partitions[0].leader == 1
+
+    async def second(controller: Controller) -> None:
+        assert not controller.image.brokers[1].fenced
+        assert controller.image.topics.by_name["a"].partitions[0].leader == 1
+
+    run(second, env)
+
+
 def test_listeners_hear_of_each_commit_once_in_order_and_before_the_answer() -> None:
     async def life(controller: Controller) -> None:
         heard: list[tuple[int, list[str]]] = []
@@ -301,8 +323,8 @@ def test_answered_commands_survive_crashes_at_any_moment(seed: int) -> None:
         disk.crash_at(random.randint(5, 150))
         try:
             simulate(lambda env, number=number: life(env, number), seed=100 * seed + number, disk=disk)
-        except SimulatedCrashError:
-            pass
+        except (SimulatedCrashError, RuntimeError):
+            assert disk.has_crashed
         disk.crash(random)
     assert answered
     simulate(lambda env: life(env, 99), seed=100 * seed + 99, disk=disk)

@@ -71,6 +71,16 @@ def register_records(image: MetadataImage, registration: BrokerRegistration, off
     return records
 
 
+def fence_records(image: MetadataImage, broker_id: int) -> list[Any]:
+    """The broker goes away in an orderly way; its leaderships stay, for it is the one to come back."""
+    broker = image.brokers.get(broker_id)
+    if broker is None or broker.fenced:
+        return []
+    return [
+        messages.BrokerRegistrationChangeRecord(broker_id=broker_id, broker_epoch=broker.broker_epoch, fenced=_FENCE)
+    ]
+
+
 def election_records(
     image: MetadataImage, is_active: Callable[[int], bool], *, renew: int | None = None
 ) -> list[messages.PartitionChangeRecord]:

@@ -10,7 +10,7 @@ from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
 from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
 from ottla.schema.config import BrokerConfig
-from ottla.server.controller.brokers import BrokerRegistration, register_records
+from ottla.server.controller.brokers import BrokerRegistration, fence_records, register_records
 from ottla.server.controller.configs import Change, ConfigCommands
 from ottla.server.controller.result import Randomness, Result
 from ottla.server.controller.topics import TopicCommands
@@ -104,6 +104,10 @@ class ControllerCore:
     def register_broker(self, registration: BrokerRegistration, offset: int) -> Result:
         """The broker has started; the response is its epoch, which is `offset`, the offset of the first record."""
         return Result(register_records(self.image, registration, offset), offset, atomic=False)
+
+    def fence_broker(self) -> Result:
+        """This node's broker is about to stop; no response."""
+        return Result(fence_records(self.image, self.node_id), None)
 
     def create_topics(self, request: CreateTopicsRequest, *, with_configs: bool) -> Result:
         """CreateTopics; the response is a CreateTopicsResponse."""

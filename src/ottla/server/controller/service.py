@@ -79,7 +79,7 @@ class Controller:
         self._failure: BaseException | None = None
         self._producer_ids = iter(range(0))
         self._allocation: asyncio.Task[None] | None = None
-        self._core: ControllerCore
+        self._started_core: ControllerCore | None = None
         self._writer = RecordWriter({})
 
     # Life
@@ -96,7 +96,7 @@ class Controller:
             )
         self.image = image
         randomness = Randomness(self._env.random_uuid, self._env.random.randrange)
-        self._core = ControllerCore(image, self.config, self.node_id, randomness)
+        self._started_core = ControllerCore(image, self.config, self.node_id, randomness)
         self.config = self._core.config
         self._writer = RecordWriter(image.features)
         if loader.in_transaction:
@@ -126,11 +126,26 @@ class Controller:
         return epoch
 
     async def stop(self) -> None:
-        """Wait for what is under way, then close the log."""
+        """Wait for what is under way, fence this node's broker, close the log. Listeners hear nothing any more.
+
+        Fenced, the broker is not waited for by whoever opens the directory next: Apache Kafka would take it for alive
+        until its session had run out, and refuse to register it again.
+        """
+        self._listeners.clear()
+        if self._started_core is not None and self._failure is None:
+            try:
+                await self._execute(self._core.fence_broker)
+            except ApiError as error:
+                _log.warning("the broker could not be fenced: %s", error.message)
         for task in (self._committing, self._snapshot):
             if task is not None and not task.done():
                 await asyncio.wait([task])
         await self._env.run_blocking(self._metadata_log.close)
+
+    @property
+    def _core(self) -> ControllerCore:
+        assert self._started_core is not None, "not started"
+        return self._started_core
 
     @property
     def broker_epoch(self) -> int:
