@@ -3,6 +3,7 @@
 What users import is offered here by name and loaded on first use; importing `ottla` itself costs next to nothing.
 """
 
-from ottla.version import VERSION as __version__
+from ottla.version import VERSION
 
+__version__ = VERSION
 __all__ = ["__version__"]

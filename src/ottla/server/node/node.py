@@ -174,7 +174,7 @@ class Node:
         assert self._controller is not None
         for code in (await self._controller.auto_create_topics([OFFSETS_TOPIC])).values():
             if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                raise ApiError(code)
+                raise ApiError(ErrorCode(code))
 
     def _on_directory_failure(self, path: str, error: OSError) -> None:
         if self._log_directories is not None and not self._log_directories.online:
