@@ -13,7 +13,8 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.errors import ERRORS, ApiError, ErrorCode
+from ottla.core.topics import OFFSETS_TOPIC
 from ottla.schema.listeners import SECURITY_PROTOCOL_IDS
 from ottla.server.broker.broker import Broker
 from ottla.server.broker.connection_limits import ConnectionLimits
@@ -21,7 +22,7 @@ from ottla.server.broker.dispatch import Router
 from ottla.server.broker.listener import Listener
 from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.service import Controller
-from ottla.server.coordinator.service import OFFSETS_TOPIC, GroupCoordinator
+from ottla.server.coordinator.service import GroupCoordinator
 from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.log.directories import LogDirectories
 from ottla.server.metadata.image import Endpoint
@@ -174,7 +175,7 @@ class Node:
         assert self._controller is not None
         for code in (await self._controller.auto_create_topics([OFFSETS_TOPIC])).values():
             if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                raise ApiError(ErrorCode(code))
+                raise ApiError(ERRORS[code])
 
     def _on_directory_failure(self, path: str, error: OSError) -> None:
         if self._log_directories is not None and not self._log_directories.online:
