@@ -7,9 +7,6 @@ from typing import Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 
-INTERNAL_TOPICS: Final = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
-"""Topics that Metadata marks as internal."""
-
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
 """Kafka's bound for one request: larger ones are refused rather than left to fill memory."""
 

@@ -31,6 +31,8 @@ MAX_BATCH_RECORDS: Final = 10_000
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """What goes into one batch of the log; a command with more is written as a metadata transaction (KIP-868)."""
 
+_CODES: Final = {int(code): code for code in ErrorCode}
+
 Listener = Callable[[MetadataDelta, MetadataImage], None]
 
 _log = logging.getLogger(__name__)
@@ -169,14 +171,14 @@ class Controller:
         )
         return response
 
-    async def auto_create_topics(self, names: Iterable[str]) -> dict[str, int]:
+    async def auto_create_topics(self, names: Iterable[str]) -> dict[str, ErrorCode]:
         """Make topics as the broker's configuration says (internal ones as theirs); each one's error code.
 
         TOPIC_ALREADY_EXISTS is as good as NONE: somebody else was faster, and the topic can be used.
         """
         wanted = list(names)
         response: CreateTopicsResponse = await self._execute(lambda: self._core.auto_create_topics(wanted))
-        return {topic.name: topic.error_code for topic in response.topics}
+        return {topic.name: _CODES[topic.error_code] for topic in response.topics}
 
     async def delete_topics(self, request: DeleteTopicsRequest, *, api_version: int = 6) -> DeleteTopicsResponse:
         """Answer DeleteTopics."""
