@@ -22,7 +22,7 @@ class Goal:
 
     def text(self) -> str:
         sign, bound = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
-        return f"{sign} {bound:g}" + ("" if self.absolute else "×")
+        return f"{sign} {bound:g}" + ("" if self.absolute else "x")
 
     def is_met(self, value: float) -> bool:
         return value <= self.at_most if self.at_most is not None else value >= (self.at_least or 0.0)

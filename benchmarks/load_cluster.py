@@ -115,7 +115,7 @@ def import_and_ready(target: Target, options: Options) -> Measures:
 
 
 def thousand_partitions(target: Target, options: Options, count: int = PARTITIONS) -> Measures:
-    """A topic with a thousand partitions: creation until all have leaders, metadata, produce to all of them, deletion."""
+    """A topic with a thousand partitions: created until all have leaders, metadata, produce to all, deleted."""
     name = f"bench-many-{uuid.uuid4().hex[:8]}"
     admin = target.admin()
     before = memory_mb(target.pid)["rss_mb"]

@@ -47,10 +47,11 @@ def line(result: Result, target: str) -> str:
     """What is printed while the run goes on: min / median / max of every metric."""
     if target in result.errors:
         return f"[{result.section}] {result.case} | {target} | failed: {result.errors[target]}"
-    parts = []
-    for metric in result.metrics():
-        if values := result.values(target, metric):
-            parts.append(f"{metric} {_number(min(values))}/{_number(statistics.median(values))}/{_number(max(values))}")
+    spreads = {metric: values for metric in result.metrics() if (values := result.values(target, metric))}
+    parts = [
+        f"{metric} {_number(min(values))}/{_number(statistics.median(values))}/{_number(max(values))}"
+        for metric, values in spreads.items()
+    ]
     return f"[{result.section}] {result.case} | {target} | " + "; ".join(parts)
 
 
@@ -84,14 +85,14 @@ def _row(
     goal = goal_for(result.section, result.case, metric)
     yield _number(mine)
     yield _number(other)
-    yield "" if ratio is None else f"{ratio:.2f}×"
+    yield "" if ratio is None else f"{ratio:.2f}x"
     judged = mine if goal and goal.absolute else ratio
     if goal is None or judged is None:
         yield goal.text() if goal else ""
         yield ""
         return
     is_met = goal.is_met(judged)
-    described = f"{result.case}: {metric} {judged:.2f}{'' if goal.absolute else '×'} (goal {goal.text()})"
+    described = f"{result.case}: {metric} {judged:.2f}{'' if goal.absolute else 'x'} (goal {goal.text()})"
     (met if is_met else missed).append(described)
     yield goal.text()
     yield "met" if is_met else "NOT MET"

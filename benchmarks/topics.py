@@ -1,4 +1,4 @@
-"""What the loads share: the target and its options, topics that last as long as a case, payloads, librdkafka clients."""
+"""What the loads share: target and options, topics that last as long as a case, payloads, librdkafka clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.wire import FETCH, Connection, WireError, advance, fetch_body
 
 @dataclass(frozen=True)
 class Options:
-    """How large a run is: seconds of the timed loads, a factor for the counted ones, partitions of throughput topics."""
+    """How large a run is: seconds of timed loads, a factor for counted ones, partitions of throughput topics."""
 
     seconds: float = 2.0
     scale: float = 0.4
