@@ -32,9 +32,9 @@ class Broker:
         "controller",
         "env",
         "fetch_sessions",
-        "groups",
         "log_directories",
         "node_id",
+        "open_groups",
         "replicas",
     )
 
@@ -48,7 +48,7 @@ class Broker:
         controller: Controller,
         replicas: Replicas,
         log_directories: LogDirectories,
-        groups: GroupCoordinator,
+        open_groups: Callable[[], GroupCoordinator],
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
@@ -57,8 +57,13 @@ class Broker:
         self.controller = controller
         self.replicas = replicas
         self.log_directories = log_directories
-        self.groups = groups
+        self.open_groups = open_groups
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
+
+    @property
+    def groups(self) -> GroupCoordinator:
+        """The group coordinator; it is made when first asked for."""
+        return self.open_groups()
 
     @property
     def image(self) -> MetadataImage:

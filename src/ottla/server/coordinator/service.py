@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.topics import OFFSETS_TOPIC
 from ottla.protocol.messages.delete_groups import DeletableGroupResult
 from ottla.protocol.messages.describe_groups import DescribedGroup
 from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
-
-OFFSETS_TOPIC = "__consumer_offsets"
 
 
 class GroupCoordinator:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.errors import ERRORS, ApiError, ErrorCode
 from ottla.core.topics import OFFSETS_TOPIC
 from ottla.server.coordinator.service import GroupCoordinator
 from ottla.server.coordinator.settings import GroupSettings
@@ -31,7 +31,7 @@ def open_groups(config: BrokerConfig, env: Env, controller: Controller, replicas
     async def ensure_offsets_topic() -> None:
         for code in (await controller.auto_create_topics([OFFSETS_TOPIC])).values():
             if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                raise ApiError(code)
+                raise ApiError(ERRORS[code])
 
     groups = GroupCoordinator(
         GroupSettings.from_config(config),

@@ -13,7 +13,6 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from ottla.core.errors import ERRORS, ApiError, ErrorCode
 from ottla.core.topics import OFFSETS_TOPIC
 from ottla.schema.listeners import SECURITY_PROTOCOL_IDS
 from ottla.server.broker.broker import Broker
@@ -22,11 +21,8 @@ from ottla.server.broker.dispatch import Router
 from ottla.server.broker.listener import Listener
 from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.service import Controller
-from ottla.server.coordinator.service import GroupCoordinator
-from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.log.directories import LogDirectories
 from ottla.server.metadata.image import Endpoint
-from ottla.server.node.coordinator_log import CoordinatorLog
 from ottla.server.raft.local_log import LocalVoter
 from ottla.server.raft.opening import open_metadata_log
 from ottla.server.replication.replicas import Replicas
@@ -34,7 +30,7 @@ from ottla.server.replication.replicas import Replicas
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
-    from ottla.server.coordinator.runtime import PartitionLog
+    from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
 
@@ -102,13 +98,6 @@ class Node:
         config, env = self.config, self.env
         replicas = self._replicas = Replicas(config.node_id, controller.config, directories)
         directories.on_failure = self._on_directory_failure
-        groups = self._groups = GroupCoordinator(
-            GroupSettings.from_config(config),
-            env,
-            node_id=config.node_id,
-            open_log=self._open_offsets_log,
-            ensure_offsets_topic=self._create_offsets_topic,
-        )
         broker = self._broker = Broker(
             node_id=config.node_id,
             cluster_id=directories.cluster_id,
@@ -117,7 +106,7 @@ class Node:
             controller=controller,
             replicas=replicas,
             log_directories=directories,
-            groups=groups,
+            open_groups=self._open_groups,
         )
         router = Router()
         limits = ConnectionLimits.from_config(config)
@@ -126,22 +115,22 @@ class Node:
     def _take_over(self, controller: Controller) -> None:
         """Everything the image says, then every change to it."""
         assert self._replicas is not None
-        assert self._groups is not None
         self._replicas.load(controller.image)
-        self._groups.load(controller.image)
+        if OFFSETS_TOPIC in controller.image.topics.by_name:
+            self._open_groups()
         controller.subscribe(self._on_metadata)
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        controller, replicas, groups, broker = self._controller, self._replicas, self._groups, self._broker
+        controller, replicas, broker = self._controller, self._replicas, self._broker
         assert controller is not None
         assert replicas is not None
-        assert groups is not None
         assert broker is not None
         # Settings first: what the same commit creates is created with them.
         broker.config = controller.config
         replicas.config = controller.config
         replicas.apply(delta, image)
-        groups.on_metadata_change(delta, image)
+        if self._groups is not None:
+            self._groups.on_metadata_change(delta, image)
 
     def _registration(self, directories: LogDirectories) -> BrokerRegistration:
         config = self.config
@@ -166,16 +155,18 @@ class Node:
             previous_broker_epoch=directories.previous_broker_epoch,
         )
 
-    def _open_offsets_log(self, index: int) -> PartitionLog | None:
-        assert self._replicas is not None
-        partition = self._replicas.get(OFFSETS_TOPIC, index)
-        return None if partition is None else CoordinatorLog(partition, self.env)
+    def _open_groups(self) -> GroupCoordinator:
+        """The group coordinator, from the first group request on, or from the start when there are groups already.
 
-    async def _create_offsets_topic(self) -> None:
-        assert self._controller is not None
-        for code in (await self._controller.auto_create_topics([OFFSETS_TOPIC])).values():
-            if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                raise ApiError(ERRORS[code])
+        A broker that only carries records starts without the code of groups, and stays smaller by it.
+        """
+        if self._groups is None:
+            from ottla.server.node.groups import open_groups
+
+            assert self._controller is not None
+            assert self._replicas is not None
+            self._groups = open_groups(self.config, self.env, self._controller, self._replicas)
+        return self._groups
 
     def _on_directory_failure(self, path: str, error: OSError) -> None:
         if self._log_directories is not None and not self._log_directories.online:

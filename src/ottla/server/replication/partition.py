@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.topics import INTERNAL_TOPICS
 
 if TYPE_CHECKING:
     from ottla.core.ids import TopicPartition
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
 NO_EPOCH = -1
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 class PartitionWaiter(Protocol):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
 from ottla.core.ids import ZERO_UUID, TopicPartition
+from ottla.core.topics import INTERNAL_TOPICS
 from ottla.schema.topic import topic_settings
 from ottla.server.log.config import LogConfig
 from ottla.server.metadata.image import ConfigResourceType
-from ottla.server.replication.partition import INTERNAL_TOPICS, Partition
+from ottla.server.replication.partition import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

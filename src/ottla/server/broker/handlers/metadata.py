@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID
+from ottla.core.topics import INTERNAL_TOPICS
 from ottla.protocol.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -31,7 +32,7 @@ from ottla.server.broker.metadata_answers import (
     live_endpoints,
     offline_replicas,
 )
-from ottla.server.controller.result import INTERNAL_TOPICS, is_valid_topic_name
+from ottla.server.controller.result import is_valid_topic_name
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
