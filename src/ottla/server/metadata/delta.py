@@ -407,8 +407,7 @@ class MetadataDelta:
     def _change_broker(self, broker_id: int, broker_epoch: int, **changes: Any) -> None:
         broker = self._broker(broker_id, broker_epoch)
         self.changed_brokers.add(broker_id)
-        fields = {name: getattr(broker, name) for name in BrokerImage.__slots__}
-        self._table("brokers")[broker_id] = BrokerImage(**{**fields, **changes})
+        self._table("brokers")[broker_id] = broker._replace(**changes)
 
 
 def _endpoints(end_points: Sequence[Any]) -> dict[str, Endpoint]:

@@ -1,13 +1,13 @@
 """The immutable picture of a cluster at one offset of its metadata log.
 
-Mappings are ordinary dicts for speed; by convention nobody changes one that hangs on an image. Identifiers are 16 raw
-bytes (topics, directories, incarnations), replicas are tuples of broker ids.
+Everything is a named tuple: small, and cheap to define when a broker starts. Mappings are ordinary dicts for speed; by
+convention nobody changes one that hangs on an image. Identifiers are 16 raw bytes (topics, directories, incarnations),
+replicas are tuples of broker ids.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 NO_LEADER: Final = -1
 """The leader of a partition that has none."""
@@ -17,6 +17,8 @@ METADATA_VERSION: Final = "metadata.version"
 
 UNASSIGNED_DIRECTORY: Final = bytes(15) + b"\x01"
 """Directory id of a replica whose log directory the broker has not reported yet (KIP-858)."""
+
+_NONE: Final[Mapping[Any, Any]] = {}
 
 
 class ConfigResourceType(IntEnum):
@@ -31,7 +33,7 @@ class ConfigResourceType(IntEnum):
 
 
 class PartitionImage(NamedTuple):
-    """One partition: who holds it, who leads it. A named tuple, since a cluster may have hundreds of thousands."""
+    """One partition: who holds it, who leads it. There may be hundreds of thousands."""
 
     replicas: tuple[int, ...]
     isr: tuple[int, ...]
@@ -54,12 +56,11 @@ class TopicImage(NamedTuple):
     partitions: Mapping[int, PartitionImage]
 
 
-@dataclass(frozen=True, slots=True)
-class TopicsImage:
+class TopicsImage(NamedTuple):
     """All topics, by name and by id (the very same `TopicImage`)."""
 
-    by_name: Mapping[str, TopicImage] = field(default_factory=dict)
-    by_id: Mapping[bytes, TopicImage] = field(default_factory=dict)
+    by_name: Mapping[str, TopicImage] = _NONE
+    by_id: Mapping[bytes, TopicImage] = _NONE
 
     def name_of(self, topic_id: bytes) -> str | None:
         """The topic's name, None when there is no such id."""
@@ -87,8 +88,7 @@ class Endpoint(NamedTuple):
     security_protocol: int
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerImage:
+class BrokerImage(NamedTuple):
     """A registered broker. `endpoints` by listener name; `features` name → (lowest, highest) supported level."""
 
     broker_id: int
@@ -109,8 +109,7 @@ class BrokerImage:
         return not self.fenced and not self.in_controlled_shutdown
 
 
-@dataclass(frozen=True, slots=True)
-class ControllerImage:
+class ControllerImage(NamedTuple):
     """A registered controller (KIP-919)."""
 
     controller_id: int
@@ -167,23 +166,22 @@ ConfigResource = tuple[int, str]
 """`(ConfigResourceType, resource name)`; the broker resource "" is the cluster-wide default."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataImage:
+class MetadataImage(NamedTuple):
     """The cluster after all records up to and including `offset` (-1: nothing yet), written in leader epoch `epoch`."""
 
     offset: int = -1
     epoch: int = -1
     timestamp_ms: int = -1
-    features: Mapping[str, int] = field(default_factory=dict)
-    brokers: Mapping[int, BrokerImage] = field(default_factory=dict)
-    controllers: Mapping[int, ControllerImage] = field(default_factory=dict)
-    topics: TopicsImage = field(default_factory=TopicsImage)
-    configs: Mapping[ConfigResource, Mapping[str, str]] = field(default_factory=dict)
-    client_quotas: Mapping[QuotaEntity, Mapping[str, float]] = field(default_factory=dict)
-    producer_ids: ProducerIdsImage = field(default_factory=ProducerIdsImage)
-    acls: Mapping[bytes, AclImage] = field(default_factory=dict)
-    scram: Mapping[tuple[int, str], ScramCredentialImage] = field(default_factory=dict)
-    delegation_tokens: Mapping[str, DelegationTokenImage] = field(default_factory=dict)
+    features: Mapping[str, int] = _NONE
+    brokers: Mapping[int, BrokerImage] = _NONE
+    controllers: Mapping[int, ControllerImage] = _NONE
+    topics: TopicsImage = TopicsImage()
+    configs: Mapping[ConfigResource, Mapping[str, str]] = _NONE
+    client_quotas: Mapping[QuotaEntity, Mapping[str, float]] = _NONE
+    producer_ids: ProducerIdsImage = ProducerIdsImage()
+    acls: Mapping[bytes, AclImage] = _NONE
+    scram: Mapping[tuple[int, str], ScramCredentialImage] = _NONE
+    delegation_tokens: Mapping[str, DelegationTokenImage] = _NONE
     zk_migration_state: int = 0
 
     @property
@@ -193,14 +191,12 @@ class MetadataImage:
 
     def config_of(self, resource_type: int, name: str) -> Mapping[str, str]:
         """The overrides of one resource, an empty mapping when it has none."""
-        return self.configs.get((resource_type, name), _NO_OVERRIDES)
+        return self.configs.get((resource_type, name), _NONE)
 
     def is_empty(self) -> bool:
         """True before the first record."""
         return self.offset < 0
 
-
-_NO_OVERRIDES: Final[Mapping[str, str]] = {}
 
 EMPTY_IMAGE: Final = MetadataImage()
 """The image before any record."""
