@@ -138,6 +138,20 @@ def test_nothing_works_between_the_crash_and_the_restart_and_old_files_not_after
     again.release()
 
 
+def test_nothing_is_lost_when_only_the_process_ends() -> None:
+    disk = MemoryDisk()
+    file = disk.open("/file", create=True)
+    file.append(OLD)
+    disk.crash_at(2)
+    file.append(NEW)
+    with pytest.raises(SimulatedCrashError):
+        file.append(b"last")
+    disk.restart_process()
+    assert disk.read("/file") == OLD + NEW + b"last"
+    with pytest.raises(DiskError):
+        file.append(b"by nobody")
+
+
 def test_the_same_seed_damages_the_same_bytes() -> None:
     assert [contents_after_crash(seed) for seed in range(9)] == [contents_after_crash(seed) for seed in range(9)]
 

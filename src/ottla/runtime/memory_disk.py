@@ -7,7 +7,8 @@ before the data arrives); directory operations survive up to some point in the o
 keeps order). After a failed sync the pages count as clean, as on Linux: their writes never become durable.
 
 Faults are inputs: `fail_at` makes the Nth operation raise, `crash_at` stops the machine at the Nth operation that
-changes anything (`SimulatedCrashError`, and nothing works until `crash` is called), `capacity_bytes` makes it run full.
+changes anything (`SimulatedCrashError`, and nothing works until `crash` or `restart_process` is called),
+`capacity_bytes` makes it run full.
 """
 
 from __future__ import annotations
@@ -222,6 +223,10 @@ class MemoryDisk:
         """Lose power and start again: what was not synced is kept, lost or damaged as `random` has it."""
         self._crash_names(random)
         self._crash_files(self._root, random, set())
+        self.restart_process()
+
+    def restart_process(self) -> None:
+        """Only the process ended, the machine went on: everything written is there, files and locks are free."""
         self.generation += 1
         self.locked = set()
         self.has_crashed = False

@@ -66,7 +66,8 @@ def simulate(
     """
     loop = VirtualTimeLoop(random=Random(f"network {seed}"), shuffle=Random(f"order {seed}") if shuffle else None)
     env = SimulatedEnv(loop, Random(seed), disk)
-    env.memory_disk.on_crash = loop.stop
+    # In the next round, with the end of `main` when that is where the crash came through.
+    env.memory_disk.on_crash = lambda: loop.call_soon(loop.stop)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         try:
             return runner.run(main(env))

@@ -110,6 +110,10 @@ class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
         """Every name is an address."""
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host or "127.0.0.1", port or 0))]
 
+    def close(self) -> None:
+        self.network.close()
+        super().close()
+
     def _process_events(self, event_list: list[object]) -> None:
         """Called by `run_forever` between waiting and running what is ready."""
         if self._shuffle is not None and len(self._ready) > 1:

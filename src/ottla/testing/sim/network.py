@@ -65,6 +65,12 @@ class SimulatedNetwork:
         if self._servers.get(server.address[1]) is server:
             del self._servers[server.address[1]]
 
+    def close(self) -> None:
+        """The simulation is over: connections that are left end without a word."""
+        for transport in self.connections:
+            transport.forget()
+        self.connections = []
+
     def free_port(self) -> int:
         """A port that nobody has had yet."""
         self._next_port += 1
@@ -260,6 +266,10 @@ class SimulatedTransport(asyncio.Transport):
             if peer is not None and not peer._is_lost:
                 peer._on_the_way.clear()
                 self._loop.call_later(self._network.delay(), peer._reset)
+
+    def forget(self) -> None:
+        """Be closed, without telling anybody."""
+        self._is_closing = self._is_lost = True
 
     def _reset(self) -> None:
         self._is_closing = True
