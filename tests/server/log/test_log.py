@@ -639,6 +639,17 @@ def test_flush_messages_asks_for_a_flush_in_time():
     assert [append(log).flush_pending for _ in range(3)] == [False, False, True]
 
 
+def test_a_repeated_batch_waits_for_the_flush_that_the_first_one_asked_for():
+    host = KeepingHost(new_disk())
+    log = new_log(host, flush_messages=1)
+    assert append(log, producer=(7, 0, 0)).flush_pending
+    again = append(log, producer=(7, 0, 0))
+    assert (again.duplicate, again.flush_pending) == (True, True)
+    log.flush()
+    again = append(log, producer=(7, 0, 0))
+    assert (again.duplicate, again.flush_pending) == (True, False)
+
+
 def test_flush_ms_is_due_after_its_time():
     log = new_log(KeepingHost(new_disk()), flush_ms=1000)
     append(log)

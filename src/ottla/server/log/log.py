@@ -273,7 +273,11 @@ class Log:
 
     def _duplicate(self, batch: ProducerBatch) -> AppendResult:
         append_time_ms = batch.timestamp_ms if self.config.rules.log_append_time else -1
-        return AppendResult(batch.base_offset, batch.last_offset, append_time_ms, self.log_start_offset, True)
+        # A retry is no faster than what it repeats: when the flush is still due, it waits as well.
+        flush_pending = self.log_end_offset > self._flushing.at and self._request_flush()
+        return AppendResult(
+            batch.base_offset, batch.last_offset, append_time_ms, self.log_start_offset, True, flush_pending
+        )
 
     # Rolling
 
