@@ -13,6 +13,8 @@ CONSTRAINTS ?=
 PYTHON      ?=
 
 PIP_INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+# pip compiles what it installs, but not what stays where it is: without bytecode a start takes twice as long.
+COMPILE      = $(BIN)/python -m compileall -q src
 NEW_ENOUGH  := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help run test check format bench bench-quick tools clean
@@ -28,6 +30,7 @@ help:
 	@echo "make clean   remove .venv, .tools and caches (not ottla-data)"
 
 run: $(VENV)/.installed
+	@$(COMPILE)
 	@exec $(BIN)/ottla start $(ARGS)
 
 test: $(VENV)/.installed-test
@@ -45,10 +48,12 @@ format: $(VENV)/.installed-check
 
 bench: $(VENV)/.installed-test
 	@scripts/install-tools kafka
+	@$(COMPILE)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: $(VENV)/.installed-test
 	@scripts/install-tools kafka
+	@$(COMPILE)
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
 
 tools:

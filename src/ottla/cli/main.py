@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn, Protocol
@@ -37,6 +37,14 @@ class Command(Protocol):
         """Do it; returns the exit code. Raises `CommandError` for what the user should know in one line."""
 
 
+class _HelpFormatter(HelpFormatter):
+    """Of a fixed width. argparse makes one for every option it learns, and to look for the terminal's width it loads
+    `shutil` and the compression libraries with it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         complain(f"{message} (see `{self.prog} --help`)")
@@ -55,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     module, summary = COMMANDS[name]
     command: Command = import_module(module)
-    parser = _Parser(prog=f"ottla {name}", description=summary, allow_abbrev=False)
+    parser = _Parser(prog=f"ottla {name}", description=summary, allow_abbrev=False, formatter_class=_HelpFormatter)
     command.add_arguments(parser)
     try:
         return command.run(parser.parse_args(arguments[1:]))
