@@ -110,6 +110,9 @@ def test_a_directory_in_use_is_refused():
         second = LogDirectories(BrokerConfig.of(SETTINGS), env)
         with pytest.raises(LogError, match=r"/a is locked by another process"):
             await second.start()
+        await second.stop()  # as a node does after a failed start
+        assert not env.disk.exists("/a/.kafka_cleanshutdown")
+        assert not env.disk.exists("/a/recovery-point-offset-checkpoint")
 
     disk = live(start_again)
     live(nothing, disk=disk)

@@ -90,6 +90,7 @@ class LogDirectories:
         self._flushing: dict[Log, asyncio.Future[None]] = {}
         self._removals: dict[asyncio.TimerHandle, None] = {}
         self._tasks: set[asyncio.Future[None]] = set()
+        self._started = False
         self._stopped = False
 
     # What there is
@@ -151,6 +152,7 @@ class LogDirectories:
         """
         await self._env.run_blocking(self._open)
         await self._load()
+        self._started = True
         self._begin_background_work()
 
     def _open(self) -> None:
@@ -451,7 +453,8 @@ class LogDirectories:
         """Flush and close all logs, write the checkpoints and, last, the mark of a clean shutdown; let the
         directories go.
 
-        With `clean` False nothing is written, as if the process had been killed.
+        With `clean` False nothing is written, as if the process had been killed. Nor is it after a start that failed:
+        the directories may be another broker's.
         """
         self._stopped = True
         for handle in self._removals:
@@ -462,7 +465,7 @@ class LogDirectories:
         # A flush is waited for: half of it would be neither done nor to be done.
         await asyncio.gather(*tasks, *self._flushing.values(), return_exceptions=True)
         try:
-            if clean:
+            if clean and self._started:
                 await asyncio.gather(*(self._close_directory(item, broker_epoch) for item in self._all))
         finally:
             for log in self._logs.values():
