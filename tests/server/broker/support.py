@@ -47,7 +47,12 @@ def run(main: Coroutine[Any, Any, T], *, loop: str = "asyncio") -> T:
 
 def make_broker(settings: Mapping[str, object] | None = None, *, env: Env | None = None, **parts: Any) -> Broker:
     """A broker of the parts given; what is not given is None and must not be asked for."""
-    wired: dict[str, Any] = {"controller": FixedController(), "replicas": None, "log_directories": None, "open_groups": None}
+    wired: dict[str, Any] = {
+        "controller": FixedController(),
+        "replicas": None,
+        "log_directories": None,
+        "open_groups": None,
+    }
     wired.update(parts)
     return Broker(
         node_id=NODE_ID, cluster_id="cluster", config=BrokerConfig.of(settings or {}), env=env or real_env(), **wired
