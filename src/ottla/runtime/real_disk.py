@@ -14,7 +14,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 
@@ -221,7 +220,10 @@ class RealDisk:
 
     def remove_tree(self, path: str) -> None:
         with _errors_of(path), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            # It brings the compression libraries along, which a start need not load.
+            from shutil import rmtree
+
+            rmtree(path)
 
     def sync_directory(self, path: str) -> None:
         with _errors_of(path):
