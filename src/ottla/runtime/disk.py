@@ -14,6 +14,7 @@ import errno
 from typing import Protocol
 
 from ottla.core.binary import Buffer
+from ottla.runtime.file_range import FileRange
 
 
 class DiskError(OSError):
@@ -60,6 +61,9 @@ class File(Protocol):
 
     def read_cached_at(self, position: int, size: int) -> bytes | bytearray | None:
         """Like `read_at`, but only when the page cache has it all; None when the device would have to be waited for."""
+
+    def cached_range(self, position: int, size: int) -> FileRange | None:
+        """These bytes for the kernel to send, when the page cache has them all and this kind of file can do that."""
 
     def append(self, data: Buffer) -> None:
         """Write all of `data` at the end; on `DiskError` the file is as it was before."""

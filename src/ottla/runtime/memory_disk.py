@@ -22,6 +22,7 @@ from random import Random
 
 from ottla.core.binary import Buffer
 from ottla.runtime.disk import DiskError, DiskLockedError, disk_error
+from ottla.runtime.file_range import FileRange
 
 PAGE_BYTES = 4096
 # A kernel writes dirty pages back sooner or later; and a test that never syncs must not keep everything twice.
@@ -111,6 +112,9 @@ class MemoryFile:
             return None
         node = self._open_node("read")
         return node.content[position : position + size]
+
+    def cached_range(self, position: int, size: int) -> FileRange | None:
+        return None
 
     def append(self, data: Buffer) -> None:
         self._write("append", None, data)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 from ottla.core.binary import Buffer
 from ottla.runtime.disk import DiskError, DiskLockedError, disk_error
+from ottla.runtime.file_range import FileRange, can_send_files, is_cached
 
 # Where preadv2 can not say what is cached (macOS, some file systems), the last bytes of a file are taken as cached.
 PRESUMED_CACHED_BYTES = 64 * 1024 * 1024
@@ -75,6 +76,12 @@ class RealFile:
             return None  # only the first pages were cached
         del data[count:]
         return data
+
+    def cached_range(self, position: int, size: int) -> FileRange | None:
+        descriptor = self._descriptor
+        if not can_send_files or not is_cached(descriptor.number, position, size):
+            return None
+        return FileRange(descriptor, position, size)
 
     def append(self, data: Buffer) -> None:
         end = self.size()
