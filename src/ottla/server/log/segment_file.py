@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from ottla.core.binary import Buffer
 from ottla.runtime.disk import Disk, File, MissingFileError
+from ottla.runtime.file_range import FileRange
 from ottla.server.log.files import DELETED_SUFFIX
 
 DEFAULT_OPEN_FILES = 512
@@ -91,6 +92,12 @@ class SegmentFile:
         handle = self._handle or self._open()
         self.used = True
         return handle.read_cached_at(position, size)
+
+    def cached_range(self, position: int, size: int) -> FileRange | None:
+        """The bytes for the kernel to send, None when it can not or would have to wait for the device."""
+        handle = self._handle or self._open()
+        self.used = True
+        return handle.cached_range(position, size)
 
     def read_at(self, position: int, size: int) -> bytes:
         """Bytes from wherever they are; in the owner's thread."""

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from ottla.runtime.disk import DiskError
+from ottla.runtime.file_range import FileRange
 from ottla.server.log.scan import find_batch
 from ottla.server.log.segment import Segment
 from ottla.server.log.segment_file import SegmentFile
@@ -50,6 +51,12 @@ class LogSlice:
             return self._file.read_cached_at(self._position, self.size)
         except DiskError:
             return None
+
+    def cached_range(self) -> FileRange | None:
+        """The bytes for the kernel to send to a socket; None where that is not possible. On the owner's thread only."""
+        if self._locate is not None or self._file is None:
+            return None
+        return self._file.cached_range(self._position, self.size)
 
     def read(self) -> bytes:
         """The bytes, waiting for the device where necessary; in any thread. Raises `DiskError`."""
