@@ -13,6 +13,7 @@ from ottla.protocol.codec import encode
 from ottla.protocol.connection import NEED_DATA, ServerConnection
 from ottla.protocol.errors import ProtocolError
 from ottla.protocol.headers import parse_request_header
+from ottla.runtime.file_range import FileRange, FileSender
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
 
@@ -43,6 +44,7 @@ class Connection(asyncio.BufferedProtocol):
         "_awaited",
         "_blocked",
         "_broker",
+        "_can_send_files",
         "_closing",
         "_held",
         "_listener",
@@ -50,6 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         "_request",
         "_route",
         "_router",
+        "_sender",
         "_transport",
         "_wire",
         "active",
@@ -70,6 +73,8 @@ class Connection(asyncio.BufferedProtocol):
         self._held = False
         self._closing = False
         self._reading_paused = False
+        self._can_send_files: bool | None = None
+        self._sender: FileSender | None = None
         self.context = RequestContext(self, listener_name=listener.name)
         # For the sweep of idle connections: set by traffic, cleared by each sweep.
         self.active = True
@@ -111,6 +116,8 @@ class Connection(asyncio.BufferedProtocol):
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.cancel()
+        if self._sender is not None:
+            self._sender.close()
         self._listener.connection_lost(self)
 
     # What the listener calls
@@ -148,8 +155,7 @@ class Connection(asyncio.BufferedProtocol):
     def shut_down(self) -> None:
         """Handle no further request; close as soon as the response that is owed has gone out."""
         self._closing = True
-        if self._awaited is None and not self._transport.is_closing():
-            self._transport.close()
+        self._close_if_done()
 
     def abort(self) -> None:
         """Close at once, dropping what was not written."""
@@ -217,9 +223,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(error)
         if parts:
             self._write(parts)
-        if self._closing and self._awaited is None and not self._transport.is_closing():
-            # What was answered before goes out first.
-            self._transport.close()
+        self._close_if_done()  # what was answered before goes out first
 
     def _find_route(self, api_key: int, version: int, parts: list[Buffer]) -> Route | None:
         try:
@@ -276,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
         if parts:
             self._write(parts)
         if self._closing:
-            self._transport.close()
+            self._close_if_done()
         else:
             self._go_on()
 
@@ -309,13 +313,19 @@ class Connection(asyncio.BufferedProtocol):
             route.failure(request, self.context, error)
             self._closing = True
 
-    def _write(self, parts: list[Buffer]) -> None:
+    def _write(self, parts: list[Any]) -> None:
         """Hand the pieces to the transport: small neighbours joined, large ones as they are."""
         transport = self._transport
         if transport.is_closing():
             return
-        if len(parts) == 2 or sum(map(len, parts)) <= JOIN_BYTES:
+        if len(parts) == 2 and len(parts[1]) <= JOIN_BYTES:
+            transport.write(parts[0] + parts[1])
+            return
+        if sum(map(len, parts)) <= JOIN_BYTES:
             transport.write(b"".join(parts))
+            return
+        if any(part.__class__ is FileRange for part in parts):
+            self._send_files(parts)
             return
         small: list[Buffer] = []
         for part in parts:
@@ -328,6 +338,44 @@ class Connection(asyncio.BufferedProtocol):
             transport.write(part)
         if small:
             transport.write(b"".join(small))
+
+    @property
+    def can_send_files(self) -> bool:
+        """Whether file ranges may be sent here: on a plain socket of the operating system."""
+        if self._can_send_files is None:
+            info = self._transport.get_extra_info
+            found = info("socket") if info("sslcontext") is None else None
+            self._can_send_files = found is not None and found.fileno() >= 0
+        return self._can_send_files
+
+    def _send_files(self, parts: list[Any]) -> None:
+        """Send pieces of which some are file ranges, past the transport, which must have nothing left to write."""
+        transport = self._transport
+        try:
+            if transport.get_write_buffer_size():
+                for part in parts:
+                    transport.write(part.read() if part.__class__ is FileRange else part)
+                return
+            if self._sender is None:
+                number = transport.get_extra_info("socket").fileno()
+                self._sender = FileSender(number, asyncio.get_running_loop())
+            self._blocked = not self._sender.send(parts, self._files_sent)
+        except OSError as error:
+            self._files_sent(error)
+
+    def _files_sent(self, error: OSError | None) -> None:
+        if error is not None:
+            logger.debug("sending to %s: %s", self.client, error)
+            self.abort()
+            return
+        self.resume_writing()
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        """When closing: close once the response that is owed, and what is being sent, have gone out."""
+        is_sending = self._sender is not None and self._sender.is_busy
+        if self._closing and self._awaited is None and not is_sending and not self._transport.is_closing():
+            self._transport.close()
 
     def _refuse(self, error: BaseException) -> None:
         """Close because of what the client sent, with one line that says so."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.fetch import AbortedTransaction, EpochEndOffset, LeaderIdAndEpoch, PartitionData
 from ottla.runtime.disk import DiskError
+from ottla.runtime.file_range import FileRange
 from ottla.server.broker.leader_hints import current_leader
 from ottla.server.replication.partition import READ_COMMITTED
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ottla.server.replication.replicas import HostedTopic
 
 CONSUMER = -1
+# Ranges from this size on are sent by the kernel: below it, a copy costs less than further system calls.
+SENT_AS_FILE_BYTES = 65_536
 EMPTY = b""
 
 _FIRST_TOPIC_ID_VERSION = 13
@@ -47,6 +50,7 @@ class FetchReader:
         "max_bytes",
         "replica_id",
         "results",
+        "send_files",
         "slices",
         "topics",
         "total_bytes",
@@ -62,6 +66,7 @@ class FetchReader:
         replica_id: int,
         isolation_level: int,
         max_bytes: int,
+        send_files: bool = False,
     ) -> None:
         self.broker = broker
         self.entries = entries
@@ -69,6 +74,7 @@ class FetchReader:
         self.replica_id = replica_id
         self.isolation_level = isolation_level
         self.max_bytes = max_bytes
+        self.send_files = send_files
         replicas = broker.replicas
         self.topics: dict[Any, HostedTopic] = replicas.by_id if version >= _FIRST_TOPIC_ID_VERSION else replicas.by_name
         self.results: list[PartitionData] = []
@@ -214,11 +220,20 @@ class FetchReader:
         results = self.results
         for index, found in enumerate(self.slices):
             if found is not None:
-                records = found.read_cached()
+                data = results[index]
+                records: Buffer | FileRange | None = None
+                try:
+                    if self.send_files and found.size >= SENT_AS_FILE_BYTES and not data.aborted_transactions:
+                        records = found.cached_range()
+                    if records is None:
+                        records = found.read_cached()
+                except DiskError as error:
+                    self._read_failed(index, error)
+                    continue
                 if records is None:
                     cold.append(index)
                 else:
-                    self._put(index, results[index], records)
+                    _put(data, records)
         return cold
 
     def load_cold(self, indexes: Sequence[int]) -> list[bytes | DiskError]:
@@ -237,26 +252,25 @@ class FetchReader:
         """Take over what `load_cold` found."""
         for index, records in zip(indexes, loaded, strict=True):
             if isinstance(records, DiskError):
-                entry = self.entries[index]
-                if (partition := self.partition(entry)) is not None:
-                    partition.log.storage_error(records)
-                self.results[index] = self._failed(entry, ErrorCode.KAFKA_STORAGE_ERROR)
+                self._read_failed(index, records)
             else:
-                self._put(index, self.results[index], records)
+                _put(self.results[index], records)
 
-    def _put(self, index: int, data: PartitionData, records: Buffer) -> None:
-        size = len(records)
-        if size < _BATCH_OVERHEAD or int.from_bytes(records[8:12], "big") + _BATCH_OVERHEAD > size:
-            # Not even one whole batch fitted into what was left of the limits: nothing, so that no client trips over
-            # it.
-            return
-        data.records = records
-        if data.aborted_transactions:
-            # They were looked for up to the stable offset; the client needs those that begin within the range.
-            end_offset = _end_offset(records)
-            data.aborted_transactions = [
-                aborted for aborted in data.aborted_transactions if aborted.first_offset < end_offset
-            ]
+    def _read_failed(self, index: int, error: DiskError) -> None:
+        entry = self.entries[index]
+        if (partition := self.partition(entry)) is not None:
+            partition.log.storage_error(error)
+        self.results[index] = self._failed(entry, ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+def _put(data: PartitionData, records: Buffer | FileRange) -> None:
+    data.records = records  # type: ignore[assignment]  # a range is encoded like a buffer: by its length, uncopied
+    if data.aborted_transactions and not isinstance(records, FileRange):
+        # They were looked for up to the stable offset; the client needs those that begin within the range.
+        end_offset = _end_offset(records)
+        data.aborted_transactions = [
+            aborted for aborted in data.aborted_transactions if aborted.first_offset < end_offset
+        ]
 
 
 def _end_offset(records: Buffer) -> int:

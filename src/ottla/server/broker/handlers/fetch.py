@@ -63,7 +63,9 @@ def handle(
         if not entries:
             session = None
     max_bytes = min(request.max_bytes, broker.config["fetch.max.bytes"])
-    reader = FetchReader(broker, entries, version, replica_id, request.isolation_level, max_bytes)
+    connection = context.connection
+    send_files = connection is not None and connection.can_send_files
+    reader = FetchReader(broker, entries, version, replica_id, request.isolation_level, max_bytes, send_files)
     reader.plan()
     answer = _Answer(broker, reader, session, request.session_epoch, context.listener_name)
     min_bytes = min(request.min_bytes, max_bytes)
