@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.brokers import OttlaBroker
@@ -141,7 +142,7 @@ def run_all(load: Load) -> None:
     load.case("10 connections x 5 in flight", lambda: load.pumped(one, 10, 5))
     for size in (16, 64, 1000):
         batch = record_batch([b"x" * 1024] * (size * 1000 // 1032))
-        load.case(f"{size} KB batches x 5 in flight", lambda batch=batch: load.pumped(batch, 1, 5))
+        load.case(f"{size} KB batches x 5 in flight", partial(load.pumped, batch, 1, 5))
     if load.only.search("fetch 1 MB") or load.only.search("fetch 64 KB"):
         topic = load.filled_topic(record_batch([b"x" * 1024] * 62), 3000)
         load.case("fetch 1 MB", lambda: load.fetched(topic, 1 << 20))
