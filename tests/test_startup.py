@@ -1,0 +1,94 @@
+"""What a start loads. Time is not asserted, it is the machine's; modules can be counted, and they are what takes it.
+
+Where one of these tests fails: is the new module needed before the first request? If not, import it where it is used.
+The figures are in docs/decisions/start-up.md.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OTTLA_MODULES = 135
+MESSAGE_MODULES = 8
+
+NOT_LOADED = [
+    "concurrent.futures.process",
+    "cramjam",
+    "crc32c",  # its __init__; `ottla.core.checksum` takes the extension module alone
+    "email",
+    "http",
+    "importlib.metadata",
+    "importlib.resources",
+    "lzma",
+    "multiprocessing",
+    "pathlib",
+    "pkg_resources",
+    "shutil",
+    "urllib",
+    "zipfile",
+    "ottla.schema.reference",
+    "ottla.server.broker.handlers",
+    "ottla.server.coordinator",
+    "ottla.testing",
+]
+"""Packages and modules that a node with a new data directory does without until a client asks for something."""
+
+
+def imported(stderr: str) -> set[str]:
+    """Module names in the output of `-X importtime`."""
+    return set(re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", stderr, re.MULTILINE))
+
+
+def interpreter_modules() -> set[str]:
+    """What Python loads by itself, and what other packages hang on its start."""
+    command = [sys.executable, "-X", "importtime", "-c", "pass"]
+    return imported(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What `ottla start` loads until it is ready, and while it stops again, in a new data directory."""
+    directory: Path = tmp_path_factory.mktemp("start")
+    log = directory / "stderr"
+    command = [sys.executable, "-X", "importtime", "-m", "ottla", "start", "--data", str(directory / "data")]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command, "--set", "listeners=PLAINTEXT://127.0.0.1:0"], stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+        try:
+            assert process.stdout is not None
+            assert " ready in " in process.stdout.readline(), log.read_text()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    return imported(log.read_text()) - interpreter_modules()
+
+
+def test_importing_ottla_loads_nothing_else() -> None:
+    code = "import sys; before = set(sys.modules); import ottla; print(*sorted(set(sys.modules) - before))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert output.split() == ["ottla", "ottla.version"]
+
+
+def test_a_start_loads_what_it_should(started: set[str]) -> None:
+    assert {"asyncio", "ottla.server.node.node", "ottla.server.log.directories"} <= started
+
+
+@pytest.mark.parametrize("name", NOT_LOADED)
+def test_a_start_does_without(started: set[str], name: str) -> None:
+    assert not {found for found in started if found == name or found.startswith(name + ".")}
+
+
+def test_a_start_loads_few_modules(started: set[str]) -> None:
+    ottla = {name for name in started if name.split(".")[0] == "ottla"}
+    assert len(ottla) <= OTTLA_MODULES, sorted(ottla)
+    messages = {name for name in ottla if name.startswith("ottla.protocol.messages.")}
+    assert len(messages) <= MESSAGE_MODULES, sorted(messages)
