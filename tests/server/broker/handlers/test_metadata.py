@@ -125,8 +125,12 @@ def test_versions_with_ids_on_the_wire_but_not_in_the_question(version: int) -> 
     async def test(world: World) -> None:
         await create(world, a=1)
         topic_id = world.controller.image.topics.by_name["a"].topic_id
-        response = await world.ask(MetadataRequest(topics=[MetadataRequestTopic(name="a", topic_id=topic_id)]), version)
-        assert [(one.name, one.error_code) for one in response.topics] == [("a", E.INVALID_REQUEST)]
+        asked = [MetadataRequestTopic(name="a", topic_id=topic_id), MetadataRequestTopic(name=None, topic_id=topic_id)]
+        response = await world.ask(MetadataRequest(topics=asked), version)
+        assert [(one.name, one.error_code) for one in response.topics] == [
+            ("a", E.INVALID_REQUEST),
+            ("", E.INVALID_REQUEST),
+        ]
 
     run(test)
 

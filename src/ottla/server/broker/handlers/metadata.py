@@ -69,7 +69,8 @@ def error_response(
     request: MetadataRequest, context: RequestContext, code: ErrorCode, message: str | None
 ) -> MetadataResponse:
     """The code for each topic that was asked for, and at the top where the version has it."""
-    failed = [_failed(topic.name, topic.topic_id, code) for topic in request.topics or ()]
+    # Names can be null in an answer from version 12 on only: an empty one stands for none, as in Kafka.
+    failed = [_failed(topic.name or "", topic.topic_id, code) for topic in request.topics or ()]
     return MetadataResponse(topics=failed, error_code=code)
 
 
