@@ -26,20 +26,20 @@ class PartitionWaiter(Protocol):
 class Partition:
     """One hosted partition, as its leader sees it.
 
-    `isr` and `replicas` are broker ids. While this broker is alone in the ISR, an appended record is committed at once;
-    followers' positions (`follower_fetched`) hold the high watermark back otherwise.
+    `isr` and `replicas` are broker ids. While this broker is alone in the ISR, and that is enough, an appended record
+    is committed at once; followers' positions (`follower_fetched`) hold the high watermark back otherwise.
     """
 
     __slots__ = (
         "_alone",
         "_follower_end_offsets",
+        "_min_isr",
         "_waiters",
         "is_internal",
         "isr",
         "leader_epoch",
         "leader_id",
         "log",
-        "min_isr",
         "node_id",
         "partition",
         "replicas",
@@ -57,7 +57,7 @@ class Partition:
         self.leader_epoch = NO_EPOCH
         self.isr: tuple[int, ...] = ()
         self.replicas: tuple[int, ...] = ()
-        self.min_isr = 1
+        self._min_isr = 1
         self._alone = False
         self._follower_end_offsets: dict[int, int] = {}
         self._waiters: dict[PartitionWaiter, None] = {}
@@ -78,11 +78,27 @@ class Partition:
         self.leader_epoch = leader_epoch
         self.replicas = replicas
         self.isr = isr
-        self._alone = leader_id == self.node_id and isr == (self.node_id,)
+        self._update_alone()
         if changed:
             self._follower_end_offsets.clear()
         self._advance_high_watermark()
         self.notify()
+
+    def update_min_isr(self, min_isr: int) -> None:
+        """Take over min.insync.replicas."""
+        if min_isr != self._min_isr:
+            self._min_isr = min_isr
+            self._update_alone()
+            self._advance_high_watermark()
+            self.notify()
+
+    @property
+    def needed_isr(self) -> int:
+        """How many in-sync replicas a commit needs: never more than there are replicas."""
+        return min(self._min_isr, len(self.replicas))
+
+    def _update_alone(self) -> None:
+        self._alone = self.leader_id == self.node_id and self.isr == (self.node_id,) and self.needed_isr <= 1
 
     def check_leader_epoch(self, current_leader_epoch: int) -> ErrorCode:
         """NONE, or why a client with this idea of the leader epoch is refused (KIP-320); -1 asks for no check."""
@@ -126,11 +142,10 @@ class Partition:
     def _check_may_append(self, required_acks: int) -> None:
         if self.leader_id != self.node_id:
             raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        needed = min(self.min_isr, len(self.replicas))
-        if required_acks == -1 and len(self.isr) < needed:
+        if required_acks == -1 and len(self.isr) < self.needed_isr:
             raise ApiError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
-                f"The in-sync replicas of {self.topic}-{self.partition} are {list(self.isr)}, {needed} are needed",
+                f"The in-sync replicas of {self.topic}-{self.partition} are {list(self.isr)}, {self.needed_isr} are needed",
             )
 
     # Offsets
@@ -157,7 +172,8 @@ class Partition:
             self.notify()
 
     def _advance_high_watermark(self) -> None:
-        if self.leader_id != self.node_id:
+        # Nothing is committed by fewer replicas than the topic asks for (KIP-966).
+        if self.leader_id != self.node_id or len(self.isr) < self.needed_isr:
             return
         end_offset = self.log.log_end_offset
         for replica_id in self.isr:

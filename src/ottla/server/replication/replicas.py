@@ -145,7 +145,7 @@ class Replicas:
             self.by_id[topic.topic_id] = hosted
             self.by_name[topic.name] = hosted
         partition = Partition(self.node_id, key, topic.topic_id, log)
-        partition.min_isr = config.min_insync_replicas
+        partition.update_min_isr(config.min_insync_replicas)
         hosted.partitions[index] = partition
         return partition
 
@@ -188,7 +188,7 @@ class Replicas:
                 continue
             config = self._log_config(name, image)
             for partition in hosted.partitions.values():
-                partition.min_isr = config.min_insync_replicas
+                partition.update_min_isr(config.min_insync_replicas)
                 partition.log.update_config(config)
 
     def _log_config(self, topic: str, image: MetadataImage) -> LogConfig:

@@ -115,7 +115,12 @@ def handle(
                 if partition is None:
                     raise ApiError(_missing_partition(broker, topic, data.index, context.api_version))
                 records = data.records
-                if partition.is_internal or not records or records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
+                if (
+                    not records
+                    or partition.is_internal
+                    or len(records) <= _ATTRIBUTES_LOW_BYTE
+                    or records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT
+                ):
                     _check_unusual(partition, records, request, context)
                 # Records are a view into the connection's own receive buffer, so they may be patched in place.
                 result = partition.append(records, acks, now_ms, _CLIENT, context.api_version)  # type: ignore[arg-type]
