@@ -145,7 +145,7 @@ class Partition:
         if required_acks == -1 and len(self.isr) < self.needed_isr:
             raise ApiError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
-                f"The in-sync replicas of {self.topic}-{self.partition} are {list(self.isr)}, {self.needed_isr} are needed",
+                f"{self.topic}-{self.partition} needs {self.needed_isr} in-sync replicas and has {list(self.isr)}",
             )
 
     # Offsets
