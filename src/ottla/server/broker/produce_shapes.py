@@ -44,6 +44,7 @@ class Shape(NamedTuple):
 
     partition: Partition
     acks: int
+    timeout_ms: int
     topic: str
     topic_id: bytes
     partition_index: int
@@ -122,7 +123,9 @@ class ProduceShapes:
             self._length = length
             self._read_beginning = Struct(f"{length}s").unpack_from
         start, rest = self._response(topic, data.index)
-        self._shapes[beginning] = Shape(partition, request.acks, topic.name, topic.topic_id, data.index, start, rest)
+        self._shapes[beginning] = Shape(
+            partition, request.acks, request.timeout_ms, topic.name, topic.topic_id, data.index, start, rest
+        )
 
     def _response(self, topic: TopicProduceData, index: int) -> tuple[bytes, bytes]:
         """The encoded response in front of and behind its numbers."""

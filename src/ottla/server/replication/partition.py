@@ -31,10 +31,10 @@ class Partition:
     """
 
     __slots__ = (
-        "_alone",
         "_follower_end_offsets",
         "_min_isr",
         "_waiters",
+        "commits_alone",
         "is_internal",
         "isr",
         "leader_epoch",
@@ -58,7 +58,7 @@ class Partition:
         self.isr: tuple[int, ...] = ()
         self.replicas: tuple[int, ...] = ()
         self._min_isr = 1
-        self._alone = False
+        self.commits_alone = False
         self._follower_end_offsets: dict[int, int] = {}
         self._waiters: dict[PartitionWaiter, None] = {}
 
@@ -78,7 +78,7 @@ class Partition:
         self.leader_epoch = leader_epoch
         self.replicas = replicas
         self.isr = isr
-        self._update_alone()
+        self._update_commits_alone()
         if changed:
             self._follower_end_offsets.clear()
         self._advance_high_watermark()
@@ -88,7 +88,7 @@ class Partition:
         """Take over min.insync.replicas."""
         if min_isr != self._min_isr:
             self._min_isr = min_isr
-            self._update_alone()
+            self._update_commits_alone()
             self._advance_high_watermark()
             self.notify()
 
@@ -97,8 +97,8 @@ class Partition:
         """How many in-sync replicas a commit needs: never more than there are replicas."""
         return min(self._min_isr, len(self.replicas))
 
-    def _update_alone(self) -> None:
-        self._alone = self.leader_id == self.node_id and self.isr == (self.node_id,) and self.needed_isr <= 1
+    def _update_commits_alone(self) -> None:
+        self.commits_alone = self.leader_id == self.node_id and self.isr == (self.node_id,) and self.needed_isr <= 1
 
     def check_leader_epoch(self, current_leader_epoch: int) -> ErrorCode:
         """NONE, or why a client with this idea of the leader epoch is refused (KIP-320); -1 asks for no check."""
@@ -125,13 +125,13 @@ class Partition:
         Raises ApiError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all and too small an ISR), or what the log
         refuses.
         """
-        if not self._alone:
+        if not self.commits_alone:
             self._check_may_append(required_acks)
         log = self.log
         result = log.append_as_leader(
             records, self.leader_epoch, now_ms, origin=origin, produce_version=produce_version
         )
-        if self._alone:
+        if self.commits_alone:
             log.advance_high_watermark(log.log_end_offset)
         else:
             self._advance_high_watermark()

@@ -118,6 +118,9 @@ def test_records_without_keys_are_named_on_a_compacted_topic_from_version_8_on()
                 assert answer.error_code == ErrorCode.INVALID_RECORD
                 assert [error.batch_index for error in answer.record_errors] == ([1, 3] if version >= 8 else [])
                 assert (answer.error_message is not None) == (version >= 8)
+                assert answer.log_start_offset == 0
+            unparsed = await broker.produce(client, build_batch(records) * 2)
+            assert (unparsed.error_code, unparsed.log_start_offset) == (ErrorCode.INVALID_RECORD, -1)
 
     run(main())
 
@@ -365,5 +368,53 @@ def test_the_short_cut_is_really_taken(monkeypatch: pytest.MonkeyPatch) -> None:
                     assert (await broker.produce(client, sent, partition=number % 3, version=version)).error_code == 0
                 assert handled == 3
                 handled = 0
+
+    run(main())
+
+
+# Replicas elsewhere
+
+
+@pytest.mark.parametrize("version", [3, 9, 13])
+def test_acks_all_waits_for_the_in_sync_replicas_and_acks_1_does_not(version: int) -> None:
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic(replicas=[1, 2])
+            client = await broker.client()
+            partition = broker.partition()
+            assert (await broker.produce(client, batch(b"a"), version=version, acks=1)).base_offset == 0
+            for expected in (1, 2, 3):
+                client.send(broker.produce_request(version, ("topic", 0, batch(b"b"))), version)
+                while not partition.waiter_count:  # noqa: ASYNC110 (what is waited for has no event)
+                    await asyncio.sleep(0.001)
+                partition.follower_fetched(2, expected)
+                assert partition.waiter_count == 1, "only what was there before"
+                partition.follower_fetched(2, expected + 1)
+                answer = (await client.receive()).responses[0].partition_responses[0]
+                assert (answer.error_code, answer.base_offset) == (0, expected)
+                assert partition.waiter_count == 0
+
+    run(main())
+
+
+def test_acks_all_gives_up_in_time_or_with_the_leadership() -> None:
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic(replicas=[1, 2])
+            broker.create_topic("moved", replicas=[1, 2])
+            client = await broker.client()
+            for _ in range(2):
+                request = broker.produce_request(9, ("topic", 0, batch(b"a")))
+                request.timeout_ms = 10
+                answer = (await client.call(request, 9)).responses[0].partition_responses[0]
+                assert (answer.error_code, answer.base_offset) == (ErrorCode.REQUEST_TIMED_OUT, -1)
+            assert broker.partition().log.log_end_offset == 2, "the records stay"
+            assert broker.partition().waiter_count == 0
+            client.send(broker.produce_request(9, ("moved", 0, batch(b"a"))), 9)
+            while not broker.partition("moved").waiter_count:  # noqa: ASYNC110 (what is waited for has no event)
+                await asyncio.sleep(0.001)
+            broker.elect("moved", leader=2)
+            answer = (await client.receive()).responses[0].partition_responses[0]
+            assert answer.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     run(main())

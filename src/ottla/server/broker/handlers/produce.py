@@ -24,8 +24,9 @@ from ottla.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.records.validation import AppendOrigin
+from ottla.records.validation import AppendOrigin, NotOneBatchError
 from ottla.server.broker.broker import CloseConnectionError
+from ottla.server.broker.delayed_produce import DelayedProduce, Uncommitted
 from ottla.server.broker.leader_hints import current_leader, leader_endpoints
 from ottla.server.broker.produce_shapes import FIRST_LOG_START_VERSION, ProduceShapes
 
@@ -49,6 +50,23 @@ _TRANSACTIONAL_BIT = 0x10
 _FIRST_TOPIC_ID_VERSION = 13
 _FIRST_LEADER_HINT_VERSION = 10
 _FIRST_ABORTABLE_VERSION = 11
+# What is refused before a batch meets the log, or for its size and checksum alone.
+_UNRELATED_TO_RECORDS = frozenset(
+    (
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        ErrorCode.INVALID_TXN_STATE,
+        ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.TRANSACTION_ABORTABLE,
+    )
+)
 
 
 def handle_quickly(
@@ -70,10 +88,12 @@ def handle_quickly(
     try:
         result = partition.append(records, shape.acks, broker.env.clock.now_ms(), _CLIENT, version)
     except ApiError as error:
-        return _one_answer(shape, _refused(shape.partition_index, error))
-    if result.flush_pending:
+        return _one_answer(shape, _refused(shape.partition_index, error, partition))
+    if result.flush_pending or (shape.acks == -1 and not partition.commits_alone):
         answer = _accepted(shape.partition_index, result)
-        return _after_flush(broker, _one_answer(shape, answer), [(answer, partition.log)])
+        waits = _Waits(broker, shape.timeout_ms)
+        waits.add(answer, partition, result, shape.acks)
+        return waits.respond(_one_answer(shape, answer))
     if version >= FIRST_LOG_START_VERSION:
         numbers = _PACK_THREE(result.base_offset, result.log_append_time_ms, result.log_start_offset)
     else:
@@ -104,12 +124,13 @@ def handle(
         return error_response(request, context, ErrorCode.INVALID_REQUIRED_ACKS, None)
     now_ms = broker.env.clock.now_ms()
     failed = False
-    unflushed: list[tuple[PartitionProduceResponse, Log]] | None = None
+    waits: _Waits | None = None
     topics = []
     for topic in request.topic_data:
         hosted = _hosted(broker, topic, context.api_version)
         answers = []
         for data in topic.partition_data:
+            partition = None
             try:
                 partition = hosted.partitions.get(data.index) if hosted is not None else None
                 if partition is None:
@@ -125,12 +146,12 @@ def handle(
                 # Records are a view into the connection's own receive buffer, so they may be patched in place.
                 result = partition.append(records, acks, now_ms, _CLIENT, context.api_version)  # type: ignore[arg-type]
                 answer = _accepted(data.index, result)
-                if result.flush_pending:
-                    unflushed = unflushed or []
-                    unflushed.append((answer, partition.log))
+                if result.flush_pending or (acks == -1 and not partition.commits_alone):
+                    waits = waits or _Waits(broker, request.timeout_ms)
+                    waits.add(answer, partition, result, acks)
             except ApiError as error:
                 failed = True
-                answer = _refused(data.index, error)
+                answer = _refused(data.index, error, partition)
             answers.append(answer)
         topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
     if acks == 0:
@@ -142,7 +163,7 @@ def handle(
         _add_leader_hints(broker, response, context)
     if not failed and context.produce_shapes is not None:
         context.produce_shapes.teach(request, broker.replicas)
-    return response if unflushed is None else _after_flush(broker, response, unflushed)
+    return response if waits is None else waits.respond(response)
 
 
 def _hosted(broker: Broker, topic: TopicProduceData, version: int) -> HostedTopic | None:
@@ -156,7 +177,7 @@ def _check_unusual(
 ) -> None:
     """Refuse what is no ordinary append: nothing at all, an internal topic, part of a transaction."""
     if not records or len(records) <= _ATTRIBUTES_LOW_BYTE:
-        raise ApiError(ErrorCode.INVALID_RECORD, "Exactly one record batch per partition is required")
+        raise NotOneBatchError(ErrorCode.INVALID_RECORD, "Exactly one record batch per partition is required")
     if partition.is_internal and context.client_id != ADMIN_CLIENT_ID:
         raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Clients cannot produce to {partition.topic}")
     if records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
@@ -169,18 +190,36 @@ def _check_unusual(
         raise ApiError(ErrorCode.INVALID_TXN_STATE, message)
 
 
-async def _after_flush(
-    broker: Broker, response: ProduceResponse, unflushed: list[tuple[PartitionProduceResponse, Log]]
-) -> ProduceResponse:
-    """Answer when the device has what the topics' flush.messages promises."""
-    for answer, log in unflushed:
-        try:
-            await broker.log_directories.flush(log)
-        except ApiError as error:
-            answer.error_code = error.code
-            answer.error_message = error.message
-            answer.base_offset = -1
-    return response
+class _Waits:
+    """What a request's answers have to wait for: the device, where flush.messages promises it; the other replicas."""
+
+    __slots__ = ("_broker", "_timeout_ms", "_uncommitted", "_unflushed")
+
+    def __init__(self, broker: Broker, timeout_ms: int) -> None:
+        self._broker = broker
+        self._timeout_ms = timeout_ms
+        self._unflushed: list[tuple[PartitionProduceResponse, Log]] = []
+        self._uncommitted: list[Uncommitted] = []
+
+    def add(self, answer: PartitionProduceResponse, partition: Partition, result: AppendResult, acks: int) -> None:
+        """An appended batch and its answer."""
+        if result.flush_pending:
+            self._unflushed.append((answer, partition.log))
+        if acks == -1 and partition.log.high_watermark <= result.last_offset:
+            self._uncommitted.append(Uncommitted(answer, partition, result.last_offset + 1))
+
+    async def respond(self, response: ProduceResponse) -> ProduceResponse:
+        """The response when all of it is as good as it says."""
+        for answer, log in self._unflushed:
+            try:
+                await self._broker.log_directories.flush(log)
+            except ApiError as error:
+                answer.error_code = error.code
+                answer.error_message = error.message
+                answer.base_offset = -1
+        if self._uncommitted:
+            await DelayedProduce(self._uncommitted).wait(self._timeout_ms)
+        return response
 
 
 def _missing_partition(broker: Broker, topic: TopicProduceData, index: int, version: int) -> ErrorCode:
@@ -191,13 +230,17 @@ def _missing_partition(broker: Broker, topic: TopicProduceData, index: int, vers
     return broker.replicas.missing_partition_error(name, index, image)
 
 
-def _refused(index: int, error: ApiError) -> PartitionProduceResponse:
+def _refused(index: int, error: ApiError, partition: Partition | None = None) -> PartitionProduceResponse:
+    """Refusals for what the records say come with the start of the log, others without, as in Kafka."""
+    start = -1
+    if partition is not None and error.code not in _UNRELATED_TO_RECORDS and not isinstance(error, NotOneBatchError):
+        start = partition.log.log_start_offset
     return PartitionProduceResponse(
         index=index,
         error_code=error.code,
         base_offset=-1,
         log_append_time_ms=-1,
-        log_start_offset=-1,
+        log_start_offset=start,
         record_errors=[
             BatchIndexAndErrorMessage(batch_index=batch_index, batch_index_error_message=message)
             for batch_index, message in getattr(error, "record_errors", ())
