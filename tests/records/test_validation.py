@@ -67,14 +67,15 @@ def test_framing_is_refused_with_kafkas_codes() -> None:
     batch = build_batch(RECORDS)
     assert refusal(b"").code is ErrorCode.INVALID_RECORD
     assert refusal(batch + batch).code is ErrorCode.INVALID_RECORD
-    assert refusal(batch[:-1]).code is ErrorCode.CORRUPT_MESSAGE
-    assert refusal(batch[:30]).code is ErrorCode.CORRUPT_MESSAGE
-    assert refusal(batch[:10]).code is ErrorCode.CORRUPT_MESSAGE
-    for magic in (0, 1, 3):
-        assert refusal(batch[:16] + bytes([magic]) + batch[17:]).code is ErrorCode.INVALID_RECORD
-    for length in (-5, 0, 48, 2**31 - 1):
+    for size in (len(batch) - 1, 30, 16, 10):  # a batch that is not there in full is none
+        assert refusal(batch[:size]).code is ErrorCode.INVALID_RECORD
+    for magic, code in {0: ErrorCode.INVALID_RECORD, 1: ErrorCode.INVALID_RECORD, 3: ErrorCode.CORRUPT_MESSAGE}.items():
+        assert refusal(batch[:16] + bytes([magic]) + batch[17:]).code is code
+    for length in (-5, 0, 13, 48):
         damaged = batch[:8] + length.to_bytes(4, "big", signed=True) + batch[12:]
         assert refusal(damaged).code is ErrorCode.CORRUPT_MESSAGE
+    assert refusal(batch[:8] + (2**31 - 1).to_bytes(4, "big") + batch[12:]).code is ErrorCode.INVALID_RECORD
+    assert refusal(batch + bytes(20)).code is ErrorCode.CORRUPT_MESSAGE
 
 
 def test_wrong_crc_is_a_corrupt_message() -> None:

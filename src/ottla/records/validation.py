@@ -56,6 +56,7 @@ class AppendOrigin(IntEnum):
 _CLIENT = AppendOrigin.CLIENT
 _RAFT_LEADER = AppendOrigin.RAFT_LEADER
 _NOT_FROM_A_CLIENT = CONTROL_FLAG | LOG_APPEND_TIME_FLAG
+_SMALLEST_BATCH = LENGTH_END + 14  # of any format
 _NEWER_CODEC = 4  # zstd, and the ids that mean nothing
 _new_tuple = tuple.__new__
 
@@ -71,6 +72,10 @@ class AppendRules:
     before_max_ms: int = MAXIMUM_INT64
     after_max_ms: int = 3_600_000
     compacted: bool = False
+
+
+class NotOneBatchError(ApiError):
+    """The bytes are not exactly one batch of the current format: nobody has looked any further."""
 
 
 class RecordRefusal(NamedTuple):
@@ -278,19 +283,30 @@ def _refused_records(code: ErrorCode, refusals: list[RecordRefusal]) -> RecordVa
     return RecordValidationError(code, text, refusals)
 
 
-def _misframed(batch: Buffer) -> ApiError:
-    """The bytes are not exactly one v2 batch: say in which way."""
-    if not batch:
-        return ApiError(ErrorCode.INVALID_RECORD, "a partition must have at least one record batch")
-    if len(batch) > MAGIC_POSITION and batch[MAGIC_POSITION] != 2:
-        return ApiError(
-            ErrorCode.INVALID_RECORD,
-            f"only record batches with magic version 2 are allowed, not {batch[MAGIC_POSITION]}",
-        )
+def _misframed(batch: Buffer) -> NotOneBatchError:
+    """The bytes are not exactly one v2 batch: say in which way.
+
+    Kafka's distinction: what can be no batch is corrupt (the producer tries again), while a batch that is not there in
+    full is none at all, and the record set without a batch is invalid.
+    """
     size = batch_size(batch)
-    if size is not None and HEADER_SIZE <= size < len(batch):
-        return ApiError(ErrorCode.INVALID_RECORD, "exactly one record batch per partition is allowed")
-    return ApiError(ErrorCode.CORRUPT_MESSAGE, f"the batch claims a size of {size} bytes, but has {len(batch)}")
+    if size is not None and size < _SMALLEST_BATCH:
+        return NotOneBatchError(ErrorCode.CORRUPT_MESSAGE, f"the batch claims a size of {size} bytes")
+    magic = batch[MAGIC_POSITION] if len(batch) > MAGIC_POSITION else None
+    if magic is not None and magic > 2:
+        return NotOneBatchError(ErrorCode.CORRUPT_MESSAGE, f"the batch has the unknown magic {magic}")
+    if size is None or magic is None or size > len(batch):
+        return NotOneBatchError(ErrorCode.INVALID_RECORD, "a partition must have at least one whole record batch")
+    if magic != 2:
+        return NotOneBatchError(
+            ErrorCode.INVALID_RECORD, f"only record batches with magic version 2 are allowed, not {magic}"
+        )
+    if size < HEADER_SIZE:
+        return NotOneBatchError(ErrorCode.CORRUPT_MESSAGE, f"the batch claims a size of {size} bytes")
+    next_size = batch_size(batch, size)
+    if next_size is not None and next_size < _SMALLEST_BATCH:
+        return NotOneBatchError(ErrorCode.CORRUPT_MESSAGE, f"{len(batch) - size} bytes behind the batch are no batch")
+    return NotOneBatchError(ErrorCode.INVALID_RECORD, "exactly one record batch per partition is allowed")
 
 
 def _too_large(size: int, rules: AppendRules) -> ApiError:

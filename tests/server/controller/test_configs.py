@@ -210,6 +210,7 @@ def test_broker_resources() -> None:
     ("resource", "code", "text"),
     [
         ((TOPIC, "zzz"), E.UNKNOWN_TOPIC_OR_PARTITION, ""),
+        ((TOPIC, "z z"), E.INVALID_TOPIC_EXCEPTION, ""),
         ((BROKER, "2"), E.INVALID_REQUEST, "Unexpected broker id, expected 1 or empty string, but received 2"),
         ((CLIENT_METRICS, ""), E.INVALID_REQUEST, "Client metrics subscription name must not be empty"),
         ((GROUP, ""), E.INVALID_REQUEST, "Group name must not be empty"),

@@ -17,6 +17,7 @@ from ottla.schema.config import BrokerConfig, find_setting
 from ottla.schema.definition import Setting, SettingError
 from ottla.schema.dynamic import appended, subtracted, validate_broker_overrides
 from ottla.schema.topic import TOPIC_SETTINGS, validate_topic_overrides
+from ottla.server.controller.result import check_topic_name
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
@@ -244,6 +245,7 @@ def describe(  # one place for every reader: handlers and tests
     wanted = set(keys) if keys else None
     if resource_type == ConfigResourceType.TOPIC:
         if name not in image.topics.by_name:
+            check_topic_name(name)
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION.message)
         return schema.describe_topic(config, image.config_of(resource_type, name), wanted)
     if resource_type == ConfigResourceType.BROKER:

@@ -249,12 +249,14 @@ def test_producers_and_their_transactions_are_described() -> None:
                 topics=[
                     describe_producers.TopicRequest(name="topic", partition_indexes=[0, 1, 2]),
                     describe_producers.TopicRequest(name="nowhere", partition_indexes=[0]),
+                    describe_producers.TopicRequest(name="no where", partition_indexes=[0]),
                 ]
             )
             response = await client.call(request, 0)
             partitions = [found for topic in response.topics for found in topic.partitions]
             unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            assert [found.error_code for found in partitions] == [0, 0, unknown, unknown]
+            illegal = ErrorCode.INVALID_TOPIC_EXCEPTION
+            assert [found.error_code for found in partitions] == [0, 0, unknown, unknown, illegal]
             assert [
                 (
                     state.producer_id,

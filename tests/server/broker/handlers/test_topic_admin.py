@@ -213,5 +213,8 @@ def test_producer_ids(version: int) -> None:
         assert (refused.error_code, refused.producer_id) == (E.UNSUPPORTED_VERSION, -1)
         empty = await world.ask(InitProducerIdRequest(transactional_id=""), version)
         assert empty.error_code == E.INVALID_REQUEST
+        if version >= 3:
+            half = await world.ask(InitProducerIdRequest(transactional_id=None, producer_id=0), version)
+            assert (half.error_code, half.producer_id) == (E.INVALID_REQUEST, -1)
 
     run(test)

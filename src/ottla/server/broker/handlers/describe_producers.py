@@ -11,6 +11,7 @@ from ottla.protocol.messages.describe_producers import (
     ProducerState,
     TopicResponse,
 )
+from ottla.server.controller.result import is_valid_topic_name
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.describe_producers import DescribeProducersRequest
@@ -48,6 +49,9 @@ def error_response(
 
 
 def _describe(broker: Broker, topic: str, index: int) -> PartitionResponse:
+    if not is_valid_topic_name(topic):
+        code = ErrorCode.INVALID_TOPIC_EXCEPTION
+        return PartitionResponse(partition_index=index, error_code=code, error_message=code.message)
     partition = broker.replicas.get(topic, index)
     if partition is None:
         code = broker.replicas.missing_partition_error(topic, index, broker.image)

@@ -1,7 +1,7 @@
 """InitProducerId (key 22), versions 0-5: a producer id for an idempotent producer.
 
 Without a transactional id: a fresh id with epoch 0, whatever the producer had before (the fields of version 3, KIP-360,
-mean something for transactions only). Ids come from blocks of 1,000 that the controller hands out; taking a block is
+mean something for transactions only, though one of them without the other is INVALID_REQUEST). Ids come from blocks of 1,000 that the controller hands out; taking a block is
 the only time the answer waits.
 
 With a transactional id: UNSUPPORTED_VERSION. Transactions are not served (FindCoordinator finds no coordinator for
@@ -20,6 +20,8 @@ from ottla.protocol.messages.init_producer_id import InitProducerIdRequest, Init
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
+_NONE = -1
+
 
 def handle(
     broker: Broker, request: InitProducerIdRequest, context: RequestContext
@@ -28,6 +30,8 @@ def handle(
     if request.transactional_id is not None:
         code = ErrorCode.UNSUPPORTED_VERSION if request.transactional_id else ErrorCode.INVALID_REQUEST
         return InitProducerIdResponse(error_code=code, producer_id=-1, producer_epoch=-1)
+    if (request.producer_id == _NONE) != (request.producer_epoch == _NONE):
+        return InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST, producer_id=-1, producer_epoch=-1)
     producer_id = broker.controller.try_producer_id()
     if producer_id is None:
         return _next_block(broker)
