@@ -36,7 +36,7 @@ class WireClient:
     async def ask(self, request: Request, version: int, response: type[R]) -> R:
         """Send a request and wait for its response. Raises IncompleteReadError or OSError when the connection ends."""
         self._correlation_id += 1
-        self._writer.writelines(encode_request(request, version, self._correlation_id, "simulation"))
+        self._writer.write(b"".join(encode_request(request, version, self._correlation_id, "simulation")))
         size = int.from_bytes(await self._reader.readexactly(4), "big")
         frame = await self._reader.readexactly(size)
         assert int.from_bytes(frame[:4], "big") == self._correlation_id
