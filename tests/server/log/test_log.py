@@ -91,7 +91,8 @@ def test_a_batch_that_is_repeated_gets_its_original_offset():
     [
         (batch(size=3000), {"max_message_bytes": 1000}, ErrorCode.MESSAGE_TOO_LARGE),
         (batch(size=3000), {"segment_bytes": 1000}, ErrorCode.RECORD_LIST_TOO_LARGE),
-        (batch()[:-1], {}, ErrorCode.CORRUPT_MESSAGE),
+        (batch()[:-1], {}, ErrorCode.INVALID_RECORD),
+        (batch()[:-1] + b"?", {}, ErrorCode.CORRUPT_MESSAGE),
         (batch() + batch(), {}, ErrorCode.INVALID_RECORD),
         (batch(control=True), {}, ErrorCode.INVALID_RECORD),
         (batch(timestamp=NOW + 10**9), {}, ErrorCode.INVALID_TIMESTAMP),
