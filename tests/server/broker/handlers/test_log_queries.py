@@ -78,12 +78,16 @@ def test_special_places_and_times(version: int) -> None:
             assert await ask(MAX_TIMESTAMP) == ((0, NOW_MS + 300, 1, old) if version >= 7 else unsupported)
             assert await ask(EARLIEST_LOCAL) == ((0, -1, 1, old) if version >= 8 else unsupported)
             assert await ask(LATEST_TIERED) == ((0, -1, -1, -1) if version >= 9 else unsupported)
-            assert await ask(EARLIEST_PENDING) == ((0, -1, 1, old) if version >= 11 else unsupported)
+            assert await ask(EARLIEST_PENDING) == ((0, -1, -1, -1) if version >= 11 else unsupported)
             assert await ask(-7) == unsupported
             assert await ask(0) == (0, NOW_MS + 300, 1, old), "deleted records are not found"
             assert await ask(NOW_MS + 101) == (0, NOW_MS + 300, 1, old)
             assert await ask(NOW_MS + 300) == (0, NOW_MS + 300, 1, old)
             assert await ask(NOW_MS + 301) == (0, -1, -1, -1)
+            broker.partition().delete_records_before(4)
+            broker.elect("topic")
+            latest = new + 1 if version >= 4 else -1
+            assert await ask(EARLIEST) == (0, -1, 4, latest), "the next record will be of the new epoch"
 
     run(main())
 

@@ -4,7 +4,8 @@ Version notes. 2: isolation level. 4: leader epochs. 6: flexible. 7: -3, the rec
 (KIP-734). 8: -4, the local log start (KIP-405). 9: -5, the last tiered offset (KIP-1005). 10: timeout_ms for remote
 reads. 11: -6, the first offset not yet tiered (KIP-1023).
 
-Nothing is tiered here: the local start and the first offset not yet tiered are the log start, and -5 has no answer.
+Nothing is tiered here: the local start is the log start, and what asks for tiering (-5, -6) has no answer, as in Kafka
+without remote storage. An empty log starts in the epoch of its leader, who will write its first record.
 Searching by time reads records between two index entries, so it goes to a worker thread.
 """
 
@@ -130,7 +131,7 @@ def _special(
 ) -> None:
     """Fill in a place that needs no search; the timestamp stays -1."""
     log = partition.log
-    if timestamp == LATEST_TIERED:
+    if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         answer.offset = _NOTHING
         return
     if timestamp == LATEST:
@@ -138,7 +139,8 @@ def _special(
         answer.leader_epoch = partition.leader_epoch
     else:
         answer.offset = log.log_start_offset
-        answer.leader_epoch = log.epoch_for_offset(answer.offset)
+        is_empty = log.log_start_offset == log.log_end_offset
+        answer.leader_epoch = partition.leader_epoch if is_empty else log.epoch_for_offset(answer.offset)
 
 
 async def _search_all(
