@@ -242,8 +242,9 @@ class ClassicGroups:
 
     def _prepare_rebalance(self, group: ClassicGroup, now: Instant, reason: str) -> Result[None]:
         for member in group.members.values():
-            if member.awaiting_sync is not None:
+            if group.state is GroupState.COMPLETING_REBALANCE:
                 member.assignment = b""
+            if member.awaiting_sync is not None:
                 group.settle_sync(member, refused_sync(ErrorCode.REBALANCE_IN_PROGRESS))
                 self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
         self._cancel_sync_timer(group)

@@ -71,7 +71,10 @@ class GroupShard:
     # -- commands over groups and offsets
 
     def describe(self, group_id: str) -> DescribedGroup | None:
-        """DescribeGroups for one group; None when it does not exist. Metadata is told of Stable groups only."""
+        """DescribeGroups for one group; None when it does not exist. Metadata is told of Stable groups only.
+
+        Until the next assignment is there members are told with the one they had.
+        """
         group = self.classic.groups.get(group_id)
         if group is None:
             return None
@@ -88,7 +91,7 @@ class GroupShard:
                     client_id=member.client_id,
                     client_host=member.client_host,
                     member_metadata=member.metadata(group.protocol_name) if stable else b"",
-                    member_assignment=member.assignment if stable else b"",
+                    member_assignment=member.assignment,
                 )
                 for member in group.members.values()
             ],

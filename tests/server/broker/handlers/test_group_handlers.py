@@ -34,6 +34,9 @@ def versions(name: str) -> list[int]:
     return list(range(api.min_version, api.max_version + 1))
 
 
+PROTOCOL = {"protocol_type": "consumer", "protocol_name": "range"}
+
+
 def run(main: Callable[[SimulatedEnv], Coroutine[Any, Any, None]]) -> None:
     simulate(main, seed=3)
 
@@ -60,6 +63,7 @@ async def stable(world: GroupWorld, client: str = "c") -> Any:
     await world.wait(
         "SyncGroup",
         5,
+        **PROTOCOL,
         group_id="g",
         generation_id=joined.generation_id,
         member_id=joined.member_id,
@@ -163,6 +167,14 @@ def test_a_member_lives_in_every_version(version: int) -> None:
             assignments=[SyncGroupRequestAssignment(member_id=joined.member_id, assignment=b"A")],
         )
         assert (synced.error_code, bytes(synced.assignment)) == (NONE, b"A")
+        refused = await world.wait("JoinGroup", version, group_id="", session_timeout_ms=10_000)
+        assert (refused.error_code, refused.protocol_name) == (
+            ErrorCode.INVALID_GROUP_ID,
+            None if version >= 7 else "",
+        )
+        if sync_version >= 5:
+            unnamed = world.call("SyncGroup", sync_version, **common, protocol_type="consumer")
+            assert unnamed.error_code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         assert synced.protocol_name == ("range" if sync_version >= 5 else None)
         assert world.call("Heartbeat", min(version, 4), **common).error_code == NONE
         leave_version = min(version, 5)
@@ -220,7 +232,7 @@ def test_not_the_coordinator_and_still_loading() -> None:
 
         async def check(code: ErrorCode, heartbeat: ErrorCode) -> None:
             assert (await join(world)).error_code == code
-            assert (await world.wait("SyncGroup", 5, **identity)).error_code == code
+            assert (await world.wait("SyncGroup", 5, **identity, **PROTOCOL)).error_code == code
             assert world.call("Heartbeat", 4, **identity).error_code == heartbeat
             assert world.call("LeaveGroup", 5, group_id="g", members=[MemberIdentity()]).error_code == code
             assert world.call("LeaveGroup", 2, group_id="g", member_id="m").error_code == code
@@ -253,7 +265,7 @@ def test_empty_group_ids() -> None:
         world = GroupWorld(env).with_offsets_topic()
         world.create_topic("t")
         identity: dict[str, Any] = {"group_id": "", "generation_id": 1, "member_id": "m"}
-        assert (await world.wait("SyncGroup", 5, **identity)).error_code == ErrorCode.INVALID_GROUP_ID
+        assert (await world.wait("SyncGroup", 5, **identity, **PROTOCOL)).error_code == ErrorCode.INVALID_GROUP_ID
         assert world.call("Heartbeat", 4, **identity).error_code == ErrorCode.INVALID_GROUP_ID
         left = world.call("LeaveGroup", 5, group_id="", members=[MemberIdentity()])
         assert left.error_code == ErrorCode.INVALID_GROUP_ID
@@ -273,10 +285,11 @@ def test_two_members_over_delayed_commits_and_a_restart() -> None:
         assert [len(leader.members), len(follower.members)] == [2, 0]
         log = world.logs[world.groups.partition_for("g")]
         log.commits = False
-        waiting = world.send("SyncGroup", 5, group_id="g", generation_id=1, member_id=follower.member_id)
+        waiting = world.send("SyncGroup", 5, group_id="g", generation_id=1, member_id=follower.member_id, **PROTOCOL)
         handing_in = world.send(
             "SyncGroup",
             5,
+            **PROTOCOL,
             group_id="g",
             generation_id=1,
             member_id=leader.member_id,

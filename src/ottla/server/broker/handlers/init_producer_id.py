@@ -1,8 +1,8 @@
 """InitProducerId (key 22), versions 0-5: a producer id for an idempotent producer.
 
-Without a transactional id: a fresh id with epoch 0, whatever the producer had before (the fields of version 3, KIP-360,
-mean something for transactions only, though one of them without the other is INVALID_REQUEST). Ids come from blocks of 1,000 that the controller hands out; taking a block is
-the only time the answer waits.
+Without a transactional id: a fresh id with epoch 0, whatever the producer had before: the fields of version 3 (KIP-360)
+mean something for transactions only, though one of them without the other is INVALID_REQUEST. Ids come from blocks of
+1,000 that the controller hands out; taking a block is the only time the answer waits.
 
 With a transactional id: UNSUPPORTED_VERSION. Transactions are not served (FindCoordinator finds no coordinator for
 them, the transaction APIs are not advertised), and this code makes clients give up at once instead of trying again. An
