@@ -104,6 +104,9 @@ class ConfigCommands:
         """What judges all overrides of the resource together; ApiError when there can be no such resource."""
         config = self.config
         if resource_type == ConfigResourceType.TOPIC:
+            if not name:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
+            check_topic_name(name)
             return lambda overrides: validate_topic_overrides(overrides, config)
         if resource_type == ConfigResourceType.BROKER:
             if name:
