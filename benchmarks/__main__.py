@@ -26,7 +26,7 @@ from benchmarks.brokers import ApacheKafka, Broker, BrokerError, OttlaBroker, ka
 from benchmarks.cases import Case, cases
 from benchmarks.load_latency import many_raw
 from benchmarks.load_throughput import produce_confluent, produce_raw
-from benchmarks.measure import Lock
+from benchmarks.measure import Lock, warm_memory
 from benchmarks.report import Result, line, table
 from benchmarks.topics import Options, Target
 
@@ -151,6 +151,8 @@ def _measure(case: Case, targets: list[Target], arguments: Arguments, lock: Lock
             if unserved or target.label in result.errors or (case.only is not None and case.only != target.label):
                 continue
             lock.take()
+            if case.section.startswith(("produce", "consume", "partitions")):
+                warm_memory()
             try:
                 result.repeats.setdefault(target.label, []).append(case.run(target, arguments.options))
             except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import re
 import resource
@@ -109,6 +110,18 @@ def window(pid: int | None) -> Iterator[Window]:
     measured.seconds = time.perf_counter() - start
     measured.broker_cpu_s = cpu_seconds(pid) - broker
     measured.client_cpu_s = _own_cpu_seconds() - client
+
+
+def warm_memory(gigabytes: float = 3.0) -> None:
+    """Touch free memory and give it back, so that the page cache grows into pages that the machine really has.
+
+    In a virtual machine the first touch of a page that the host has not backed yet, or has taken back, costs more than
+    ten times the write itself (2.2 instead of 0.17 s/GB were seen), and it is charged to the broker that writes.
+    """
+    size = int(min(gigabytes * 1e9, 0.5 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
+    with mmap.mmap(-1, size, flags=flags):
+        pass
 
 
 class Lock:
