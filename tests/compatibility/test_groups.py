@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.compatibility.conftest import CLIENT_NAMES
-from tests.compatibility.drivers import Client, Member, Message, wait_until
+from tests.compatibility.drivers import Client, Kcat, Member, Message, wait_until
 from tests.compatibility.topics import create_topic
 from tests.conftest import MakeBroker, require
 
@@ -132,6 +132,22 @@ def test_any_client_goes_on_where_another_has_committed(bootstrap: str, name: st
         member = group.join(client)
         group.wait_until_received(values)
         group.leave(member)
+
+
+def test_kcat_reads_in_a_group_and_goes_on_where_it_was(bootstrap: str, name: str, clients: dict[str, Client]) -> None:
+    kcat = clients["kcat"]
+    require(kcat.missing())
+    assert isinstance(kcat, Kcat)
+    create_topic(bootstrap, name)
+
+    def read(count: int) -> list[bytes]:
+        settings = ["-X", "auto.offset.reset=earliest", "-X", "fetch.wait.max.ms=100"]
+        return kcat.run("-b", bootstrap, "-q", "-c", str(count), *settings, "-G", name, name).splitlines()
+
+    first = write(clients["confluent-kafka"], bootstrap, name, "first", 5, 1)
+    assert read(5) == first
+    second = write(clients["confluent-kafka"], bootstrap, name, "second", 5, 1)
+    assert read(5) == second
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
