@@ -30,6 +30,8 @@ from benchmarks.measure import Lock, warm_memory
 from benchmarks.report import Result, line, table
 from benchmarks.topics import Options, Target
 
+# About what a case writes.
+WARM_GIGABYTES = {"produce": 1.0, "produce-java": 0.5, "produce-rdkafka": 1.0, "produce-raw": 3.0, "partitions": 0.5}
 QUICK_SECTIONS = {"startup", "produce", "produce-raw", "consume", "consume-raw", "small", "e2e"}
 
 
@@ -151,8 +153,8 @@ def _measure(case: Case, targets: list[Target], arguments: Arguments, lock: Lock
             if unserved or target.label in result.errors or (case.only is not None and case.only != target.label):
                 continue
             lock.take()
-            if case.section.startswith(("produce", "consume", "partitions")):
-                warm_memory()
+            if gigabytes := WARM_GIGABYTES.get(case.section):
+                warm_memory(gigabytes)
             try:
                 result.repeats.setdefault(target.label, []).append(case.run(target, arguments.options))
             except Exception as error:

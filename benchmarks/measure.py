@@ -112,7 +112,7 @@ def window(pid: int | None) -> Iterator[Window]:
     measured.client_cpu_s = _own_cpu_seconds() - client
 
 
-def warm_memory(gigabytes: float = 3.0) -> None:
+def warm_memory(gigabytes: float) -> None:
     """Touch free memory and give it back, so that the page cache grows into pages that the machine really has.
 
     In a virtual machine the first touch of a page that the host has not backed yet, or has taken back, costs more than
