@@ -313,8 +313,8 @@ class KafkaPython(PythonClient):
                 partition_assignment_strategy=[assignors[strategy]],
             )
             consumer.subscribe([topic], listener=Listener())
-            # A member that learns of the topic's partitions only after it has joined joins a second time at once, and then
-            # sometimes stops: with Apache Kafka too.
+            # A member that learns of the topic's partitions only after it has joined joins a second time at once, and
+            # then sometimes stops: with Apache Kafka too.
             consumer.partitions_for_topic(topic)
             try:
                 while not member.leaving.is_set():
