@@ -18,8 +18,12 @@ OTTLA_DEFAULTS = {
     "log.dirs": "./ottla-data",
     "node.id": "1",
     "process.roles": "broker,controller",
+    "socket.receive.buffer.bytes": "-1",
 }
 """Where Ottla's default differs from Kafka's (which has none for some of these).
+
+A receive buffer that the kernel sizes takes large produce requests in fewer and larger pieces
+(docs/decisions/data-plane.md has the numbers).
 
 `log.dirs` and `node.id` give way to an explicit `log.dir` and `broker.id`. A quorum of one needs no controller
 listener.

@@ -93,7 +93,7 @@ def describe_broker(world: World) -> None:
 
 
 def describe_all_of_broker(world: World) -> None:
-    """Every setting of the broker; those that say how it was started are left out."""
+    """Every setting of the broker but those that say how it was started, and the one with a default of Ottla's own."""
     answer = world.ask_quietly(
         DescribeConfigsRequest(
             resources=[DescribeConfigsResource(resource_type=BROKER, resource_name="1", configuration_keys=None)],
@@ -110,6 +110,7 @@ def describe_all_of_broker(world: World) -> None:
         "listener",
         "advertised.",
         "inter.broker.",
+        "socket.receive.buffer.bytes",
     )
     result = answer.results[0]
     result.configs = [config for config in result.configs if not config.name.startswith(own)]
