@@ -1,44 +1,66 @@
-"""Feature levels: what this program understands, and what a fresh cluster starts with (KIP-584, KIP-1022).
+"""Feature levels: what this program understands, what it serves, what a fresh cluster starts with (KIP-584, KIP-1022).
 
-Finalized levels tell clients which protocols to use, so a fresh cluster finalizes nothing that is not served:
-`transaction.version` 2 would make producers use transactions v2, `group.version` 1 announces KIP-848 groups,
-`share.version` and `streams.version` their groups, `eligible.leader.replicas.version` is of no use with one replica.
-Only `metadata.version` is set, to 30 (4.3-IV0), the newest that Apache Kafka 4.3.1 can open.
+Finalized levels tell clients which protocols to use, so a feature is announced, and finalized in a fresh cluster, only
+when the protocols behind it are served: a line of `FEATURES` with `initial=None` becomes one with a level by then.
+`metadata.version` starts at 30 (4.3-IV0), the newest that Apache Kafka 4.3.1 can open. `kraft.version` is kept by the
+metadata log itself, in control records, and is never a metadata record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from ottla.server.metadata.image import METADATA_VERSION, MetadataImage
 
+KRAFT_VERSION: Final = "kraft.version"
+ELR_VERSION: Final = "eligible.leader.replicas.version"
+
+
+class Feature(NamedTuple):
+    """One feature with the levels that this program understands, both ends inclusive.
+
+    `initial` is the level of a fresh cluster; 0 leaves it to the operator, None says that the feature is not served: a
+    data directory of Apache Kafka may have it finalized, which is kept but not announced.
+    """
+
+    lowest: int
+    highest: int
+    initial: int | None
+
+
+FEATURES: Final[Mapping[str, Feature]] = {
+    METADATA_VERSION: Feature(7, 31, initial=30),
+    KRAFT_VERSION: Feature(0, 1, initial=0),
+    # Makes producers use transactions v2 (KIP-890).
+    "transaction.version": Feature(0, 2, initial=None),
+    # Consumer groups of KIP-848.
+    "group.version": Feature(0, 1, initial=None),
+    # Share groups (KIP-932).
+    "share.version": Feature(0, 1, initial=None),
+    # Streams groups (KIP-1071).
+    "streams.version": Feature(0, 1, initial=None),
+    # KIP-966: of no use before there is a second replica, but harmless, and part of Kafka's releases.
+    ELR_VERSION: Feature(0, 1, initial=None),
+}
+
 SUPPORTED_FEATURES: Final[Mapping[str, tuple[int, int]]] = {
-    METADATA_VERSION: (7, 31),
-    "kraft.version": (0, 1),
+    name: (feature.lowest, feature.highest) for name, feature in FEATURES.items() if feature.initial is not None
 }
 """What ApiVersions and the registration of this node announce; lowest and highest level."""
 
-BOOTSTRAP_FEATURES: Final[Mapping[str, int]] = {METADATA_VERSION: 30}
-"""Levels of a cluster that starts with an empty data directory."""
-
-_OPENED_FEATURES: Final[Mapping[str, int]] = {
-    "group.version": 1,
-    "transaction.version": 2,
-    "share.version": 1,
-    "streams.version": 1,
-    "eligible.leader.replicas.version": 1,
+BOOTSTRAP_FEATURES: Final[Mapping[str, int]] = {
+    name: feature.initial for name, feature in FEATURES.items() if feature.initial
 }
-"""Levels that a data directory of Apache Kafka may have finalized: their records are understood and kept, though the
-protocols behind them may not be served yet and so are not announced."""
+"""Levels of a cluster that starts with an empty data directory."""
 
 
 def unknown_features(image: MetadataImage) -> list[str]:
     """Finalized features at levels this program does not understand, each as `name=level`: a reason not to start."""
     unknown = []
     for name, level in image.features.items():
-        lowest, highest = SUPPORTED_FEATURES.get(name, (0, _OPENED_FEATURES.get(name, -1)))
-        if not lowest <= level <= highest:
+        feature = FEATURES.get(name)
+        if feature is None or not feature.lowest <= level <= feature.highest:
             unknown.append(f"{name}={level}")
     return unknown
 
