@@ -51,7 +51,7 @@ def make_broker(settings: Mapping[str, object] | None = None, *, env: Env | None
         "controller": FixedController(),
         "replicas": None,
         "log_directories": None,
-        "open_groups": None,
+        "coordinators": None,
     }
     wired.update(parts)
     return Broker(

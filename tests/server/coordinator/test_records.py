@@ -93,7 +93,7 @@ def test_group_metadata_is_written_in_version_3() -> None:
 
 
 def test_tombstones_have_no_value() -> None:
-    assert CODEC.encode(group_records.group_tombstone("g"))[1] is None
+    assert CODEC.encode(ClassicGroup("g", [], None).tombstones()[0])[1] is None
     assert CODEC.encode(group_records.offset_tombstone("g", "t", 1))[1] is None
 
 
@@ -157,7 +157,7 @@ def test_legacy_offset_keys_are_read() -> None:
 
 def test_unknown_and_broken_records() -> None:
     assert CODEC.decode(b"\x00\x63rest", b"rest") is None
-    key = CODEC.encode(group_records.group_tombstone("g"))[0]
+    key = CODEC.encode(ClassicGroup("g", [], None).tombstones()[0])[0]
     for bad in ((b"\x00", None), (key[:-1], None), (key + b"x", None), (key, b"\x00"), (key, b"\x00\x03\x00")):
         with pytest.raises(ProtocolError):
             CODEC.decode(*bad)

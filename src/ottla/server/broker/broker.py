@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from ottla.server.replication.replicas import Replicas
 
 
+class Coordinators(Protocol):
+    """The parts that are made when they are first asked for (`ottla.server.node.coordinators`)."""
+
+    def part(self, name: str) -> Any:
+        """The part of that name."""
+
+    def existing(self, name: str) -> Any | None:
+        """The part when it was made already."""
+
+
 class Broker:
     """The parts of one running broker, wired by `ottla.server.node`.  Handlers get it as their first argument.
 
@@ -30,11 +40,11 @@ class Broker:
         "cluster_id",
         "config",
         "controller",
+        "coordinators",
         "env",
         "fetch_sessions",
         "log_directories",
         "node_id",
-        "open_groups",
         "replicas",
     )
 
@@ -48,7 +58,7 @@ class Broker:
         controller: Controller,
         replicas: Replicas,
         log_directories: LogDirectories,
-        open_groups: Callable[[], GroupCoordinator],
+        coordinators: Coordinators,
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
@@ -57,13 +67,14 @@ class Broker:
         self.controller = controller
         self.replicas = replicas
         self.log_directories = log_directories
-        self.open_groups = open_groups
+        self.coordinators = coordinators
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
 
     @property
     def groups(self) -> GroupCoordinator:
-        """The group coordinator; it is made when first asked for."""
-        return self.open_groups()
+        """The group coordinator; it is made when first asked for, as the other coordinators."""
+        groups: GroupCoordinator = self.coordinators.part("groups")
+        return groups
 
     @property
     def image(self) -> MetadataImage:

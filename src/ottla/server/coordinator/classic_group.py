@@ -14,12 +14,17 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.codec import decode_prefix
 from ottla.protocol.errors import ProtocolError
 from ottla.protocol.messages.consumer_protocol import ConsumerProtocolSubscription
+from ottla.protocol.messages.group_records import GroupMetadataKey
 from ottla.protocol.messages.join_group import JoinGroupResponse, JoinGroupResponseMember
 from ottla.protocol.messages.sync_group import SyncGroupResponse
-from ottla.server.coordinator.result import Completions, Pending
+from ottla.server.coordinator.group import GroupType, PartitionCommitCheck
+from ottla.server.coordinator.result import Completions, CoordinatorRecord, Pending
 from ottla.server.coordinator.timers import Timer
 
 CONSUMER_PROTOCOL_TYPE = "consumer"
+
+#: Key type of the record that holds a classic group.
+GROUP_METADATA = 2
 
 Protocols = tuple[tuple[str, bytes], ...]
 
@@ -105,6 +110,8 @@ class Member:
 
 class ClassicGroup:
     """Membership and protocol of one group. Parked answers are settled into ``completions``, shared by the shard."""
+
+    group_type = GroupType.CLASSIC
 
     __slots__ = (
         "completions",
@@ -240,6 +247,68 @@ class ClassicGroup:
         if member is None:
             raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
         return member
+
+    # -- what any group is asked (coordinator.group.Group)
+
+    @property
+    def state_name(self) -> str:
+        return self.state.value
+
+    def check_commit(
+        self, member_id: str, group_instance_id: str | None, generation_id: int, version: int, *, transactional: bool
+    ) -> PartitionCommitCheck | None:
+        """Members commit in their generation; everybody else only while there are none.
+
+        In a transaction (KIP-447) one without a member id is believed, as Kafka does: older clients do not say who
+        they are.
+        """
+        if generation_id < 0 and self.state is GroupState.EMPTY:
+            return None
+        if generation_id >= 0 or member_id or group_instance_id is not None:
+            self.validate_member(member_id, group_instance_id)
+            if generation_id != self.generation_id:
+                raise ApiError(ErrorCode.ILLEGAL_GENERATION)
+        elif not transactional:
+            raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
+        if self.state is GroupState.COMPLETING_REBALANCE and not transactional:
+            raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS)
+        return None
+
+    def check_fetch(self, member_id: str | None, member_epoch: int) -> None:
+        """Anybody may fetch."""
+
+    def check_offset_delete(self) -> None:
+        """Offsets of a live group are removed only where subscriptions are known."""
+        if self.state is not GroupState.EMPTY and self.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            raise ApiError(ErrorCode.NON_EMPTY_GROUP)
+
+    def check_delete(self) -> None:
+        """Only an Empty group may be deleted."""
+        if self.state is not GroupState.EMPTY:
+            raise ApiError(ErrorCode.NON_EMPTY_GROUP)
+
+    def retention_base_ms(self, topic: str, commit_timestamp_ms: int) -> int | None:
+        """From becoming Empty; from the commit for simple groups and for topics no longer consumed."""
+        if self.protocol_type is None:
+            return commit_timestamp_ms
+        if self.state is GroupState.EMPTY:
+            return commit_timestamp_ms if self.state_timestamp_ms is None else self.state_timestamp_ms
+        if (
+            self.state is GroupState.STABLE
+            and self.protocol_type == CONSUMER_PROTOCOL_TYPE
+            and self.subscribed_topics is not None
+            and topic not in self.subscribed_topics
+        ):
+            return commit_timestamp_ms
+        return None
+
+    def may_expire(self) -> bool:
+        """Empty, and nobody is about to join with a fresh member id."""
+        return self.state is GroupState.EMPTY and not self.pending_members
+
+    def tombstones(self) -> list[CoordinatorRecord]:
+        """The one record of a classic group."""
+        return [CoordinatorRecord(GROUP_METADATA, GroupMetadataKey(group=self.group_id), None)]
 
     # -- protocol
 

@@ -19,6 +19,7 @@ from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupRes
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from ottla.server.coordinator import group_records
 from ottla.server.coordinator.classic_group import ClassicGroup, GroupState, Member, Protocols
+from ottla.server.coordinator.group import Group
 from ottla.server.coordinator.result import NOTHING, Completions, Instant, Pending, Result
 from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.coordinator.timers import Timers
@@ -77,10 +78,15 @@ class ClassicGroups:
     """The classic groups of one shard. ``new_id`` gives a fresh uuid as text."""
 
     def __init__(
-        self, settings: GroupSettings, timers: Timers, completions: Completions, new_id: Callable[[], str]
+        self,
+        settings: GroupSettings,
+        groups: dict[str, Group],
+        timers: Timers,
+        completions: Completions,
+        new_id: Callable[[], str],
     ) -> None:
         self.settings = settings
-        self.groups: dict[str, ClassicGroup] = {}
+        self._all = groups
         self._timers = timers
         self._completions = completions
         self._new_id = new_id
@@ -90,8 +96,10 @@ class ClassicGroups:
     def join(self, call: JoinCall, now: Instant) -> Result[None]:
         """Join a group; the answer is settled into ``call.pending``, mostly when the generation is complete."""
         request = call.request
-        group = self.groups.get(request.group_id)
+        group = self.get(request.group_id)
         if group is None:
+            if request.group_id in self._all:
+                return self._refuse(call, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
             if request.member_id:
                 return self._refuse(call, ErrorCode.UNKNOWN_MEMBER_ID)
             return self._join_created(call, now)
@@ -320,7 +328,7 @@ class ClassicGroups:
 
     def sync(self, request: SyncGroupRequest, pending: PendingSync, now: Instant) -> Result[None]:
         """Hand in (leader) and wait for (all) the assignment of this generation."""
-        group = self.groups.get(request.group_id)
+        group = self.get(request.group_id)
         if group is None:
             return self._refuse_sync(pending, ErrorCode.UNKNOWN_MEMBER_ID)
         try:
@@ -374,7 +382,7 @@ class ClassicGroups:
 
     def heartbeat(self, request: HeartbeatRequest, now_ms: int) -> ErrorCode:
         """Keep a member alive; ``now_ms`` is monotonic. The answer tells whether it has to join again."""
-        group = self.groups.get(request.group_id)
+        group = self.get(request.group_id)
         if group is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
         member = group.members.get(request.member_id)
@@ -392,7 +400,7 @@ class ClassicGroups:
 
     def leave(self, request: LeaveGroupRequest, now: Instant) -> Result[LeaveGroupResponse]:
         """Remove members: by member id, or (an administrator, version 3) by instance id alone."""
-        group = self.groups.get(request.group_id)
+        group = self.get(request.group_id)
         size = 0 if group is None else len(group.members)
         answers = []
         for identity in request.members:
@@ -460,12 +468,22 @@ class ClassicGroups:
     def create(self, group_id: str, wall_ms: int | None) -> ClassicGroup:
         """A new, empty group."""
         group = ClassicGroup(group_id, self._completions, wall_ms)
-        self.groups[group_id] = group
+        self._all[group_id] = group
         return group
+
+    def get(self, group_id: str) -> ClassicGroup | None:
+        """The classic group of that id; None when there is none, or one of another kind."""
+        group = self._all.get(group_id)
+        return group if isinstance(group, ClassicGroup) else None
+
+    @property
+    def groups(self) -> dict[str, ClassicGroup]:
+        """The classic groups among the shard's groups, by id."""
+        return {group_id: group for group_id, group in self._all.items() if isinstance(group, ClassicGroup)}
 
     def discard(self, group: ClassicGroup, code: ErrorCode) -> None:
         """Forget a group: cancel its timers and refuse what is parked."""
-        self.groups.pop(group.group_id, None)
+        self._all.pop(group.group_id, None)
         for member in list(group.members.values()):
             group.remove(member, code)
         for member_id in list(group.pending_members):
@@ -481,9 +499,12 @@ class ClassicGroups:
             for member in group.members.values():
                 self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
 
-    def restart_session(self, group: ClassicGroup, member: Member, now_ms: int) -> None:
-        """Anything the member did counts as a heartbeat."""
-        self._restart_session(group, member, member.session_timeout_ms, now_ms)
+    def member_seen(self, group_id: str, member_id: str, now_ms: int) -> None:
+        """Anything a member does counts as a heartbeat."""
+        group = self.get(group_id)
+        member = None if group is None else group.members.get(member_id)
+        if group is not None and member is not None:
+            self._restart_session(group, member, member.session_timeout_ms, now_ms)
 
     def _restart_session(self, group: ClassicGroup, member: Member, timeout_ms: int, now_ms: int) -> None:
         timer = member.session_timer

@@ -7,6 +7,7 @@ an explicit expiry, since only that version carries one).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from ottla.protocol.codec import decode, encode
@@ -18,12 +19,11 @@ from ottla.protocol.messages.group_records import (
     OffsetCommitKey,
     OffsetCommitValue,
 )
-from ottla.server.coordinator.classic_group import ClassicGroup, Member
+from ottla.server.coordinator.classic_group import GROUP_METADATA, ClassicGroup, Member
 from ottla.server.coordinator.result import CoordinatorRecord
 
 LEGACY_OFFSET_COMMIT = 0
 OFFSET_COMMIT = 1
-GROUP_METADATA = 2
 
 GROUP_METADATA_VALUE_VERSION = 3
 OFFSET_COMMIT_VALUE_VERSION = 4
@@ -117,11 +117,6 @@ def new_group_metadata(group: ClassicGroup) -> CoordinatorRecord:
     )
 
 
-def group_tombstone(group_id: str) -> CoordinatorRecord:
-    """The record that forgets a group."""
-    return CoordinatorRecord(GROUP_METADATA, GroupMetadataKey(group=group_id), None)
-
-
 def members_of(value: GroupMetadataValue) -> Iterable[Member]:
     """The members that a metadata record lists, each with the one protocol of that generation."""
     for member in value.members:
@@ -145,9 +140,42 @@ _TYPES: dict[int, tuple[Any, Any]] = {
     GROUP_METADATA: (GroupMetadataKey, GroupMetadataValue),
 }
 
+#: Key type → module and name (without Key and Value) of the records that are loaded when one of them is met.
+_LAZY_TYPES = {
+    3: ("group_records", "ConsumerGroupMetadata"),
+    4: ("group_records", "ConsumerGroupPartitionMetadata"),
+    5: ("group_records", "ConsumerGroupMemberMetadata"),
+    6: ("group_records", "ConsumerGroupTargetAssignmentMetadata"),
+    7: ("group_records", "ConsumerGroupTargetAssignmentMember"),
+    8: ("group_records", "ConsumerGroupCurrentMemberAssignment"),
+    10: ("share_records", "ShareGroupMemberMetadata"),
+    11: ("share_records", "ShareGroupMetadata"),
+    12: ("share_records", "ShareGroupTargetAssignmentMetadata"),
+    13: ("share_records", "ShareGroupTargetAssignmentMember"),
+    14: ("share_records", "ShareGroupCurrentMemberAssignment"),
+    15: ("share_records", "ShareGroupStatePartitionMetadata"),
+    16: ("group_records", "ConsumerGroupRegularExpression"),
+    17: ("streams_records", "StreamsGroupMetadata"),
+    19: ("streams_records", "StreamsGroupMemberMetadata"),
+    20: ("streams_records", "StreamsGroupTargetAssignmentMetadata"),
+    21: ("streams_records", "StreamsGroupTargetAssignmentMember"),
+    22: ("streams_records", "StreamsGroupCurrentMemberAssignment"),
+    23: ("streams_records", "StreamsGroupTopology"),
+}
+
+
+def _types_of(key_type: int) -> tuple[Any, Any] | None:
+    """The message classes of a key type's key and value; None for a type of a newer Kafka."""
+    types = _TYPES.get(key_type)
+    if types is None and key_type in _LAZY_TYPES:
+        module_name, name = _LAZY_TYPES[key_type]
+        module = import_module(f"ottla.protocol.messages.{module_name}")
+        types = _TYPES[key_type] = getattr(module, f"{name}Key"), getattr(module, f"{name}Value")
+    return types
+
 
 class GroupRecordCodec:
-    """Bytes of the records above. Key types of other groups (consumer, share, streams) are not known here yet."""
+    """Bytes of the records of all kinds of groups."""
 
     def encode(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
         key = record.key_type.to_bytes(2, "big") + encode(record.key, 0)
@@ -160,7 +188,7 @@ class GroupRecordCodec:
         if len(key) < 2:
             raise ProtocolError("a record key of less than two bytes")
         key_type = int.from_bytes(key[:2], "big", signed=True)
-        types = _TYPES.get(key_type)
+        types = _types_of(key_type)
         if types is None:
             return None
         key_type = key_type or OFFSET_COMMIT

@@ -5,45 +5,84 @@ Also the commands that look at both: describing, listing and deleting groups, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ottla.core.errors import ErrorCode
+from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
 from ottla.protocol.messages.group_records import GroupMetadataValue
 from ottla.protocol.messages.list_groups import ListedGroup
 from ottla.server.coordinator import group_records
-from ottla.server.coordinator.classic_group import ClassicGroup, GroupState
+from ottla.server.coordinator.classic_group import GROUP_METADATA, ClassicGroup, GroupState
 from ottla.server.coordinator.classic_membership import ClassicGroups
+from ottla.server.coordinator.group import GroupType
+from ottla.server.coordinator.group_machine import GroupConfigs, GroupContext, GroupMachine
 from ottla.server.coordinator.offsets import Offsets
-from ottla.server.coordinator.result import Completions, CoordinatorRecord, Instant, Result
+from ottla.server.coordinator.result import CoordinatorRecord, Instant, Result
 from ottla.server.coordinator.settings import GroupSettings
-from ottla.server.coordinator.timers import Timers
+from ottla.server.metadata.image import EMPTY_IMAGE
 
-GROUP_TYPE_CLASSIC = "classic"
+if TYPE_CHECKING:
+    from ottla.server.metadata.delta import MetadataDelta
+    from ottla.server.metadata.image import MetadataImage
+
+
+#: Machine → its module, its class and the key types of its records.
+_MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {}
+
+_MACHINE_OF_KEY_TYPE = {key_type: kind for kind, (_, _, key_types) in _MACHINES.items() for key_type in key_types}
+
+
+def _default_configs(image: MetadataImage, group_id: str) -> Mapping[str, Any]:
+    from ottla.schema.group import GROUP_SETTINGS
+
+    return {name: GROUP_SETTINGS[name].default for name in GROUP_SETTINGS}
 
 
 class GroupShard:
     """One shard of the group coordinator. ``new_id`` gives fresh uuids as text, for member ids."""
 
-    def __init__(self, settings: GroupSettings, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        settings: GroupSettings,
+        new_id: Callable[[], str],
+        image: MetadataImage = EMPTY_IMAGE,
+        configs: GroupConfigs = _default_configs,
+    ) -> None:
         self.settings = settings
-        self.completions: Completions = []
-        self.timers = Timers()
-        self.classic = ClassicGroups(settings, self.timers, self.completions, new_id)
-        self.offsets = Offsets(settings, self.classic)
+        self.context = context = GroupContext(settings, image, configs, new_id)
+        self.groups = context.groups
+        self.completions = context.completions
+        self.timers = context.timers
+        self.classic = ClassicGroups(settings, self.groups, self.timers, self.completions, new_id)
+        self.offsets = Offsets(settings, self.groups, self.classic.member_seen)
+        self._machines: dict[GroupType, GroupMachine] = {}
+
+    def machine(self, kind: GroupType) -> Any:
+        """The machine of consumer, share or streams groups; it is made when first asked for."""
+        machine = self._machines.get(kind)
+        if machine is None:
+            module_name, class_name, _ = _MACHINES[kind]
+            module = import_module(f"ottla.server.coordinator.{module_name}")
+            machine = self._machines[kind] = getattr(module, class_name)(self.context)
+        return machine
 
     # -- the shell's port (runtime.CoordinatorShard)
 
     def replay(self, record: CoordinatorRecord, record_offset: int, producer_id: int) -> None:
         """Apply one record of the partition."""
-        if record.key_type == group_records.GROUP_METADATA:
+        key_type = record.key_type
+        if key_type == group_records.OFFSET_COMMIT:
+            key = record.key
+            if record.value is not None and key.group not in self.groups:
+                # Offsets without membership: a "simple" group, which is known by its offsets alone.
+                self.classic.create(key.group, None)
+            self.offsets.replay(key, record.value, record_offset, producer_id)
+        elif key_type == GROUP_METADATA:
             self._replay_group(record.key.group, record.value)
-            return
-        key = record.key
-        if record.value is not None and key.group not in self.classic.groups:
-            # Offsets without membership: a "simple" group, which is known by its offsets alone.
-            self.classic.create(key.group, None)
-        self.offsets.replay(key, record.value, record_offset, producer_id)
+        elif (kind := _MACHINE_OF_KEY_TYPE.get(key_type)) is not None:
+            self.machine(kind).replay(record)
 
     def replay_end_of_transaction(self, producer_id: int, *, committed: bool) -> None:
         """Apply a transaction marker of the partition."""
@@ -52,7 +91,18 @@ class GroupShard:
     def loaded(self, now: Instant) -> None:
         """All records are replayed: sessions and retention start to run."""
         self.classic.start_sessions(now)
+        for machine in self._machines.values():
+            machine.loaded(now)
         self._schedule_retention(now)
+
+    def metadata_changed(self, delta: MetadataDelta, image: MetadataImage, now: Instant) -> Result[None]:
+        """Take over a commit of metadata: offsets of deleted topics go, machines see to their groups."""
+        self.context.metadata_changed(delta, image)
+        deleted = {topic.name for topic in delta.deleted_topics.values()}
+        records = self.delete_offsets_of_topics(deleted).records or []
+        for machine in self._machines.values():
+            records += machine.metadata_changed(delta, now)
+        return Result(None, records)
 
     def next_deadline_ms(self) -> int | None:
         """When ``take_due`` must be called, on the monotonic clock."""
@@ -65,8 +115,10 @@ class GroupShard:
 
     def unload(self, code: ErrorCode) -> None:
         """Another broker coordinates these groups now: refuse what is parked."""
-        for group in list(self.classic.groups.values()):
+        for group in self.classic.groups.values():
             self.classic.discard(group, code)
+        for machine in self._machines.values():
+            machine.unload(code)
 
     # -- commands over groups and offsets
 
@@ -75,7 +127,7 @@ class GroupShard:
 
         Until the next assignment is there members are told with the one they had.
         """
-        group = self.classic.groups.get(group_id)
+        group = self.classic.get(group_id)
         if group is None:
             return None
         stable = group.state is GroupState.STABLE
@@ -99,41 +151,41 @@ class GroupShard:
 
     def list_groups(self, states: frozenset[str], types: frozenset[str]) -> Iterator[ListedGroup]:
         """Groups whose state and type (lower case) are among the asked; an empty set asks for all."""
-        if types and GROUP_TYPE_CLASSIC not in types:
-            return
-        for group in self.classic.groups.values():
-            if not states or group.state.value.lower() in states:
+        for group in self.groups.values():
+            state_name, type_name = group.state_name, group.group_type.value
+            if (not states or state_name.lower() in states) and (not types or type_name in types):
                 yield ListedGroup(
                     group_id=group.group_id,
                     protocol_type=group.protocol_type or "",
-                    group_state=group.state.value,
-                    group_type=GROUP_TYPE_CLASSIC,
+                    group_state=state_name,
+                    group_type=type_name,
                 )
 
     def delete_group(self, group_id: str) -> Result[ErrorCode]:
         """Remove an Empty group with its offsets."""
-        group = self.classic.groups.get(group_id)
+        group = self.groups.get(group_id)
         if group is None:
             return Result(ErrorCode.GROUP_ID_NOT_FOUND)
-        if group.state is not GroupState.EMPTY:
-            return Result(ErrorCode.NON_EMPTY_GROUP)
-        records = self.offsets.tombstones_of_group(group_id)
-        records.append(group_records.group_tombstone(group_id))
+        try:
+            group.check_delete()
+        except ApiError as error:
+            return Result(error.code)
+        records = [*self.offsets.tombstones_of_group(group_id), *group.tombstones()]
         return Result(ErrorCode.NONE, records)
 
     def delete_offsets_of_topics(self, topics: set[str]) -> Result[None]:
         """The topics were deleted: so are the offsets in them."""
-        return Result(None, self.offsets.tombstones_of_topics(topics))
+        return Result(None, self.offsets.tombstones_of_topics(topics) if topics else [])
 
     def expire(self, now: Instant) -> Result[None]:
         """Remove offsets whose retention is over, and Empty groups that have no offsets left."""
         self._schedule_retention(now)
         records: list[CoordinatorRecord] = []
-        for group in self.classic.groups.values():
+        for group in self.groups.values():
             tombstones, none_left = self.offsets.expired(group, now.wall_ms)
             records += tombstones
-            if none_left and group.state is GroupState.EMPTY and not group.pending_members:
-                records.append(group_records.group_tombstone(group.group_id))
+            if none_left and group.may_expire():
+                records += group.tombstones()
         return Result(None, records)
 
     def _schedule_retention(self, now: Instant) -> None:
@@ -141,7 +193,7 @@ class GroupShard:
         self.timers.schedule(now.monotonic_ms + interval_ms, self.expire)
 
     def _replay_group(self, group_id: str, value: GroupMetadataValue | None) -> None:
-        previous = self.classic.groups.get(group_id)
+        previous = self.classic.get(group_id)
         if previous is not None:
             self.classic.discard(previous, ErrorCode.UNKNOWN_MEMBER_ID)
         if value is None:
@@ -160,11 +212,11 @@ class GroupShard:
 
     def check_invariants(self) -> None:
         """What holds between commands; for tests and simulations."""
-        for group_id, group in self.classic.groups.items():
+        for group_id, group in self.groups.items():
             assert group.group_id == group_id
             group.check_invariants()
         for group_id in (*self.offsets.committed, *(key for groups in self.offsets.pending.values() for key in groups)):
-            assert group_id in self.classic.groups
+            assert group_id in self.groups
 
 
 def durable_state(shard: GroupShard) -> dict[str, object]:

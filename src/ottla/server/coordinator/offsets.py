@@ -7,7 +7,7 @@ makes a ``require_stable`` fetch of its partition answer UNSTABLE_OFFSET_COMMIT 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID
@@ -30,8 +30,7 @@ from ottla.protocol.messages.offset_fetch import (
     OffsetFetchResponseTopics,
 )
 from ottla.server.coordinator import group_records
-from ottla.server.coordinator.classic_group import CONSUMER_PROTOCOL_TYPE, ClassicGroup, GroupState
-from ottla.server.coordinator.classic_membership import ClassicGroups
+from ottla.server.coordinator.group import Group, PartitionCommitCheck
 from ottla.server.coordinator.group_records import CommittedOffset
 from ottla.server.coordinator.result import CoordinatorRecord, Instant, Result
 from ottla.server.coordinator.settings import GroupSettings
@@ -43,20 +42,26 @@ NO_PRODUCER_ID = -1
 
 
 class Offsets:
-    """The offsets of all groups of a shard; ``groups`` says who may commit."""
+    """The offsets of all groups of a shard.
 
-    def __init__(self, settings: GroupSettings, groups: ClassicGroups) -> None:
+    The groups say who may commit; ``member_seen(group_id, member_id, now_ms)`` learns of those who did.
+    """
+
+    def __init__(
+        self, settings: GroupSettings, groups: dict[str, Group], member_seen: Callable[[str, str, int], None]
+    ) -> None:
         self.settings = settings
         self.committed: dict[str, GroupOffsets] = {}
         #: Commits of open transactions: producer id → group → topic → partition → offset.
         self.pending: dict[int, dict[str, GroupOffsets]] = {}
         self._groups = groups
+        self._member_seen = member_seen
 
     # -- OffsetCommit
 
     def commit(self, request: OffsetCommitRequest, version: int, now: Instant) -> Result[OffsetCommitResponse]:
         """Store offsets; topics are named (the caller resolved ids). ApiError when the sender may not commit."""
-        self._validate_commit(request, version, now)
+        check = self._check_commit(request, version, now)
         wall_ms = now.wall_ms
         retention_ms = request.retention_time_ms
         expire_timestamp_ms = None if retention_ms < 0 else wall_ms + retention_ms
@@ -74,6 +79,8 @@ class Offsets:
                     code = ErrorCode.OFFSET_METADATA_TOO_LARGE
                 else:
                     code = ErrorCode.NONE
+                    if check is not None:
+                        check(name, topic_id, partition.partition_index)
                     committed = CommittedOffset(
                         partition.committed_offset,
                         partition.committed_leader_epoch,
@@ -89,24 +96,19 @@ class Offsets:
             topics.append(OffsetCommitResponseTopic(name=name, topic_id=topic_id, partitions=answers))
         return Result(OffsetCommitResponse(topics=topics), records)
 
-    def _validate_commit(self, request: OffsetCommitRequest, version: int, now: Instant) -> None:
-        group = self._groups.groups.get(request.group_id)
+    def _check_commit(self, request: OffsetCommitRequest, version: int, now: Instant) -> PartitionCommitCheck | None:
+        group = self._groups.get(request.group_id)
         generation_id = request.generation_id_or_member_epoch
         if group is None:
             if generation_id < 0:
                 # An administrator, or a consumer that only stores offsets: the record makes a "simple" group.
-                return
+                return None
             raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND if version >= 9 else ErrorCode.ILLEGAL_GENERATION)
-        if generation_id < 0 and group.state is GroupState.EMPTY:
-            return
-        if generation_id < 0 and not request.member_id and request.group_instance_id is None:
-            raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID)
-        member = group.validate_member(request.member_id, request.group_instance_id)
-        if generation_id != group.generation_id:
-            raise ApiError(ErrorCode.ILLEGAL_GENERATION)
-        if group.state is GroupState.COMPLETING_REBALANCE:
-            raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS)
-        self._groups.restart_session(group, member, now.monotonic_ms)
+        check = group.check_commit(
+            request.member_id, request.group_instance_id, generation_id, version, transactional=False
+        )
+        self._member_seen(request.group_id, request.member_id, now.monotonic_ms)
+        return check
 
     # -- OffsetFetch
 
@@ -150,11 +152,10 @@ class Offsets:
 
     def delete(self, request: OffsetDeleteRequest) -> Result[OffsetDeleteResponse]:
         """Remove offsets of topics that no member consumes; ApiError when the group does not allow it at all."""
-        group = self._groups.groups.get(request.group_id)
+        group = self._groups.get(request.group_id)
         if group is None:
             raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} not found.")
-        if group.state is not GroupState.EMPTY and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
-            raise ApiError(ErrorCode.NON_EMPTY_GROUP)
+        group.check_offset_delete()
         records = []
         answers = []
         for topic in request.topics:
@@ -186,7 +187,7 @@ class Offsets:
         }
         return [group_records.offset_tombstone(*key) for key in sorted(stored)]
 
-    def expired(self, group: ClassicGroup, wall_ms: int) -> tuple[list[CoordinatorRecord], bool]:
+    def expired(self, group: Group, wall_ms: int) -> tuple[list[CoordinatorRecord], bool]:
         """Tombstones for the offsets whose retention is over, and whether none is left of the group's offsets.
 
         Retention counts from becoming Empty; from the commit for simple groups, and for topics that the members of a
@@ -197,7 +198,7 @@ class Offsets:
         has_more = bool(unstable)
         records = []
         for topic, index, offset in self._offsets_of(group_id):
-            base_ms = self._retention_base_ms(group, topic, offset)
+            base_ms = group.retention_base_ms(topic, offset.commit_timestamp_ms)
             if base_ms is None or (topic, index) in unstable:
                 over = False
             elif offset.expire_timestamp_ms is not None:
@@ -209,22 +210,6 @@ class Offsets:
             else:
                 has_more = True
         return records, not has_more
-
-    def _retention_base_ms(self, group: ClassicGroup, topic: str, offset: CommittedOffset) -> int | None:
-        """When the retention of an offset started; None when it does not run."""
-        if group.protocol_type is None:
-            return offset.commit_timestamp_ms
-        if group.state is GroupState.EMPTY:
-            became_empty_ms = group.state_timestamp_ms
-            return offset.commit_timestamp_ms if became_empty_ms is None else became_empty_ms
-        if (
-            group.state is GroupState.STABLE
-            and group.protocol_type == CONSUMER_PROTOCOL_TYPE
-            and group.subscribed_topics is not None
-            and topic not in group.subscribed_topics
-        ):
-            return offset.commit_timestamp_ms
-        return None
 
     # -- replay
 

@@ -6,9 +6,7 @@ or a ``Pending`` when it comes later; a refusal (not the coordinator, still load
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -31,27 +29,22 @@ from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRespon
 from ottla.server.coordinator.classic_membership import JoinCall, append_error, refused_join, refused_sync
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.group_shard import GroupShard
-from ottla.server.coordinator.partitioner import coordinator_partition
-from ottla.server.coordinator.result import Pending, Result
-from ottla.server.coordinator.runtime import (
-    CoordinatorPartition,
-    CoordinatorRuntime,
-    PartitionLog,
-    RuntimeSettings,
-)
+from ottla.server.coordinator.result import Instant, Pending, Result
+from ottla.server.coordinator.runtime import PartitionLog, RuntimeSettings
 from ottla.server.coordinator.settings import GroupSettings
+from ottla.server.coordinator.topic_coordinator import TopicCoordinator, ignore_refusal
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
+    from ottla.server.coordinator.group_machine import GroupConfigs
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
 
 
-class GroupCoordinator:
+class GroupCoordinator(TopicCoordinator[GroupShard]):
     """Groups and offsets of the partitions of ``__consumer_offsets`` that this broker leads.
 
-    ``open_log(partition)`` gives the leader's side of a partition, or None when it is not hosted;
-    ``ensure_offsets_topic()`` creates the topic if need be and returns when it is in the image (or raises ApiError).
+    ``configs`` gives the settings of a group; see `topic_coordinator.TopicCoordinator` for the rest.
     """
 
     def __init__(
@@ -61,87 +54,35 @@ class GroupCoordinator:
         *,
         node_id: int,
         open_log: Callable[[int], PartitionLog | None],
-        ensure_offsets_topic: Callable[[], Awaitable[None]],
+        create_topic: Callable[[], Awaitable[None]],
+        configs: GroupConfigs | None = None,
     ) -> None:
         self.settings = settings
-        self.node_id = node_id
-        self._env = env
-        self._ensure_offsets_topic = ensure_offsets_topic
-        self._creating: asyncio.Future[None] | None = None
-        self._topic_id: bytes | None = None
-        self._partition_count = settings.offsets_topic_partition_count
-        self._runtime: CoordinatorRuntime[GroupShard] = CoordinatorRuntime(
-            open_log,
-            lambda partition: GroupShard(settings, self._new_id),
-            GroupRecordCodec(),
-            RuntimeSettings(
+        self._configs = configs
+        super().__init__(
+            OFFSETS_TOPIC,
+            settings.offsets_topic_partition_count,
+            env,
+            node_id=node_id,
+            open_log=open_log,
+            create_topic=create_topic,
+            codec=GroupRecordCodec(),
+            settings=RuntimeSettings(
                 compression=settings.offsets_topic_compression_codec,
                 commit_timeout_ms=settings.offsets_commit_timeout_ms,
                 load_chunk_bytes=settings.offsets_load_buffer_bytes,
             ),
-            env.clock.now_ms,
         )
 
-    # -- finding, following the metadata
+    def new_shard(self, partition: int) -> GroupShard:
+        """An empty shard that knows the metadata of now."""
+        if self._configs is None:
+            return GroupShard(self.settings, self._new_id, self.image)
+        return GroupShard(self.settings, self._new_id, self.image, self._configs)
 
-    def partition_for(self, group_id: str) -> int:
-        """The partition of ``__consumer_offsets`` whose leader coordinates the group."""
-        return coordinator_partition(group_id, self._partition_count)
-
-    async def ensure_offsets_topic(self) -> None:
-        """Have the topic created, once for everybody who asks meanwhile; ApiError when it cannot be."""
-        if self._topic_id is not None:
-            return
-        if self._creating is None:
-            self._creating = asyncio.ensure_future(self._ensure_offsets_topic())
-            self._creating.add_done_callback(self._created)
-        await asyncio.shield(self._creating)
-
-    def _created(self, task: asyncio.Future[None]) -> None:
-        self._creating = None
-
-    def load(self, image: MetadataImage) -> None:
-        """Take over a whole image, at start; the partitions must be open already."""
-        self._follow_offsets_topic(image)
-
-    def on_metadata_change(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        """Take over one commit, after the replicas did: leaderships won and lost, topics deleted."""
-        if self._topic_id in delta.deleted_topics or any(
-            topic.name == OFFSETS_TOPIC for topic in delta.changed_topics.values()
-        ):
-            self._follow_offsets_topic(image)
-        deleted = {topic.name for topic in delta.deleted_topics.values()}
-        deleted.discard(OFFSETS_TOPIC)
-        if deleted:
-            self.delete_offsets_of_topics(deleted)
-
-    def _follow_offsets_topic(self, image: MetadataImage) -> None:
-        topic = image.topics.by_name.get(OFFSETS_TOPIC)
-        topic_id = None if topic is None else topic.topic_id
-        if topic_id != self._topic_id:
-            self._runtime.stop()
-            self._topic_id = topic_id
-        partitions = {} if topic is None else topic.partitions
-        self._partition_count = len(partitions) or self.settings.offsets_topic_partition_count
-        led = {index: placed for index, placed in partitions.items() if placed.leader == self.node_id}
-        for index in self._runtime.led_partitions():
-            if index not in led:
-                self._runtime.resigned(index)
-        for index, placed in led.items():
-            self._runtime.elected(index, placed.leader_epoch)
-
-    def delete_offsets_of_topics(self, topics: set[str]) -> None:
-        """The topics were deleted: their committed offsets go too, in partitions that are being loaded a bit later."""
-        for partition in self._runtime.partitions():
-            partition.when_active(partial(_delete_offsets_of_topics, partition, topics))
-
-    async def wait_until_loaded(self) -> None:
-        """Return when every led partition is loaded."""
-        await self._runtime.wait_until_loaded()
-
-    def stop(self) -> None:
-        """Refuse everything parked with NOT_COORDINATOR; state is in the log already."""
-        self._runtime.stop()
+    def changed(self, shard: GroupShard, delta: MetadataDelta, image: MetadataImage, now: Instant) -> Result[None]:
+        """Offsets of deleted topics go; groups see to topics that came and grew."""
+        return shard.metadata_changed(delta, image, now)
 
     # -- membership
 
@@ -156,12 +97,12 @@ class GroupCoordinator:
         if not settings.min_session_timeout_ms <= request.session_timeout_ms <= settings.max_session_timeout_ms:
             return refusal(ErrorCode.INVALID_SESSION_TIMEOUT)
         try:
-            partition = self._partition(request.group_id)
+            partition = self.partition_of(request.group_id)
         except ApiError as error:
             return refusal(error.code)
         pending = Pending(refusal)
         call = JoinCall(request, version, client_id, client_host, pending)
-        partition.complete(partition.shard.classic.join(call, partition.now()), _ignore)
+        partition.complete(partition.shard.classic.join(call, partition.now()), ignore_refusal)
         return pending if pending.response is None else pending.response
 
     def sync(self, request: SyncGroupRequest) -> SyncGroupResponse | Pending[SyncGroupResponse]:
@@ -169,11 +110,11 @@ class GroupCoordinator:
         if not request.group_id:
             return refused_sync(ErrorCode.INVALID_GROUP_ID)
         try:
-            partition = self._partition(request.group_id)
+            partition = self.partition_of(request.group_id)
         except ApiError as error:
             return refused_sync(error.code)
         pending = Pending(refused_sync)
-        partition.complete(partition.shard.classic.sync(request, pending, partition.now()), _ignore)
+        partition.complete(partition.shard.classic.sync(request, pending, partition.now()), ignore_refusal)
         return pending if pending.response is None else pending.response
 
     def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
@@ -181,7 +122,7 @@ class GroupCoordinator:
         if not request.group_id:
             return HeartbeatResponse(error_code=ErrorCode.INVALID_GROUP_ID)
         try:
-            partition = self._partition(request.group_id)
+            partition = self.partition_of(request.group_id)
         except ApiError as error:
             loading = error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
             return HeartbeatResponse(error_code=ErrorCode.NONE if loading else error.code)
@@ -193,7 +134,7 @@ class GroupCoordinator:
         if not request.group_id:
             return _refused_leave(ErrorCode.INVALID_GROUP_ID)
         try:
-            partition = self._partition(request.group_id)
+            partition = self.partition_of(request.group_id)
         except ApiError as error:
             return _refused_leave(error.code)
         return partition.complete(partition.shard.classic.leave(request, partition.now()), _refused_leave)
@@ -209,7 +150,7 @@ class GroupCoordinator:
             return refused_commit(request, commit_error(code))
 
         try:
-            partition = self._partition(request.group_id)
+            partition = self.partition_of(request.group_id)
             result = partition.shard.offsets.commit(request, version, partition.now())
         except ApiError as error:
             return refused_commit(request, error.code)
@@ -225,7 +166,7 @@ class GroupCoordinator:
             return OffsetFetchResponseGroup(group_id=group_id, error_code=code)
 
         try:
-            partition = self._partition(group_id)
+            partition = self.partition_of(group_id)
         except ApiError as error:
             return refusal(error.code)
         topics = partition.shard.offsets.fetch(group_id, group.topics, require_stable=require_stable)
@@ -236,7 +177,7 @@ class GroupCoordinator:
         if not request.group_id:
             return _refused_offset_delete(ErrorCode.INVALID_GROUP_ID)
         try:
-            partition = self._partition(request.group_id)
+            partition = self.partition_of(request.group_id)
             result = partition.shard.offsets.delete(request)
         except ApiError as error:
             return _refused_offset_delete(error.code)
@@ -246,7 +187,7 @@ class GroupCoordinator:
 
     def describe_group(self, group_id: str) -> DescribedGroup | None:
         """The group, None when it does not exist; ApiError when another broker coordinates it."""
-        return self._partition(group_id).shard.describe(group_id)
+        return self.partition_of(group_id).shard.describe(group_id)
 
     def list_groups(self, states: Iterable[str], types: Iterable[str]) -> ListGroupsResponse:
         """Groups coordinated here, filtered by state and type without regard to case; empty filters pass all."""
@@ -270,7 +211,7 @@ class GroupCoordinator:
             )
 
         try:
-            partition = self._partition(group_id)
+            partition = self.partition_of(group_id)
         except ApiError as error:
             return refusal(error.code)
         result = partition.shard.delete_group(group_id)
@@ -280,18 +221,9 @@ class GroupCoordinator:
 
     # -- parts
 
-    def _partition(self, group_id: str) -> CoordinatorPartition[GroupShard]:
-        return self._runtime.active(coordinator_partition(group_id, self._partition_count))
-
     def _new_id(self) -> str:
         text = self._env.random_uuid().hex()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _delete_offsets_of_topics(partition: CoordinatorPartition[GroupShard], topics: set[str]) -> None:
-    result = partition.shard.delete_offsets_of_topics(topics)
-    if result.records:
-        partition.complete(result, _ignore)
 
 
 def refused_commit(request: OffsetCommitRequest, code: ErrorCode) -> OffsetCommitResponse:
@@ -326,7 +258,3 @@ def _refused_leave(code: ErrorCode) -> LeaveGroupResponse:
 
 def _refused_offset_delete(code: ErrorCode) -> OffsetDeleteResponse:
     return OffsetDeleteResponse(error_code=append_error(code))
-
-
-def _ignore(code: ErrorCode) -> None:
-    """Nobody waits for this answer: joins and syncs have a pending of their own."""

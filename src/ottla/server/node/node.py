@@ -13,7 +13,6 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from ottla.core.topics import OFFSETS_TOPIC
 from ottla.schema.listeners import SECURITY_PROTOCOL_IDS
 from ottla.server.broker.broker import Broker
 from ottla.server.broker.connection_limits import ConnectionLimits
@@ -23,6 +22,7 @@ from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.service import Controller
 from ottla.server.log.directories import LogDirectories
 from ottla.server.metadata.image import Endpoint
+from ottla.server.node.coordinators import Coordinators, Surroundings
 from ottla.server.raft.local_log import LocalVoter
 from ottla.server.raft.opening import open_metadata_log
 from ottla.server.replication.replicas import Replicas
@@ -30,7 +30,6 @@ from ottla.server.replication.replicas import Replicas
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
-    from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
 
@@ -51,7 +50,7 @@ class Node:
         self.failed: asyncio.Future[BaseException] | None = None
         self._log_directories: LogDirectories | None = None
         self._controller: Controller | None = None
-        self._groups: GroupCoordinator | None = None
+        self._coordinators = Coordinators()
         self._replicas: Replicas | None = None
         self._broker: Broker | None = None
         self._listeners: list[Listener] = []
@@ -106,7 +105,7 @@ class Node:
             controller=controller,
             replicas=replicas,
             log_directories=directories,
-            open_groups=self._open_groups,
+            coordinators=self._coordinators,
         )
         router = Router()
         limits = ConnectionLimits.from_config(config)
@@ -116,8 +115,7 @@ class Node:
         """Everything the image says, then every change to it."""
         assert self._replicas is not None
         self._replicas.load(controller.image)
-        if OFFSETS_TOPIC in controller.image.topics.by_name:
-            self._open_groups()
+        self._coordinators.start(Surroundings(self.env, controller, self._replicas, self.broker))
         controller.subscribe(self._on_metadata)
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
@@ -129,8 +127,7 @@ class Node:
         broker.config = controller.config
         replicas.config = controller.config
         replicas.apply(delta, image)
-        if self._groups is not None:
-            self._groups.on_metadata_change(delta, image)
+        self._coordinators.on_metadata_change(delta, image)
 
     def _registration(self, directories: LogDirectories) -> BrokerRegistration:
         config = self.config
@@ -155,19 +152,6 @@ class Node:
             previous_broker_epoch=directories.previous_broker_epoch,
         )
 
-    def _open_groups(self) -> GroupCoordinator:
-        """The group coordinator, from the first group request on, or from the start when there are groups already.
-
-        A broker that only carries records starts without the code of groups, and stays smaller by it.
-        """
-        if self._groups is None:
-            from ottla.server.node.groups import open_groups
-
-            assert self._controller is not None
-            assert self._replicas is not None
-            self._groups = open_groups(self.config, self.env, self._controller, self._replicas)
-        return self._groups
-
     def _on_directory_failure(self, path: str, error: OSError) -> None:
         if self._log_directories is not None and not self._log_directories.online:
             self._fail(error)
@@ -180,9 +164,7 @@ class Node:
         """Finish what is under way, flush, close. Safe after a failed or cancelled `start`, and a second time."""
         listeners, self._listeners = self._listeners, []
         await asyncio.gather(*(listener.close() for listener in listeners))
-        groups, self._groups = self._groups, None
-        if groups is not None:
-            groups.stop()
+        self._coordinators.stop()
         controller, self._controller = self._controller, None
         broker_epoch = -1
         if controller is not None:

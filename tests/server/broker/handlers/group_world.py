@@ -60,7 +60,7 @@ class GroupWorld:
             self.env,
             node_id=NODE_ID,
             open_log=lambda index: self.logs.setdefault(index, FakeLog()),
-            ensure_offsets_topic=self._create_offsets_topic,
+            create_topic=self._create_offsets_topic,
         )
 
     async def restart(self) -> None:

@@ -54,7 +54,7 @@ def run(test: Callable[[World], Awaitable[None]], settings: Mapping[str, object]
         controller = Controller(configuration, env, log, node_id=VOTER.node_id, bootstrap=bootstrap)
         await controller.start()
         await controller.register_broker(registration())
-        parts: dict[str, Any] = {"replicas": None, "log_directories": None, "open_groups": None}
+        parts: dict[str, Any] = {"replicas": None, "log_directories": None, "coordinators": None}
         broker = Broker(
             node_id=1, cluster_id="cluster", config=controller.config, env=env, controller=controller, **parts
         )

@@ -202,7 +202,7 @@ def test_version_0_uses_the_session_timeout_as_rebalance_timeout() -> None:
     async def main(env: SimulatedEnv) -> None:
         world = GroupWorld(env).with_offsets_topic()
         await join(world, 0)
-        shard = world.groups._partition("g").shard
+        shard = world.groups.partition_of("g").shard
         assert [member.rebalance_timeout_ms for member in shard.classic.groups["g"].members.values()] == [10_000]
 
     run(main)

@@ -15,7 +15,6 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.core.topics import OFFSETS_TOPIC
 from ottla.protocol.messages.find_coordinator import Coordinator, FindCoordinatorResponse
 
 if TYPE_CHECKING:
@@ -36,19 +35,20 @@ def handle(
 ) -> FindCoordinatorResponse | Coroutine[Any, Any, FindCoordinatorResponse]:
     """Answered at once but for the first time."""
     version, listener_name = context.api_version, context.listener_name
-    if request.key_type == GROUP and OFFSETS_TOPIC not in broker.image.topics.by_name:
-        return _create_and_answer(broker, request, version, listener_name)
+    coordinator = _coordinator(broker, request.key_type, version)
+    if coordinator is not None and coordinator.topic not in broker.image.topics.by_name:
+        return _create_and_answer(broker, coordinator, request, version, listener_name)
     return _answer(broker, request, version, listener_name)
 
 
 async def _create_and_answer(
-    broker: Broker, request: FindCoordinatorRequest, version: int, listener_name: str
+    broker: Broker, coordinator: Any, request: FindCoordinatorRequest, version: int, listener_name: str
 ) -> FindCoordinatorResponse:
     try:
-        await broker.groups.ensure_offsets_topic()
+        await coordinator.ensure_topic()
     except ApiError as error:
         # The client asks again; the reason stands in the log, since nobody sees it in the answer.
-        logger.error("%s cannot be created: %s (%s)", OFFSETS_TOPIC, error.code.name, error.message)
+        logger.error("%s cannot be created: %s (%s)", coordinator.topic, error.code.name, error.message)
     return _answer(broker, request, version, listener_name)
 
 
@@ -71,11 +71,19 @@ def _answer(
     )
 
 
+def _coordinator(broker: Broker, key_type: int, version: int) -> Any | None:
+    """The coordinator of keys of that type (a `TopicCoordinator`), None where there is none."""
+    if key_type == GROUP:
+        return broker.groups
+    return None
+
+
 def _find(broker: Broker, key: str, key_type: int, version: int, listener_name: str) -> Coordinator:
-    if key_type != GROUP:
+    coordinator = _coordinator(broker, key_type, version)
+    if coordinator is None:
         return _refused(key, ErrorCode.INVALID_REQUEST, _why_not_served(key_type, version))
     image = broker.image
-    partition = image.topics.partition(OFFSETS_TOPIC, broker.groups.partition_for(key))
+    partition = image.topics.partition(coordinator.topic, coordinator.partition_for(key))
     leader = None if partition is None else image.brokers.get(partition.leader)
     endpoint = None if leader is None or leader.fenced else leader.endpoints.get(listener_name)
     if leader is None or endpoint is None:
