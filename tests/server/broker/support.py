@@ -27,6 +27,8 @@ NODE_ID = 1
 class FixedController:
     """A controller that does nothing but hold an image."""
 
+    kraft_version = 1
+
     def __init__(self, image: MetadataImage = EMPTY_IMAGE) -> None:
         self.image = image
 

@@ -13,16 +13,17 @@ from ottla.protocol.messages import metadata_records as messages
 from ottla.server.metadata.delta import MetadataDelta, MetadataError
 from ottla.server.metadata.features import (
     BOOTSTRAP_FEATURES,
+    ELR_VERSION,
     advertised_features,
     unknown_features,
 )
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from ottla.server.metadata.loader import RecordLoader
-from ottla.server.metadata.records import ELR_FEATURE, RECORD_TYPES, RecordWriter, read_frame, write_version
+from ottla.server.metadata.records import RECORD_TYPES, RecordWriter, read_frame, write_version
 from ottla.server.metadata.writer import image_records
 from tests.server.metadata.record_strategies import RecordMaker
 
-NEWEST = {"metadata.version": 30, ELR_FEATURE: 1}
+NEWEST = {"metadata.version": 30, ELR_VERSION: 1}
 
 
 def test_frame_layout() -> None:

@@ -18,10 +18,13 @@ from ottla.schema.definition import Setting, SettingError
 from ottla.schema.dynamic import appended, subtracted, validate_broker_overrides
 from ottla.schema.topic import TOPIC_SETTINGS, validate_topic_overrides
 from ottla.server.controller.result import check_topic_name
+from ottla.server.metadata.features import ELR_VERSION
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 """Operations of IncrementalAlterConfigs."""
+
+MIN_ISR = "min.insync.replicas"
 
 _OPERATION_NAMES = ("SET", "DELETE", "APPEND", "SUBTRACT")
 
@@ -90,6 +93,8 @@ class ConfigCommands:
         if resource_type == ConfigResourceType.TOPIC and name not in self.image.topics.by_name:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
         always = resource_type == ConfigResourceType.BROKER
+        if always and self.image.features.get(ELR_VERSION, 0):
+            self._check_min_isr(name, before, after, [change.name for change in changes])
         named = [change.name for change in changes]
         named += [setting for setting in before if replace and setting not in after and setting not in named]
         return [
@@ -99,6 +104,15 @@ class ConfigCommands:
             for setting in named
             if always or after.get(setting) != before.get(setting)
         ]
+
+    def _check_min_isr(
+        self, name: str, before: Mapping[str, str], after: Mapping[str, str], named: Iterable[str]
+    ) -> None:
+        """Who may become leader is judged by one value (KIP-966): it is the cluster's, and cannot go away."""
+        if name and (MIN_ISR in named or (MIN_ISR in before and MIN_ISR not in after)):
+            raise ApiError(ErrorCode.INVALID_CONFIG, f"Broker-level {MIN_ISR} cannot be altered while ELR is enabled.")
+        if not name and MIN_ISR not in after and (MIN_ISR in before or MIN_ISR in named):
+            raise ApiError(ErrorCode.INVALID_CONFIG, f"Cluster-level {MIN_ISR} cannot be removed while ELR is enabled.")
 
     def _validator(self, resource_type: int, name: str) -> Callable[[Mapping[str, str | None]], None]:
         """What judges all overrides of the resource together; ApiError when there can be no such resource."""
@@ -115,10 +129,12 @@ class ConfigCommands:
         if resource_type == ConfigResourceType.CLIENT_METRICS:
             if not name:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Subscription name can't be empty")
-            return _validate_client_metrics
+            from ottla.schema.client_metrics import validate_client_metrics_overrides
+
+            return validate_client_metrics_overrides
         if resource_type == ConfigResourceType.GROUP:
             if not name:
-                raise ApiError(ErrorCode.INVALID_REQUEST, "Group name can't be empty")
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
             from ottla.schema.group import validate_group_overrides
 
             return lambda overrides: validate_group_overrides(overrides, config)
@@ -183,55 +199,6 @@ def _check_changes(changes: list[Change]) -> None:
     for change in changes:
         if not SET <= change.operation <= SUBTRACT:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown operations type {change.operation}")
-
-
-_INTERVAL_MS = (100, 3_600_000)
-_MATCH_SELECTORS = frozenset(
-    (
-        "client_instance_id",
-        "client_id",
-        "client_software_name",
-        "client_software_version",
-        "client_source_address",
-        "client_source_port",
-    )
-)
-
-
-def _validate_client_metrics(overrides: Mapping[str, str | None]) -> None:
-    """The settings of a client metrics subscription (KIP-714)."""
-    from ottla.schema.client_metrics import CLIENT_METRICS_SETTINGS
-
-    for name, text in overrides.items():
-        setting = CLIENT_METRICS_SETTINGS.get(name)
-        if setting is None:
-            raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown client metrics configuration: {name}")
-        assert text is not None
-        try:
-            value = setting.parse(text)
-        except SettingError as error:
-            raise ApiError(ErrorCode.INVALID_CONFIG, error.reason) from None
-        if name == "interval.ms" and not _INTERVAL_MS[0] <= value <= _INTERVAL_MS[1]:  # type: ignore[operator]
-            raise ApiError(
-                ErrorCode.INVALID_REQUEST,
-                f"Invalid value {value} for interval.ms, interval must be between "
-                f"{_INTERVAL_MS[0]} (100 milliseconds) and {_INTERVAL_MS[1]} (1 hour)",
-            )
-        if name == "match":
-            for pattern in value:  # type: ignore[union-attr]
-                _check_match(pattern)
-
-
-def _check_match(pattern: str) -> None:
-    import re
-
-    selector, equals, expression = (part.strip() for part in pattern.partition("="))
-    if not equals or selector not in _MATCH_SELECTORS:
-        raise ApiError(ErrorCode.INVALID_CONFIG, f"Illegal client matching pattern: {pattern}")
-    try:
-        re.compile(expression)
-    except re.error:
-        raise ApiError(ErrorCode.INVALID_CONFIG, f"Illegal client matching pattern: {pattern}") from None
 
 
 def describe(  # one place for every reader: handlers and tests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.protocol.messages import metadata_records as messages
 from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
@@ -16,6 +16,9 @@ from ottla.server.controller.result import Randomness, Result
 from ottla.server.controller.topics import TopicCommands
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.update_features import UpdateFeaturesRequest
 
 PRODUCER_ID_BLOCK: Final = 1000
 """Producer ids that a broker takes at a time."""
@@ -133,6 +136,12 @@ class ControllerCore:
         """Both AlterConfigs APIs; the response is one `Refusal` per resource, in order."""
         records, answers = self._configs.alter(resources, replace=replace)
         return Result([] if validate_only else list(records), answers)
+
+    def update_features(self, request: UpdateFeaturesRequest, *, api_version: int, kraft_version: int) -> Result:
+        """UpdateFeatures; the response is a `features.FeaturesUpdate`."""
+        from ottla.server.controller.features import update_features
+
+        return update_features(self.image, self.config, request, api_version=api_version, kraft_version=kraft_version)
 
     def allocate_producer_ids(self, broker_epoch: int) -> Result:
         """The next block of producer ids; the response is `ProducerIds`."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import metadata_records as messages
@@ -26,6 +26,11 @@ from ottla.server.metadata.loader import RecordLoader
 from ottla.server.metadata.records import RecordWriter, read_frame
 from ottla.server.metadata.writer import image_records
 from ottla.server.raft.metadata_log import MetadataLog, MetadataLogError
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
+    from ottla.server.controller.features import FeaturesUpdate
+    from ottla.server.raft.metadata_log import QuorumDescription
 
 MAX_BATCH_RECORDS: Final = 10_000
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -204,6 +209,27 @@ class Controller:
             lambda: self._core.alter_configs(resources, replace=replace, validate_only=validate_only)
         )
         return answers
+
+    async def update_features(self, request: UpdateFeaturesRequest, *, api_version: int) -> UpdateFeaturesResponse:
+        """Answer UpdateFeatures."""
+
+        def decide() -> Result:
+            result = self._core.update_features(request, api_version=api_version, kraft_version=self.kraft_version)
+            if result.response.upgrades_kraft:
+                self._metadata_log.upgrade_kraft_version(self._env.clock.now_ms())
+            return result
+
+        update: FeaturesUpdate = await self._execute(decide)
+        return update.response
+
+    @property
+    def kraft_version(self) -> int:
+        """Level of `kraft.version`."""
+        return self._metadata_log.kraft_version
+
+    def describe_quorum(self) -> QuorumDescription:
+        """The quorum of the metadata log, which this node leads."""
+        return self._metadata_log.describe_quorum()
 
     def try_producer_id(self) -> int | None:
         """A fresh producer id, when the block at hand has one left."""

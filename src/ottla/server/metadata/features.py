@@ -40,8 +40,8 @@ FEATURES: Final[Mapping[str, Feature]] = {
     "share.version": Feature(0, 1, initial=None),
     # Streams groups (KIP-1071).
     "streams.version": Feature(0, 1, initial=None),
-    # KIP-966: of no use before there is a second replica, but harmless, and part of Kafka's releases.
-    ELR_VERSION: Feature(0, 1, initial=None),
+    # KIP-966: of no use before there is a second replica, and part of Kafka's releases.
+    ELR_VERSION: Feature(0, 1, initial=0),
 }
 
 SUPPORTED_FEATURES: Final[Mapping[str, tuple[int, int]]] = {

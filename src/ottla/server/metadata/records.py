@@ -12,6 +12,7 @@ from ottla.core.binary import Buffer, read_uvarint, write_uvarint
 from ottla.protocol.codec import Decoder, Encoder, ProtocolError, decoder, encoder
 from ottla.protocol.messages import metadata_records as messages
 from ottla.server.metadata.delta import MetadataError
+from ottla.server.metadata.features import ELR_VERSION
 from ottla.server.metadata.image import METADATA_VERSION
 
 FRAME_VERSION: Final = 1
@@ -55,8 +56,6 @@ _DIRECTORIES: Final = 17  # 3.7-IV2, KIP-858
 _MIGRATION: Final = 8  # 3.4-IV0, KIP-866
 _CORDONED: Final = 30  # 4.3-IV0, KIP-1066
 
-ELR_FEATURE: Final = "eligible.leader.replicas.version"
-
 
 class RecordWriter:
     """Frames records in the newest versions that the cluster's finalized features allow everybody to read."""
@@ -83,7 +82,7 @@ class RecordWriter:
 def write_version(record_type: type[Any], features: Mapping[str, int]) -> int:
     """The version to write a record in, by the finalized features of the cluster."""
     level = features.get(METADATA_VERSION, 0)
-    elr = features.get(ELR_FEATURE, 0) > 0
+    elr = features.get(ELR_VERSION, 0) > 0
     if record_type is messages.RegisterBrokerRecord:
         return 4 if level >= _CORDONED else 3 if level >= _DIRECTORIES else 2 if level >= _MIGRATION else 1
     if record_type is messages.BrokerRegistrationChangeRecord:

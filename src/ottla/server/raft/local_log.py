@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ottla.core.ids import ONE_UUID, TopicPartition, uuid_to_text
+from ottla.core.ids import ONE_UUID, ZERO_UUID, TopicPartition, uuid_to_text
 from ottla.protocol.messages import raft_data as messages
 from ottla.records.batch import CorruptRecordError, batches, crc_matches
 from ottla.records.control import ControlMessage, control_batch, read_control_message
@@ -24,7 +24,7 @@ from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
 from ottla.server.raft.formatting import METADATA_DIRECTORY
-from ottla.server.raft.metadata_log import LoadedBatch, MetadataLogError
+from ottla.server.raft.metadata_log import LoadedBatch, MetadataLogError, QuorumDescription, VoterState
 from ottla.server.raft.quorum_state import FILE_NAME, QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import (
     SnapshotId,
@@ -42,11 +42,13 @@ READ_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalVoter:
-    """This node in the quorum: its id, the id of its metadata directory, the cluster it belongs to."""
+    """This node in the quorum: its id, the id of its metadata directory, the cluster it belongs to, and the
+    `(listener name, host, port)` under which other voters would reach it."""
 
     node_id: int
     directory_id: bytes
     cluster_id: str
+    endpoints: tuple[tuple[str, str, int], ...] = ()
 
 
 class _MetadataHost(SimpleHost):
@@ -136,6 +138,22 @@ class LocalMetadataLog:
     def voters(self) -> tuple[Voter, ...]:
         """The quorum as the log has it; empty for a static one."""
         return self._voters
+
+    @property
+    def kraft_version(self) -> int:
+        """Level of `kraft.version`."""
+        return self._kraft_version
+
+    def describe_quorum(self) -> QuorumDescription:
+        """This node leads, and is the only voter."""
+        own = self._voter
+        known = self._voters or (Voter(own.node_id, ZERO_UUID, own.endpoints),)
+        return QuorumDescription(
+            leader_id=own.node_id,
+            leader_epoch=self._epoch,
+            high_watermark=self._committed_offset,
+            voters=tuple(VoterState(v.voter_id, v.directory_id, self.end_offset, v.endpoints) for v in known),
+        )
 
     # Opening
 
@@ -257,6 +275,17 @@ class LocalMetadataLog:
         self._append(control_batch(first, timestamp_ms=now_ms, base_offset=end, leader_epoch=epoch), now_ms)
 
     # Writing
+
+    def upgrade_kraft_version(self, now_ms: int) -> None:
+        """Move the voters into the log: kraft.version 1 with this node as the only one."""
+        assert self._kraft_version == 0, "is at version 1 already"
+        own = self._voter
+        voters = (Voter(own.node_id, own.directory_id, own.endpoints),)
+        batch = control_batch(
+            quorum_messages(1, voters), timestamp_ms=now_ms, base_offset=self.end_offset, leader_epoch=self._epoch
+        )
+        self._append(batch, now_ms)
+        self._kraft_version, self._voters = 1, voters
 
     def append(self, frames: Sequence[bytes], now_ms: int) -> int:
         """Append one batch; the offset of its last record."""

@@ -19,6 +19,25 @@ class LoadedBatch(NamedTuple):
     timestamp_ms: int
 
 
+class VoterState(NamedTuple):
+    """One voter of the quorum as its leader sees it; `directory_id` is zero in a static quorum (kraft.version 0)."""
+
+    voter_id: int
+    directory_id: bytes
+    log_end_offset: int
+    endpoints: tuple[tuple[str, str, int], ...]
+    """`(listener name, host, port)`."""
+
+
+class QuorumDescription(NamedTuple):
+    """Who leads the metadata log, how far it is committed, and how far each voter has come."""
+
+    leader_id: int
+    leader_epoch: int
+    high_watermark: int
+    voters: tuple[VoterState, ...]
+
+
 class MetadataLog(Protocol):
     """An ordered, durable log of framed metadata records with one writer: whoever leads.
 
@@ -37,6 +56,16 @@ class MetadataLog(Protocol):
     @property
     def committed_offset(self) -> int:
         """End of what is committed: records at smaller offsets are durable and never go away."""
+
+    @property
+    def kraft_version(self) -> int:
+        """Level of `kraft.version`: 0 for a static quorum, 1 when the voters stand in the log (KIP-853)."""
+
+    def describe_quorum(self) -> QuorumDescription:
+        """The quorum as of now; for the leader."""
+
+    def upgrade_kraft_version(self, now_ms: int) -> None:
+        """Append what makes a static quorum a dynamic one; a later commit covers it."""
 
     @property
     def bytes_since_snapshot(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from ottla.protocol.messages import metadata_records as messages
@@ -25,14 +26,15 @@ def open_metadata_log(
     Waits for the disk. Raises MetadataLogError, LogError or DiskError, each with one line for the operator.
     """
     disk = env.disk
+    endpoints = tuple((one.name, one.host or "localhost", one.port) for one in config.controller_listeners)
+    voter = replace(voter, endpoints=endpoints or (_UNOPENED_ENDPOINT,))
     if not is_formatted(disk, directory):
         writer = RecordWriter(BOOTSTRAP_FEATURES)
         frames = [
             writer.frame(messages.FeatureLevelRecord(name=name, feature_level=level))
             for name, level in BOOTSTRAP_FEATURES.items()
         ]
-        listeners = [(one.name, one.host or "localhost", one.port) for one in config.controller_listeners]
-        quorum = [Voter(voter.node_id, voter.directory_id, tuple(listeners or [_UNOPENED_ENDPOINT]))]
+        quorum = [Voter(voter.node_id, voter.directory_id, voter.endpoints)]
         format_directory(disk, directory, quorum, frames, env.clock.now_ms())
     log = open_local_log(
         env,

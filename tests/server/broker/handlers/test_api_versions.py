@@ -48,7 +48,7 @@ def test_features_that_may_be_off_are_for_clients_that_know_of_them(version: int
         assert (supported, finalized) == ({}, {})
     else:
         assert supported == (FEATURES if version >= 4 else {"metadata.version": (7, 30)})
-        assert finalized == {"metadata.version": (29, 29)}, "of features, only what is served"
+        assert finalized == {"metadata.version": (29, 29), "kraft.version": (1, 1)}, "of features, what is served"
         assert response.finalized_features_epoch == 12
 
 

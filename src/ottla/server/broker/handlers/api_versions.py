@@ -21,7 +21,7 @@ from ottla.protocol.messages.api_versions import (
     SupportedFeatureKey,
 )
 from ottla.server.broker.api_table import APIS
-from ottla.server.metadata.features import advertised_features
+from ottla.server.metadata.features import KRAFT_VERSION, advertised_features
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.api_versions import ApiVersionsRequest
@@ -44,6 +44,9 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
     ):
         return error_response(request, context, ErrorCode.REBOOTSTRAP_REQUIRED, None)
     image = broker.image
+    finalized = advertised_features(image)
+    if broker.controller.kraft_version:
+        finalized[KRAFT_VERSION] = broker.controller.kraft_version
     own = image.brokers.get(broker.node_id)
     supported = own.features if own is not None else {}
     return ApiVersionsResponse(
@@ -59,7 +62,7 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
         finalized_features_epoch=image.offset,
         finalized_features=[
             FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
-            for name, level in advertised_features(image).items()
+            for name, level in finalized.items()
         ],
     )
 
