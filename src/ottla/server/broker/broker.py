@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.connection import Connection
     from ottla.server.broker.produce_shapes import ProduceShapes
+    from ottla.server.broker.quotas.client_quotas import ClientQuotas
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.log.directories import LogDirectories
@@ -45,6 +46,7 @@ class Broker:
         "fetch_sessions",
         "log_directories",
         "node_id",
+        "quotas",
         "replicas",
     )
 
@@ -69,6 +71,8 @@ class Broker:
         self.log_directories = log_directories
         self.coordinators = coordinators
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
+        # None while no user and no client id has a quota.
+        self.quotas: ClientQuotas | None = None
 
     @property
     def groups(self) -> GroupCoordinator:
@@ -131,6 +135,9 @@ class Handler(Protocol):
     A handler module may also define ``error_response(request, context, code, message) -> response`` for refusals of the
     whole request; without it the response's top-level error_code is used, and where there is none the connection is
     closed.
+
+    It may define ``throttled_response(broker, request, response) -> response``: what is sent instead of `response` when
+    the client is above a quota, and the broker shall not send what it asked for (KIP-219).
 
     And it may define ``handle_quickly(broker, buffer, offset, end, context)``, which sees the request body first, not
     decoded. It answers with the encoded response body as `bytes`, or like `handle`, or leaves it to `handle` (None).

@@ -20,6 +20,7 @@ from ottla.server.broker.dispatch import Route, UnsupportedRequestError
 if TYPE_CHECKING:
     from ottla.core.binary import Buffer
     from ottla.server.broker.listener import Listener
+    from ottla.server.broker.quotas.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -29,31 +30,35 @@ _MOST_PARTS = 64
 # Up to this size the pieces of a response are joined into one buffer; copying less than this costs less than another
 # iovec.
 JOIN_BYTES = 16_384
+# Why a connection is stopped, as bits.
+_BLOCKED, _HELD, _MUTED = 1, 2, 4
 
 
 class Connection(asyncio.BufferedProtocol):
     """Reads requests, hands them to their handlers one at a time, writes responses in request order.
 
-    A connection is *busy* while a handler's response is awaited, *held* while the broker has no room for it, *blocked*
-    while the client does not read what was written. In all three no further request is handled; what still arrives is
-    kept, and once something has arrived, reading stops. (Stopping only then spares two system calls per long poll, and
-    shows a client that goes away.)
+    A connection is *busy* while a handler's response is awaited. It is stopped while it is *held* because the broker
+    has no room for it, *blocked* because the client does not read what was written, or *muted* because its client is
+    above a quota. In all of these no further request is handled; what still arrives is kept, and once something has
+    arrived, reading stops. (Stopping only then spares two system calls per long poll, and shows a client that goes
+    away.)
     """
 
     __slots__ = (
         "_awaited",
-        "_blocked",
         "_broker",
         "_can_send_files",
         "_closing",
-        "_held",
         "_listener",
+        "_muted",
         "_reading_paused",
         "_request",
         "_route",
         "_router",
         "_sender",
+        "_stopped",
         "_transport",
+        "_usage",
         "_wire",
         "active",
         "context",
@@ -69,8 +74,9 @@ class Connection(asyncio.BufferedProtocol):
         self._awaited: DelayedResponse | asyncio.Future[Any] | None = None
         self._route: Route | None = None
         self._request: Any = None
-        self._blocked = False
-        self._held = False
+        self._stopped = 0
+        self._muted: asyncio.TimerHandle | None = None
+        self._usage: Usage | None = None
         self._closing = False
         self._reading_paused = False
         self._can_send_files: bool | None = None
@@ -94,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.active = True
         self._wire.bytes_received(nbytes)
-        if self._awaited is not None or self._blocked or self._held:
+        if self._awaited is not None or self._stopped:
             self._pause_reading()
         else:
             self._handle_requests()
@@ -104,10 +110,10 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        self._blocked = True
+        self._stopped |= _BLOCKED
 
     def resume_writing(self) -> None:
-        self._blocked = False
+        self._stopped &= ~_BLOCKED
         self.active = True
         self._go_on()
 
@@ -118,6 +124,8 @@ class Connection(asyncio.BufferedProtocol):
             awaited.cancel()
         if self._sender is not None:
             self._sender.close()
+        if self._muted is not None:
+            self._muted.cancel()
         self._listener.connection_lost(self)
 
     # What the listener calls
@@ -135,7 +143,12 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def is_held(self) -> bool:
         """True while the broker has no room for this connection."""
-        return self._held
+        return bool(self._stopped & _HELD)
+
+    @property
+    def is_muted(self) -> bool:
+        """True while its client has to wait because of a quota."""
+        return bool(self._stopped & _MUTED)
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -144,11 +157,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def hold(self) -> None:
         """Handle nothing until `release`."""
-        self._held = True
+        self._stopped |= _HELD
 
     def release(self) -> None:
         """There is room now."""
-        self._held = False
+        self._stopped &= ~_HELD
         self.active = True
         self._go_on()
 
@@ -166,10 +179,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Something that stopped this connection is over."""
-        if self._awaited is not None or self._blocked or self._held or self._closing:
+        if self._awaited is not None or self._stopped or self._closing:
             return
         self._handle_requests()
-        if self._reading_paused and self._awaited is None and not self._blocked and not self._closing:
+        if self._reading_paused and self._awaited is None and not self._stopped and not self._closing:
             self._reading_paused = False
             self._transport.resume_reading()
 
@@ -183,9 +196,11 @@ class Connection(asyncio.BufferedProtocol):
         parts: list[Buffer] = []
         next_frame = self._wire.next_frame
         routes = self._router.routes
+        quotas = self._broker.quotas
+        usage = None
         context = self.context
         try:
-            while not self._closing and not self._blocked and (frame := next_frame()) is not NEED_DATA:
+            while not self._closing and not self._stopped and (frame := next_frame()) is not NEED_DATA:
                 buffer, offset, end = frame
                 api_key, version, context.correlation_id, context.client_id, offset = parse_request_header(
                     buffer, offset, end
@@ -196,8 +211,11 @@ class Connection(asyncio.BufferedProtocol):
                     continue
                 route.requests += 1
                 request = None
+                if quotas is not None:
+                    usage = self._usage = quotas.begin(api_key, end - frame[1], context)
                 try:
-                    quick = route.quick
+                    # What is metered takes the long way: its response has to be an object.
+                    quick = route.quick if usage is None else None
                     response = None if quick is None else quick(self._broker, buffer, offset, end, context)
                     if response.__class__ is bytes:
                         size = len(response) + route.header_bytes
@@ -207,6 +225,8 @@ class Connection(asyncio.BufferedProtocol):
                         # What is left of the frame is ignored, as Kafka does: librdkafka sends three bytes too many
                         # with some versions of Metadata.
                         request, _ = route.decode(buffer, offset, end)
+                        if usage is not None:
+                            usage.prepare(request)
                         response = route.handle(self._broker, request, context)
                 except (ProtocolError, CloseConnectionError):
                     raise
@@ -214,7 +234,10 @@ class Connection(asyncio.BufferedProtocol):
                     response = self._failure(route, request, error)
                 if response.__class__ is route.response_class:
                     self._encode(route, request, response, parts)
-                elif response is not None and not self._settled_at_once(route, request, response, parts):
+                elif response is None:
+                    if usage is not None:
+                        self._settle(usage, None, 0)
+                elif not self._settled_at_once(route, request, response, parts):
                     break
                 if len(parts) > _MOST_PARTS:
                     self._write(parts)
@@ -253,8 +276,13 @@ class Connection(asyncio.BufferedProtocol):
                 return True
             response.on_done = self._delayed_done
             self._awaited = response
+            if self._usage is not None:
+                self._usage.pause()
             return False
         assert isinstance(response, Awaitable), f"{route.api.name} answered {response!r}"
+        if self._usage is not None:
+            self._usage.pause()
+            response = self._usage.timed(response)
         future = asyncio.ensure_future(response)
         future.add_done_callback(self._future_done)
         self._awaited = future
@@ -275,6 +303,8 @@ class Connection(asyncio.BufferedProtocol):
             return  # the connection is gone
         self._awaited = None
         self.active = True
+        if self._usage is not None:
+            self._usage.resume()
         parts: list[Buffer] = []
         self._encode_outcome(response, error, parts)
         if parts:
@@ -295,23 +325,62 @@ class Connection(asyncio.BufferedProtocol):
             response = self._failure(route, request, error)
         if response is not None:
             self._encode(route, request, response, parts)
+        elif self._usage is not None:
+            self._settle(self._usage, None, 0)
 
     def _encode(self, route: Route, request: Any, response: Any, parts: list[Buffer]) -> None:
         """Append a response with its frame to `parts`."""
         start = len(parts)
         parts.append(b"")
+        usage = self._usage
         try:
             route.encode(response, parts)
             if len(parts) == start + 2:
                 size = len(parts[-1])
             else:
-                size = sum(len(parts[position]) for position in range(start + 1, len(parts)))
+                size = _size(parts, start + 1)
+            if usage is not None and (throttle_ms := self._settle(usage, response, size)):
+                self._encode_throttled(route, request, response, parts, start + 1, throttle_ms)
+                size = _size(parts, start + 1)
             parts[start] = route.pack_header(size + route.header_bytes, self.context.correlation_id)
         except Exception as error:
             # Half a response must not leave: what stands before it does, then the connection ends.
             del parts[start:]
             route.failure(request, self.context, error)
             self._closing = True
+        if usage is not None and usage.is_timed:
+            usage.resume()
+            self._write(parts)
+            parts.clear()
+            usage.sent()
+
+    def _encode_throttled(
+        self, route: Route, request: Any, response: Any, parts: list[Buffer], start: int, throttle_ms: int
+    ) -> None:
+        """Put the response at `start` again, now with the time for which its client has to wait."""
+        if route.throttled_response is not None:
+            response = route.throttled_response(self._broker, request, response)
+        if hasattr(response, "throttle_time_ms"):
+            del parts[start:]
+            # Some handlers answer with an object that they keep.
+            before, response.throttle_time_ms = response.throttle_time_ms, throttle_ms
+            route.encode(response, parts)
+            response.throttle_time_ms = before
+
+    def _settle(self, usage: Usage, response: Any, size: int) -> int:
+        """Charge for what was just answered, and mute where that is called for; for how many milliseconds."""
+        self._usage = None
+        throttle_ms = usage.settle(response, size)
+        if throttle_ms and not self._closing:
+            self._stopped |= _MUTED
+            self._muted = asyncio.get_running_loop().call_later(throttle_ms / 1000, self._unmute)
+        return throttle_ms
+
+    def _unmute(self) -> None:
+        self._muted = None
+        self._stopped &= ~_MUTED
+        self.active = True
+        self._go_on()
 
     def _write(self, parts: list[Any]) -> None:
         """Hand the pieces to the transport: small neighbours joined, large ones as they are."""
@@ -359,7 +428,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._sender is None:
                 number = transport.get_extra_info("socket").fileno()
                 self._sender = FileSender(number, asyncio.get_running_loop())
-            self._blocked = not self._sender.send(parts, self._files_sent)
+            if not self._sender.send(parts, self._files_sent):
+                self._stopped |= _BLOCKED
         except OSError as error:
             self._files_sent(error)
 
@@ -384,3 +454,7 @@ class Connection(asyncio.BufferedProtocol):
             logger.warning(
                 "closing the connection of %s (client id %r): %s", self.client, self.context.client_id, error
             )
+
+
+def _size(parts: list[Buffer], start: int) -> int:
+    return sum(len(parts[position]) for position in range(start, len(parts)))

@@ -42,6 +42,7 @@ class Route:
         "quick",
         "requests",
         "response_class",
+        "throttled_response",
         "version",
     )
 
@@ -54,6 +55,8 @@ class Route:
         self.error_response = getattr(handlers, "error_response", None) or self._top_level_error
         self.quick: Callable[[Broker, bytearray, int, int, RequestContext], Any] | None
         self.quick = getattr(handlers, "handle_quickly", None)
+        self.throttled_response: Callable[[Broker, Any, Any], Any] | None
+        self.throttled_response = getattr(handlers, "throttled_response", None)
         self.response_class: type[Any] = getattr(messages, f"{api.name}Response")
         self.decode: Decoder[Any] = decoder(getattr(messages, f"{api.name}Request"), version)
         self.encode: Encoder[Any] = encoder(self.response_class, version)

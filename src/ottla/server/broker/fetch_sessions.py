@@ -67,6 +67,10 @@ class FetchedPartition:
             news = True
         return news
 
+    def forget_answer(self) -> None:
+        """The last answer was not sent: the client knows nothing of this partition."""
+        self.high_watermark = self.log_start_offset = -1
+
 
 class FetchSession:
     """One client's session.  `epoch` is what its next request must carry.  `partitions` is in fetch order."""

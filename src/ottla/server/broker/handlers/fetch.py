@@ -95,6 +95,23 @@ def error_response(
     )
 
 
+def throttled_response(broker: Broker, request: FetchRequest, response: FetchResponse) -> FetchResponse:
+    """For a client above its quota: no records, and its session as if it had not asked."""
+    session = broker.fetch_sessions.get(response.session_id)
+    if response.error_code or session is None:
+        return FetchResponse(error_code=response.error_code, session_id=response.session_id)
+    if request.session_epoch == INITIAL_EPOCH:
+        broker.fetch_sessions.close(response.session_id)
+        return FetchResponse()
+    for topic in response.responses:
+        name = topic.topic_id if session.uses_topic_ids else topic.topic
+        for data in topic.partitions:
+            entry = session.partitions.get((name, data.partition_index))
+            if entry is not None:
+                entry.forget_answer()
+    return FetchResponse(session_id=response.session_id)
+
+
 def _entries(request: FetchRequest, version: int) -> list[FetchedPartition]:
     if version >= _FIRST_TOPIC_ID_VERSION:
         return [FetchedPartition(topic.topic_id, wanted) for topic in request.topics for wanted in topic.partitions]
