@@ -115,6 +115,7 @@ socket.listen.backlog.size: Connections that may wait to be accepted.
 socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the system.
 socket.request.max.bytes: Largest request that is read.
 socket.send.buffer.bytes: Send buffer of a connection; -1 leaves it to the system.
+telemetry.max.bytes: Most bytes of metrics that a client may push at once, compressed or not.
 transaction.state.log.min.isr: Replicas of the transactions topic that must be in sync; at most the number of brokers.
 transaction.state.log.replication.factor: Replicas of the transactions topic; the default is at most the broker count.
 unclean.leader.election.enable: Whether a replica that is not in sync may become leader, at the price of lost records.

@@ -28,7 +28,7 @@ offsets.load.buffer.size offsets.retention.check.interval.ms offsets.retention.m
 offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes process.roles
 producer.id.expiration.check.interval.ms producer.id.expiration.ms replica.high.watermark.checkpoint.interval.ms
 security.inter.broker.protocol socket.listen.backlog.size socket.receive.buffer.bytes socket.request.max.bytes
-socket.send.buffer.bytes
+socket.send.buffer.bytes telemetry.max.bytes
 """
 
 ACTED_ON = frozenset(_ACTED_ON.split())

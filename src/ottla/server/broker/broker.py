@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.connection import Connection
     from ottla.server.broker.produce_shapes import ProduceShapes
     from ottla.server.broker.quotas.client_quotas import ClientQuotas
+    from ottla.server.broker.telemetry.telemetry import Telemetry
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.log.directories import LogDirectories
@@ -38,6 +39,7 @@ class Broker:
     """
 
     __slots__ = (
+        "_telemetry",
         "cluster_id",
         "config",
         "controller",
@@ -73,12 +75,27 @@ class Broker:
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
+        self._telemetry: Telemetry | None = None
 
     @property
     def groups(self) -> GroupCoordinator:
         """The group coordinator; it is made when first asked for, as the other coordinators."""
         groups: GroupCoordinator = self.coordinators.part("groups")
         return groups
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Client metrics (KIP-714); made when the first client asks for them."""
+        if self._telemetry is None:
+            from ottla.server.broker.telemetry.telemetry import Telemetry
+
+            self._telemetry = Telemetry(self)
+        return self._telemetry
+
+    async def close(self) -> None:
+        """Finish what handlers have left to do; no request comes any more."""
+        if self._telemetry is not None:
+            await self._telemetry.close()
 
     @property
     def image(self) -> MetadataImage:
@@ -97,9 +114,12 @@ class RequestContext:
         "api_version",
         "client_host",
         "client_id",
+        "client_port",
+        "client_software",
         "connection",
         "correlation_id",
         "listener_name",
+        "on_close",
         "principal",
         "produce_shapes",
     )
@@ -123,6 +143,16 @@ class RequestContext:
         self.correlation_id = correlation_id
         self.client_id = client_id
         self.produce_shapes: ProduceShapes | None = None
+        self.client_port = 0
+        self.client_software = ("unknown", "unknown")
+        """Name and version, as ApiVersions has told them (KIP-511)."""
+        self.on_close: dict[str, Callable[[], object]] | None = None
+
+    def when_closed(self, name: str, callback: Callable[[], object]) -> None:
+        """Have `callback` called when the connection is gone; it takes the place of an earlier one of that name."""
+        if self.on_close is None:
+            self.on_close = {}
+        self.on_close[name] = callback
 
 
 class Handler(Protocol):

@@ -91,7 +91,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         peer = transport.get_extra_info("peername")
-        self.context.client_host = peer[0] if isinstance(peer, tuple) else str(peer or "")
+        if isinstance(peer, tuple):
+            self.context.client_host, self.context.client_port = peer[:2]
+        else:
+            self.context.client_host = str(peer or "")
         self._listener.connection_made(self)
 
     def get_buffer(self, sizehint: int) -> Buffer:
@@ -126,6 +129,9 @@ class Connection(asyncio.BufferedProtocol):
             self._sender.close()
         if self._muted is not None:
             self._muted.cancel()
+        callbacks, self.context.on_close = self.context.on_close, None
+        for callback in (callbacks or {}).values():
+            callback()
         self._listener.connection_lost(self)
 
     # What the listener calls

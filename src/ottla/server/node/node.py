@@ -164,6 +164,8 @@ class Node:
         """Finish what is under way, flush, close. Safe after a failed or cancelled `start`, and a second time."""
         listeners, self._listeners = self._listeners, []
         await asyncio.gather(*(listener.close() for listener in listeners))
+        if self._broker is not None:
+            await self._broker.close()
         self._coordinators.stop()
         controller, self._controller = self._controller, None
         broker_epoch = -1

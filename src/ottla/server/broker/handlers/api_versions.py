@@ -39,6 +39,8 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
         _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
     ):
         return error_response(request, context, ErrorCode.INVALID_REQUEST, None)
+    if version >= _FIRST_SOFTWARE_VERSION:
+        context.client_software = (request.client_software_name, request.client_software_version)
     if (request.cluster_id is not None and request.cluster_id != broker.cluster_id) or (
         request.node_id not in (-1, broker.node_id)
     ):

@@ -1,0 +1,62 @@
+"""What clients are asked to push: the CLIENT_METRICS resources of the metadata image, matched to a client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from ottla.schema.client_metrics import ALL_METRICS, CLIENT_METRICS_SETTINGS, parse_match
+from ottla.server.metadata.image import ConfigResource, ConfigResourceType
+
+DEFAULT_INTERVAL_MS: Final = 300_000
+"""How often a client without a subscription asks whether there is one now."""
+
+
+class Subscription(NamedTuple):
+    """One client metrics resource."""
+
+    name: str
+    metrics: tuple[str, ...]
+    interval_ms: int
+    match: Mapping[str, re.Pattern[str]]
+
+    def matches(self, client: Mapping[str, str]) -> bool:
+        """Whether every selector matches the whole of what the client is; without any, every client does."""
+        return all(
+            selector in client and pattern.fullmatch(client[selector]) is not None
+            for selector, pattern in self.match.items()
+        )
+
+
+class Wanted(NamedTuple):
+    """What one client is to push, and how often."""
+
+    metrics: tuple[str, ...]
+    interval_ms: int
+
+
+def subscriptions_of(configs: Mapping[ConfigResource, Mapping[str, str]]) -> dict[str, Subscription]:
+    """The subscriptions among all settings of the cluster, by name."""
+    found = {}
+    for (resource_type, name), overrides in configs.items():
+        if resource_type == ConfigResourceType.CLIENT_METRICS:
+            values = {setting.name: setting.default for setting in CLIENT_METRICS_SETTINGS.values()}
+            values |= {key: CLIENT_METRICS_SETTINGS[key].parse(text) for key, text in overrides.items()}
+            metrics, interval_ms, match = values["metrics"], values["interval.ms"], values["match"]
+            assert isinstance(metrics, list)
+            assert isinstance(interval_ms, int)
+            assert isinstance(match, list)
+            found[name] = Subscription(name, tuple(metrics), interval_ms, parse_match(match))
+    return found
+
+
+def wanted_of(subscriptions: Iterable[Subscription], client: Mapping[str, str]) -> Wanted:
+    """All metrics of the subscriptions that match, at the shortest of their intervals."""
+    metrics: set[str] = set()
+    interval_ms = DEFAULT_INTERVAL_MS
+    for subscription in subscriptions:
+        if subscription.matches(client):
+            metrics.update(subscription.metrics)
+            interval_ms = min(interval_ms, subscription.interval_ms)
+    return Wanted((ALL_METRICS,) if ALL_METRICS in metrics else tuple(sorted(metrics)), interval_ms)
