@@ -84,6 +84,8 @@ APIS: dict[int, Api] = {
         ApiKey.OFFSET_DELETE,
         ApiKey.DESCRIBE_QUORUM,
         ApiKey.UPDATE_FEATURES,
+        ApiKey.DESCRIBE_CLIENT_QUOTAS,
+        ApiKey.ALTER_CLIENT_QUOTAS,
         ApiKey.DESCRIBE_CLUSTER,
         ApiKey.DESCRIBE_PRODUCERS,
         ApiKey.GET_TELEMETRY_SUBSCRIPTIONS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.protocol.messages import metadata_records as messages
@@ -12,13 +12,14 @@ from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
 from ottla.schema.config import BrokerConfig
 from ottla.server.controller.brokers import BrokerRegistration, fence_records, register_records
 from ottla.server.controller.configs import Change, ConfigCommands
-from ottla.server.controller.result import Randomness, Result
+from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.controller.topics import TopicCommands
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest
+    from ottla.server.controller.client_quotas import QuotaAlteration
 
 PRODUCER_ID_BLOCK: Final = 1000
 """Producer ids that a broker takes at a time."""
@@ -112,23 +113,25 @@ class ControllerCore:
         """This node's broker is about to stop; no response."""
         return Result(fence_records(self.image, self.node_id), None)
 
-    def create_topics(self, request: CreateTopicsRequest, *, with_configs: bool) -> Result:
+    def create_topics(
+        self, request: CreateTopicsRequest, *, with_configs: bool, charge: Charge | None = None
+    ) -> Result:
         """CreateTopics; the response is a CreateTopicsResponse."""
-        return self._topics.create_topics(request, with_configs=with_configs)
+        return self._topics.create_topics(request, with_configs=with_configs, charge=charge)
 
-    def auto_create_topics(self, names: Iterable[str]) -> Result:
+    def auto_create_topics(self, names: Iterable[str], charge: Charge | None = None) -> Result:
         """What a client's Metadata request, or the first use of an internal topic, makes: partitions and settings by
         the broker's configuration. The response is a CreateTopicsResponse."""
         request = CreateTopicsRequest(topics=[self._automatic(name) for name in names])
-        return self._topics.create_topics(request, with_configs=False)
+        return self._topics.create_topics(request, with_configs=False, charge=charge)
 
-    def delete_topics(self, request: DeleteTopicsRequest, *, api_version: int) -> Result:
+    def delete_topics(self, request: DeleteTopicsRequest, *, api_version: int, charge: Charge | None = None) -> Result:
         """DeleteTopics; the response is a DeleteTopicsResponse."""
-        return self._topics.delete_topics(request, api_version=api_version)
+        return self._topics.delete_topics(request, api_version=api_version, charge=charge)
 
-    def create_partitions(self, request: CreatePartitionsRequest) -> Result:
+    def create_partitions(self, request: CreatePartitionsRequest, *, charge: Charge | None = None) -> Result:
         """CreatePartitions; the response is a CreatePartitionsResponse."""
-        return self._topics.create_partitions(request)
+        return self._topics.create_partitions(request, charge=charge)
 
     def alter_configs(
         self, resources: Iterable[tuple[ConfigResource, list[Change]]], *, replace: bool, validate_only: bool
@@ -142,6 +145,14 @@ class ControllerCore:
         from ottla.server.controller.features import update_features
 
         return update_features(self.image, self.config, request, api_version=api_version, kraft_version=kraft_version)
+
+    def alter_client_quotas(
+        self, alterations: Iterable[QuotaAlteration], *, unknown_hosts: Collection[str], validate_only: bool
+    ) -> Result:
+        """AlterClientQuotas; the response is `client_quotas.Answers`."""
+        from ottla.server.controller.client_quotas import alter_client_quotas
+
+        return alter_client_quotas(self.image, alterations, unknown_hosts=unknown_hosts, validate_only=validate_only)
 
     def allocate_producer_ids(self, broker_epoch: int) -> Result:
         """The next block of producer ids; the response is `ProducerIds`."""

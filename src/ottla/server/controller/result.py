@@ -25,6 +25,11 @@ class Result(NamedTuple):
     atomic: bool = True
 
 
+Charge = Callable[[int], None]
+"""Takes the partitions that a change creates or deletes from the client's quota, before the change is decided. Raises
+ApiError THROTTLING_QUOTA_EXCEEDED when the client has to wait."""
+
+
 class Randomness(NamedTuple):
     """Handed in, so that a core decides the same way every time it is given the same."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -18,7 +18,7 @@ from ottla.schema.config import BrokerConfig
 from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.configs import Change, Refusal
 from ottla.server.controller.controller import ControllerCore
-from ottla.server.controller.result import Randomness, Result
+from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.features import BOOTSTRAP_FEATURES, unknown_features
 from ottla.server.metadata.image import EMPTY_IMAGE, METADATA_VERSION, ConfigResource, MetadataImage
@@ -29,6 +29,7 @@ from ottla.server.raft.metadata_log import MetadataLog, MetadataLogError
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
+    from ottla.server.controller.client_quotas import Answers, QuotaAlteration
     from ottla.server.controller.features import FeaturesUpdate
     from ottla.server.raft.metadata_log import QuorumDescription
 
@@ -169,33 +170,56 @@ class Controller:
 
     # Commands. Each raises ApiError KAFKA_STORAGE_ERROR when the metadata log cannot take its records.
 
-    async def create_topics(self, request: CreateTopicsRequest, *, with_configs: bool = False) -> CreateTopicsResponse:
+    async def create_topics(
+        self, request: CreateTopicsRequest, *, with_configs: bool = False, charge: Charge | None = None
+    ) -> CreateTopicsResponse:
         """Answer CreateTopics. The request's timeout is not needed: the answer takes one fsync."""
         response: CreateTopicsResponse = await self._execute(
-            lambda: self._core.create_topics(request, with_configs=with_configs)
+            lambda: self._core.create_topics(request, with_configs=with_configs, charge=charge)
         )
         return response
 
-    async def auto_create_topics(self, names: Iterable[str]) -> dict[str, ErrorCode]:
+    async def auto_create_topics(self, names: Iterable[str], charge: Charge | None = None) -> dict[str, ErrorCode]:
         """Make topics as the broker's configuration says (internal ones as theirs); each one's error code.
 
         TOPIC_ALREADY_EXISTS is as good as NONE: somebody else was faster, and the topic can be used.
         """
         wanted = list(names)
-        response: CreateTopicsResponse = await self._execute(lambda: self._core.auto_create_topics(wanted))
+        response: CreateTopicsResponse = await self._execute(lambda: self._core.auto_create_topics(wanted, charge))
         return {topic.name: _CODES[topic.error_code] for topic in response.topics}
 
-    async def delete_topics(self, request: DeleteTopicsRequest, *, api_version: int = 6) -> DeleteTopicsResponse:
+    async def delete_topics(
+        self, request: DeleteTopicsRequest, *, api_version: int = 6, charge: Charge | None = None
+    ) -> DeleteTopicsResponse:
         """Answer DeleteTopics."""
         response: DeleteTopicsResponse = await self._execute(
-            lambda: self._core.delete_topics(request, api_version=api_version)
+            lambda: self._core.delete_topics(request, api_version=api_version, charge=charge)
         )
         return response
 
-    async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
+    async def create_partitions(
+        self, request: CreatePartitionsRequest, *, charge: Charge | None = None
+    ) -> CreatePartitionsResponse:
         """Answer CreatePartitions."""
-        response: CreatePartitionsResponse = await self._execute(lambda: self._core.create_partitions(request))
+        response: CreatePartitionsResponse = await self._execute(
+            lambda: self._core.create_partitions(request, charge=charge)
+        )
         return response
+
+    async def alter_client_quotas(
+        self,
+        alterations: Iterable[QuotaAlteration],
+        *,
+        unknown_hosts: Collection[str] = (),
+        validate_only: bool = False,
+    ) -> Answers:
+        """Set and remove client quotas; one answer per entity."""
+        answers: Answers = await self._execute(
+            lambda: self._core.alter_client_quotas(
+                alterations, unknown_hosts=unknown_hosts, validate_only=validate_only
+            )
+        )
+        return answers
 
     async def alter_configs(
         self,

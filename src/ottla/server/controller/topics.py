@@ -16,7 +16,7 @@ from ottla.schema.config import BrokerConfig
 from ottla.schema.describe import describe_topic
 from ottla.schema.topic import validate_topic_overrides
 from ottla.server.controller.placement import place
-from ottla.server.controller.result import MAX_PARTITIONS_PER_REQUEST, Randomness, Result, check_topic_name
+from ottla.server.controller.result import MAX_PARTITIONS_PER_REQUEST, Charge, Randomness, Result, check_topic_name
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import UNASSIGNED_DIRECTORY, BrokerImage, ConfigResourceType, MetadataImage
 
@@ -44,7 +44,9 @@ class TopicCommands:
 
     # Create
 
-    def create_topics(self, request: CreateTopicsRequest, *, with_configs: bool) -> Result:
+    def create_topics(
+        self, request: CreateTopicsRequest, *, with_configs: bool, charge: Charge | None = None
+    ) -> Result:
         """CreateTopics; `with_configs` (v5 and later) puts the settings of each new topic into the response."""
         names = Counter(topic.name for topic in request.topics)
         records: list[Any] = []
@@ -59,7 +61,7 @@ class TopicCommands:
                 partitions += count
                 if partitions > MAX_PARTITIONS_PER_REQUEST:
                     raise ApiError(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
-                results.append(self._create_topic(topic, records, with_configs))
+                results.append(self._create_topic(topic, records, with_configs, charge))
                 created[topic.name.replace(".", "_")] = topic.name
             except ApiError as error:
                 results.append(_refused(topic.name, error))
@@ -106,8 +108,12 @@ class TopicCommands:
                 if "." in name or "_" in name:
                     self._normalized[name.replace(".", "_")] = name
 
-    def _create_topic(self, topic: CreatableTopic, records: list[Any], with_configs: bool) -> CreatableTopicResult:
+    def _create_topic(
+        self, topic: CreatableTopic, records: list[Any], with_configs: bool, charge: Charge | None
+    ) -> CreatableTopicResult:
         assigned = self._manual_replicas(topic) if topic.assignments else self._placed_replicas(topic)
+        if charge is not None:
+            charge(len(assigned))
         topic_id = self.randomness.uuid()
         overrides = {config.name: config.value for config in topic.configs}
         records.append(messages.TopicRecord(name=topic.name, topic_id=topic_id))
@@ -247,7 +253,9 @@ class TopicCommands:
 
     # Add partitions
 
-    def create_partitions(self, request: create_partitions_messages.CreatePartitionsRequest) -> Result:
+    def create_partitions(
+        self, request: create_partitions_messages.CreatePartitionsRequest, *, charge: Charge | None = None
+    ) -> Result:
         """CreatePartitions: `count` is the number of partitions afterwards."""
         result_type = create_partitions_messages.CreatePartitionsTopicResult
         names = Counter(topic.name for topic in request.topics)
@@ -263,7 +271,7 @@ class TopicCommands:
                 continue
             code, text = int(ErrorCode.NONE), None
             try:
-                added += self._add_partitions(topic, MAX_PARTITIONS_PER_REQUEST - added, records)
+                added += self._add_partitions(topic, MAX_PARTITIONS_PER_REQUEST - added, records, charge)
             except ApiError as error:
                 code, text = int(error.code), error.message
             results.append(result_type(name=topic.name, error_code=code, error_message=text))
@@ -271,7 +279,11 @@ class TopicCommands:
         return Result([] if request.validate_only else records, response)
 
     def _add_partitions(
-        self, topic: create_partitions_messages.CreatePartitionsTopic, limit: int, records: list[Any]
+        self,
+        topic: create_partitions_messages.CreatePartitionsTopic,
+        limit: int,
+        records: list[Any],
+        charge: Charge | None,
     ) -> int:
         image = self.image.topics.by_name.get(topic.name)
         if image is None:
@@ -288,15 +300,17 @@ class TopicCommands:
         additional = topic.count - existing
         if additional > limit:
             raise ApiError(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
+        if topic.assignments is not None and len(topic.assignments) != additional:
+            raise _bad_assignment(
+                f"Attempted to add {additional} additional partition(s), but only {len(topic.assignments)} "
+                "assignment(s) were specified."
+            )
+        if charge is not None:
+            charge(additional)
         factor = len(next(iter(image.partitions.values())).replicas)
         if topic.assignments is None:
             assigned = self._place(existing, additional, factor)
         else:
-            if len(topic.assignments) != additional:
-                raise _bad_assignment(
-                    f"Attempted to add {additional} additional partition(s), but only {len(topic.assignments)} "
-                    "assignment(s) were specified."
-                )
             assigned = [
                 self._checked_assignment(assignment.broker_ids, factor, existing + index)
                 for index, assignment in enumerate(topic.assignments)
@@ -306,7 +320,9 @@ class TopicCommands:
 
     # Delete
 
-    def delete_topics(self, request: delete_topics_messages.DeleteTopicsRequest, *, api_version: int) -> Result:
+    def delete_topics(
+        self, request: delete_topics_messages.DeleteTopicsRequest, *, api_version: int, charge: Charge | None = None
+    ) -> Result:
         """DeleteTopics, by name (`topic_names` up to v5) or by name or id (v6)."""
         results: list[delete_topics_messages.DeletableTopicResult] = []
         if not self.config["delete.topic.enable"]:
@@ -334,8 +350,15 @@ class TopicCommands:
                 results.append(_deletion(name, topic.topic_id, ErrorCode.INVALID_REQUEST, text))
             else:
                 chosen[topic.topic_id] = name
-        records = [messages.RemoveTopicRecord(topic_id=topic_id) for topic_id in chosen]
-        results += [_deletion(name, topic_id, ErrorCode.NONE) for topic_id, name in chosen.items()]
+        records = []
+        for topic_id, name in chosen.items():
+            try:
+                if charge is not None:
+                    charge(len(by_id[topic_id].partitions))
+                records.append(messages.RemoveTopicRecord(topic_id=topic_id))
+                results.append(_deletion(name, topic_id, ErrorCode.NONE))
+            except ApiError as error:
+                results.append(_deletion(name, topic_id, error.code, error.message))
         return Result(records, delete_topics_messages.DeleteTopicsResponse(responses=results))
 
     @staticmethod

@@ -1,7 +1,8 @@
 """CreatePartitions (key 37), versions 0-3: a topic gets more partitions; `count` is their number afterwards.
 
 Version notes. 3: quota refusals are strict. Refusals: INVALID_PARTITIONS (not more than there are),
-UNKNOWN_TOPIC_OR_PARTITION, INVALID_REPLICA_ASSIGNMENT, INVALID_REPLICATION_FACTOR, INVALID_REQUEST (a topic twice).
+UNKNOWN_TOPIC_OR_PARTITION, INVALID_REPLICA_ASSIGNMENT, INVALID_REPLICATION_FACTOR, INVALID_REQUEST (a topic twice),
+THROTTLING_QUOTA_EXCEEDED.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ from ottla.protocol.messages.create_partitions import (
     CreatePartitionsResponse,
     CreatePartitionsTopicResult,
 )
+from ottla.server.broker.quotas.mutations import mutation_quota
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
+_FIRST_STRICT_QUOTA = 3
+
 
 async def handle(broker: Broker, request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
     """Add the partitions."""
-    return await broker.controller.create_partitions(request)
+    quota = mutation_quota(broker, context, strict_since=_FIRST_STRICT_QUOTA)
+    response = await broker.controller.create_partitions(request, charge=None if quota is None else quota.charge)
+    if quota is not None:
+        response.throttle_time_ms = quota.throttle_ms()
+    return response
 
 
 def error_response(

@@ -5,7 +5,8 @@ topic's settings, partitions and replication factor. 6: quota refusals are stric
 
 Refusals: INVALID_REQUEST (a name given twice, sizes together with a manual assignment, `__cluster_metadata`),
 INVALID_TOPIC_EXCEPTION (name, or collision of `.` and `_`), TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS,
-INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION (more than 10,000 partitions).
+INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION (more than 10,000 partitions),
+THROTTLING_QUOTA_EXCEEDED.
 The topics exist, with leaders, and can be written to when the answer leaves; the timeout is therefore not used.
 """
 
@@ -15,16 +16,24 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.create_topics import CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse
+from ottla.server.broker.quotas.mutations import mutation_quota
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
 _FIRST_CONFIGS = 5
+_FIRST_STRICT_QUOTA = 6
 
 
 async def handle(broker: Broker, request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
     """Create the topics."""
-    return await broker.controller.create_topics(request, with_configs=context.api_version >= _FIRST_CONFIGS)
+    quota = mutation_quota(broker, context, strict_since=_FIRST_STRICT_QUOTA)
+    response = await broker.controller.create_topics(
+        request, with_configs=context.api_version >= _FIRST_CONFIGS, charge=None if quota is None else quota.charge
+    )
+    if quota is not None:
+        response.throttle_time_ms = quota.throttle_ms()
+    return response
 
 
 def error_response(

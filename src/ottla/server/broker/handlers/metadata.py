@@ -32,6 +32,7 @@ from ottla.server.broker.metadata_answers import (
     live_endpoints,
     offline_replicas,
 )
+from ottla.server.broker.quotas.mutations import mutation_quota
 from ottla.server.controller.result import is_valid_topic_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 _FIRST_LISTENER_ERROR = 6
 _FIRST_TOPIC_ID_QUESTION = 12
+# Outcomes of a creation after which the topic is there, or may be there when the client asks again.
+_NOT_TOLD = (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
 
 
 def handle(
@@ -78,11 +81,12 @@ async def _create_and_respond(
     broker: Broker, request: MetadataRequest, context: RequestContext, names: list[str], missing: list[str]
 ) -> MetadataResponse:
     # The context belongs to the connection, which waits for us: it stays valid.
-    outcome = await broker.controller.auto_create_topics(missing)
+    quota = mutation_quota(broker, context, strict_since=0)
+    outcome = await broker.controller.auto_create_topics(missing, None if quota is None else quota.charge)
     found, failed = _look_up(broker.image, names, [])
     for topic in failed:
         code = outcome.get(topic.name or "", ErrorCode.NONE)
-        if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+        if code not in _NOT_TOLD:
             topic.error_code = code
     return _respond(broker, request, context, found, failed)
 

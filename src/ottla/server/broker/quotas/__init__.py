@@ -12,7 +12,7 @@ over a sliding window; partitions created and deleted are a token bucket (`mutat
 decided when they are accepted (`ottla.server.broker.connection_limits`).
 
 Invariants.
-- Without a quota `Broker.quotas` is None, and nothing here is imported.
+- Without a quota `Broker.quotas` is None, and a request costs what it costs without this package.
 - A limit holds per entity, not per connection: all clients of a user share the user's.
 - Memory is bounded: entities not seen for an hour are forgotten, and the longest unseen when there are too many.
 - Numbers are Kafka's: the same traffic is throttled for the same time.
