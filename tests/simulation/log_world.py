@@ -20,6 +20,7 @@ from ottla.server.log.flush import FlushTask
 from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
+from ottla.server.log.verification import UNVERIFIED
 
 TOPIC_PARTITION = TopicPartition("t", 0)
 TOPIC_ID = bytes(range(16))
@@ -183,7 +184,7 @@ class World:
             return
         data = bytearray(self.appended[last.base_offset])
         data[:8] = bytes(8)
-        result = self.log.append_as_leader(data, self.leader_epoch, self.now_ms)
+        result = self.log.append_as_leader(data, self.leader_epoch, self.now_ms, verification=UNVERIFIED)
         assert result.duplicate
         assert (result.base_offset, result.last_offset) == (last.base_offset, last.last_offset)
 
@@ -210,7 +211,9 @@ class World:
         # From here on it may be found after a crash, whether or not the append returns.
         self.appended[base_offset] = bytes(written)
         try:
-            result = self.log.append_as_leader(batch, self.leader_epoch, self.now_ms, origin=origin)
+            result = self.log.append_as_leader(
+                batch, self.leader_epoch, self.now_ms, origin=origin, verification=UNVERIFIED
+            )
         except ApiError as error:
             # Refused: nothing of it may be seen, nor found after a restart of the process.
             if error.code is ErrorCode.KAFKA_STORAGE_ERROR and self.log.log_end_offset == base_offset:

@@ -13,6 +13,7 @@ from ottla.server.log.config import LogConfig
 from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import AppendOrigin, AppendResult, Log
+from ottla.server.log.verification import UNVERIFIED
 
 PARTITION = TopicPartition("some-topic", 3)
 DIRECTORY = "/data/some-topic-3"
@@ -100,8 +101,8 @@ def batch(
 def append(
     log: Log, count: int = 1, *, now_ms: int = NOW, leader_epoch: int = EPOCH, commit: bool = True, **options: Any
 ) -> AppendResult:
-    """Append a batch; `commit` moves the high watermark with it."""
-    result = log.append_as_leader(batch(count, **options), leader_epoch, now_ms)
+    """Append a batch, which may begin a transaction; `commit` moves the high watermark with it."""
+    result = log.append_as_leader(batch(count, **options), leader_epoch, now_ms, verification=UNVERIFIED)
     if commit:
         log.advance_high_watermark(log.log_end_offset)
     return result

@@ -12,6 +12,7 @@ from ottla.records.record import Record, build_batch
 from ottla.server.log.errors import CorruptSnapshotError
 from ottla.server.log.producer_snapshot import SnapshotEntry, SnapshotFiles, decode_snapshot, encode_snapshot
 from ottla.server.log.producer_state import EndTransactionMarker, ProducerState, read_marker
+from ottla.server.log.verification import UNVERIFIED
 from tests.server.log.support import new_disk
 
 DAY = 86_400_000
@@ -52,8 +53,12 @@ def code_of(function, *arguments, **options):
     return raised.value.code
 
 
-def check(state, batch, *, transactions_v2=False):
-    return state.check_batch(batch, transactions_v2=transactions_v2)
+def check(state, batch):
+    return state.check_batch(batch, UNVERIFIED)
+
+
+def start_verification(state, *, epoch=0, sequence=0, transactions_v2=False, now_ms=0):
+    return state.start_verification(7, epoch, sequence, transactions_v2=transactions_v2, now_ms=now_ms)
 
 
 def test_any_sequence_is_fine_for_an_unknown_producer():
@@ -62,8 +67,11 @@ def test_any_sequence_is_fine_for_an_unknown_producer():
 
 def test_a_transaction_of_version_2_starts_with_sequence_zero():
     state = ProducerState()
-    assert code_of(check, state, header(sequence=5), transactions_v2=True) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-    assert check(state, header(sequence=0), transactions_v2=True) is None
+    verification = start_verification(state, sequence=5, transactions_v2=True)
+    later = header(sequence=5, transactional=True)
+    assert code_of(state.check_batch, later, verification) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert start_verification(state, transactions_v2=True) is verification
+    assert state.check_batch(header(transactional=True), verification) is None
 
 
 def test_the_last_five_batches_are_recognised_when_repeated():
@@ -129,6 +137,67 @@ def test_markers_of_old_epochs_and_old_coordinators_are_refused():
     old = marker(epoch=5, coordinator_epoch=7)
     assert code_of(state.check_marker, *old, 0) is ErrorCode.TRANSACTION_COORDINATOR_FENCED
     state.check_marker(*marker(epoch=5, coordinator_epoch=8), 0)
+
+
+def test_only_a_verified_batch_begins_a_transaction():
+    state = ProducerState()
+    first = header(transactional=True)
+    assert code_of(state.check_batch, first) is ErrorCode.INVALID_TXN_STATE
+    assert code_of(state.check_commit, first, None) is ErrorCode.INVALID_TXN_STATE
+    verification = start_verification(state)
+    assert code_of(state.check_batch, first) is ErrorCode.INVALID_TXN_STATE
+    assert state.check_batch(first, verification) is None
+    state.append_batch(first)
+    assert state.is_in_transaction(7, 0)
+    assert not state.is_in_transaction(7, 1)
+    assert start_verification(state) is None
+    assert state.check_batch(header(sequence=1, transactional=True)) is None
+    assert state.check_batch(first) is not None, "a repeated batch is answered whatever became of its transaction"
+    state.end_transaction(*marker(offset=1))
+    assert state.check_batch(first) is not None
+    assert code_of(state.check_batch, header(sequence=1, transactional=True)) is ErrorCode.INVALID_TXN_STATE
+
+
+def test_a_verification_that_comes_after_the_marker_is_worth_nothing():
+    state = ProducerState()
+    late = start_verification(state)
+    state.end_transaction(*marker(offset=0))
+    first = header(transactional=True)
+    assert code_of(state.check_batch, first, late) is ErrorCode.INVALID_TXN_STATE
+    again = start_verification(state)
+    assert again is not late
+    assert code_of(state.check_batch, first, late) is ErrorCode.INVALID_TXN_STATE
+    assert state.check_batch(first, again) is None
+
+
+def test_a_marker_of_version_2_leaves_the_verification_of_the_next_transaction():
+    state = ProducerState()
+    state.append_batch(header(transactional=True))
+    following = start_verification(state, epoch=1, transactions_v2=True)
+    state.end_transaction(*marker(epoch=1, offset=1))
+    assert state.check_batch(header(epoch=1, transactional=True), following) is None
+    state.end_transaction(*marker(epoch=2, offset=2))
+    assert code_of(start_verification, state, epoch=1) is ErrorCode.INVALID_PRODUCER_EPOCH
+    stale = code_of(state.check_batch, header(epoch=1, transactional=True), following)
+    assert stale is ErrorCode.INVALID_PRODUCER_EPOCH
+
+
+def test_a_batch_waits_for_the_one_before_it_that_could_not_be_verified():
+    state = ProducerState()
+    verification = start_verification(state, sequence=0)
+    start_verification(state, sequence=3)
+    code = code_of(state.check_batch, header(sequence=3, transactional=True), verification)
+    assert code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check_batch(header(sequence=0, transactional=True), verification) is None
+
+
+def test_verifications_nobody_made_use_of_expire():
+    state = ProducerState()
+    start_verification(state, now_ms=10)
+    state.remove_expired(9 + DAY, DAY)
+    assert state.verifications
+    state.remove_expired(10 + DAY, DAY)
+    assert not state.verifications
 
 
 def test_version_2_markers_carry_a_higher_epoch_or_repeat_one():

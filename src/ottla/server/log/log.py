@@ -35,10 +35,9 @@ from ottla.server.log.segment import MAXIMUM_RELATIVE_OFFSET, Segment
 from ottla.server.log.slice import EMPTY_SLICE, LogSlice, SliceRequest
 from ottla.server.log.timestamps import TimestampOffset, offset_for_timestamp, offset_of_max_timestamp
 from ottla.server.log.transaction_index import AbortedTransaction
+from ottla.server.log.verification import Verification
 
 __all__ = ["AppendOrigin", "AppendResult", "Log", "LogParts"]
-
-FIRST_VERSION_OF_TRANSACTIONS_V2 = 12  # of Produce, KIP-890
 
 # A member of an enumeration costs more to look up than to compare, on Python 3.11.
 _CLIENT = AppendOrigin.CLIENT
@@ -110,12 +109,14 @@ class Log:
         origin: AppendOrigin = _CLIENT,
         produce_version: int | None = None,
         transaction_version: int = 0,
+        verification: Verification | None = None,
     ) -> AppendResult:
         """Give the batch in `records` (writable, patched in place) the next offsets and write it.
 
         A client appends one batch; coordinators and the metadata quorum may append several, all or none of which are
-        written. `transaction_version` is that of a transaction marker. Raises `ApiError` with the code for the
-        producer; KAFKA_STORAGE_ERROR when the disk is full or fails, in which case the log is as it was.
+        written. `transaction_version` is that of a transaction marker, `verification` what lets a batch begin a
+        transaction. Raises `ApiError` with the code for the producer; KAFKA_STORAGE_ERROR when the disk is full or
+        fails, in which case the log is as it was.
         """
         if origin is not _CLIENT and LENGTH_END + _INT32.unpack_from(records, 8)[0] < len(records):
             return self._append_several(records, leader_epoch, now_ms, origin, transaction_version)
@@ -139,12 +140,7 @@ class Log:
         marker: EndTransactionMarker | None = None
         if header.producer_id >= 0:
             if origin is _CLIENT:
-                duplicate = self.producers_state.check_batch(
-                    header,
-                    transactions_v2=produce_version is not None
-                    and produce_version >= FIRST_VERSION_OF_TRANSACTIONS_V2
-                    and header.is_transactional,
-                )
+                duplicate = self.producers_state.check_batch(header, verification)
                 if duplicate is not None:
                     return self._duplicate(duplicate)
             elif header.is_control:
@@ -152,7 +148,7 @@ class Log:
                 if marker is not None:
                     self.producers_state.check_marker(header, marker, transaction_version)
             else:
-                self.producers_state.check_epoch(header)
+                self.producers_state.check_commit(header, verification)
         self._write(header, batch, now_ms, marker)
         last_offset = self.log_end_offset - 1
         return AppendResult(

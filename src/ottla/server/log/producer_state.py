@@ -19,11 +19,13 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.records.batch import TRANSACTIONAL_FLAG, BatchHeader, CorruptRecordError
 from ottla.records.record import read_batch_records
 from ottla.server.log.producer_snapshot import SnapshotEntry
+from ottla.server.log.verification import UNVERIFIED, Verification
 
 KEPT_BATCHES = 5
 NO_OFFSET = -1
 NO_SEQUENCE = -1
 NO_BATCH = (NO_SEQUENCE, NO_OFFSET, 0, -1)
+HIGHEST_EPOCH = 32_767
 
 ABORT_MARKER = 0
 COMMIT_MARKER = 1
@@ -98,21 +100,22 @@ class ProducerState:
     """All producers of one partition.
 
     `map_end_offset`: everything below it is reflected here. `ongoing`: first offset of each open transaction by
-    producer id, in ascending order of that offset.
+    producer id, in ascending order of that offset. `verifications`: by producer id, of those about to begin one.
     """
 
-    __slots__ = ("_unreplicated", "map_end_offset", "ongoing", "producers")
+    __slots__ = ("_unreplicated", "map_end_offset", "ongoing", "producers", "verifications")
 
     def __init__(self) -> None:
         self.producers: dict[int, ProducerEntry] = {}
         self.ongoing: dict[int, int] = {}
+        self.verifications: dict[int, Verification] = {}
         self.map_end_offset = 0
         # Completed transactions whose marker is not replicated yet: they hold back the last stable offset.
         self._unreplicated: list[CompletedTransaction] = []
 
     # Before the append
 
-    def check_batch(self, header: BatchHeader, *, transactions_v2: bool) -> ProducerBatch | None:
+    def check_batch(self, header: BatchHeader, verification: Verification | None = None) -> ProducerBatch | None:
         """Check sequence, epoch and transaction of a client's batch.
 
         Returns the batch it repeats, or None when it is to be appended. Raises `ApiError`:
@@ -120,11 +123,16 @@ class ProducerState:
         """
         entry = self.producers.get(header.producer_id)
         base_sequence = header.base_sequence
+        if header.attributes & TRANSACTIONAL_FLAG:
+            if (
+                entry is not None
+                and header.producer_epoch == entry.producer_epoch
+                and (duplicate := _find_duplicate(header, entry.batches)) is not None
+            ):
+                return duplicate
+            self._check_transaction(header, entry, verification)
         if entry is None:
-            # All its records may have been deleted, so any sequence is fine; a transaction of version 2 starts
-            # with sequence 0 each time, because its epoch was bumped (KIP-890).
-            if transactions_v2 and base_sequence != 0:
-                raise _out_of_order(header, NO_SEQUENCE)
+            # All its records may have been deleted, so any sequence is fine.
             return None
         if header.producer_epoch == entry.producer_epoch:
             batches = entry.batches
@@ -142,18 +150,82 @@ class ProducerState:
                 f"Producer {header.producer_id} starts its new epoch {header.producer_epoch} with sequence "
                 f"{base_sequence}",
             )
-        if entry.current_transaction_first_offset >= 0 and not header.is_transactional:
+        if entry.current_transaction_first_offset >= 0 and not header.attributes & TRANSACTIONAL_FLAG:
             raise ApiError(
                 ErrorCode.INVALID_TXN_STATE,
                 f"Producer {header.producer_id} wrote outside its open transaction",
             )
         return None
 
-    def check_epoch(self, header: BatchHeader) -> None:
-        """A coordinator writes on behalf of a producer (transactional offset commits): only the epoch is checked."""
-        entry = self.producers.get(header.producer_id)
-        if entry is not None and header.producer_epoch < entry.producer_epoch:
-            raise _stale_epoch(header, entry)
+    def _check_transaction(
+        self, header: BatchHeader, entry: ProducerEntry | None, verification: Verification | None
+    ) -> None:
+        """A transactional batch belongs to the open transaction, or begins one that was verified."""
+        self._check_verified(header, entry, verification)
+        known = self.verifications.get(header.producer_id)
+        if known is None:
+            return
+        base_sequence = header.base_sequence
+        if known.transactions_v2 and entry is None and base_sequence != 0:
+            # Its epoch was bumped with the transaction before, so it starts with sequence 0 (KIP-890).
+            raise _out_of_order(header, NO_SEQUENCE)
+        if base_sequence > known.lowest_sequence:
+            raise _out_of_order(header, known.lowest_sequence - 1)
+
+    def _check_verified(
+        self, header: BatchHeader, entry: ProducerEntry | None, verification: Verification | None
+    ) -> None:
+        if entry is not None:
+            if header.producer_epoch < entry.producer_epoch:
+                raise _stale_epoch(header, entry)
+            if entry.current_transaction_first_offset >= 0 and header.producer_epoch == entry.producer_epoch:
+                return
+        if verification is not UNVERIFIED and (
+            verification is None or self.verifications.get(header.producer_id) is not verification
+        ):
+            raise ApiError(
+                ErrorCode.INVALID_TXN_STATE,
+                f"The batch of producer {header.producer_id} is not part of an open transaction",
+            )
+
+    def is_in_transaction(self, producer_id: int, producer_epoch: int) -> bool:
+        """Whether a batch of this producer continues its open transaction."""
+        entry = self.producers.get(producer_id)
+        return (
+            entry is not None and entry.current_transaction_first_offset >= 0 and entry.producer_epoch == producer_epoch
+        )
+
+    def start_verification(
+        self, producer_id: int, producer_epoch: int, base_sequence: int, *, transactions_v2: bool, now_ms: int
+    ) -> Verification | None:
+        """What to hand in with the batch after the coordinator has agreed; None when its transaction is open already.
+
+        Raises `ApiError` INVALID_PRODUCER_EPOCH.
+        """
+        entry = self.producers.get(producer_id)
+        if entry is not None:
+            if producer_epoch < entry.producer_epoch:
+                raise ApiError(
+                    ErrorCode.INVALID_PRODUCER_EPOCH,
+                    f"Epoch {producer_epoch} of producer {producer_id} is smaller than the last seen "
+                    f"{entry.producer_epoch}",
+                )
+            if entry.current_transaction_first_offset >= 0 and entry.producer_epoch == producer_epoch:
+                return None
+        known = self.verifications.get(producer_id)
+        if known is None:
+            known = Verification(now_ms, base_sequence, producer_epoch, transactions_v2)
+            self.verifications[producer_id] = known
+        else:
+            known.announce(base_sequence, producer_epoch)
+        return known
+
+    def check_commit(self, header: BatchHeader, verification: Verification | None) -> None:
+        """A coordinator writes on behalf of a producer (transactional offset commits), without sequences.
+
+        Raises `ApiError`: INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE.
+        """
+        self._check_verified(header, self.producers.get(header.producer_id), verification)
 
     def check_marker(self, header: BatchHeader, marker: EndTransactionMarker, transaction_version: int) -> None:
         """Check a control marker that a transaction coordinator sends.
@@ -169,6 +241,7 @@ class ProducerState:
             transaction_version >= 2
             and header.producer_epoch == entry.producer_epoch
             and entry.current_transaction_first_offset >= 0
+            and header.producer_epoch != HIGHEST_EPOCH
         ):
             raise _stale_epoch(header, entry)
         if marker.coordinator_epoch < entry.coordinator_epoch:
@@ -197,12 +270,19 @@ class ProducerState:
         batches.append((last_sequence, header.base_offset + delta, delta, timestamp_ms))
         if len(batches) > KEPT_BATCHES:
             del batches[0]
-        if header.attributes & TRANSACTIONAL_FLAG and entry.current_transaction_first_offset < 0:
-            entry.current_transaction_first_offset = header.base_offset
-            self.ongoing[producer_id] = header.base_offset
+        if header.attributes & TRANSACTIONAL_FLAG:
+            if entry.current_transaction_first_offset < 0:
+                entry.current_transaction_first_offset = header.base_offset
+                self.ongoing[producer_id] = header.base_offset
+            if self.verifications:
+                self.verifications.pop(producer_id, None)
 
     def end_transaction(self, header: BatchHeader, marker: EndTransactionMarker) -> CompletedTransaction | None:
         """Take over a marker; the transaction it ends, or None when that had no data here."""
+        known = self.verifications.get(header.producer_id)
+        # With transactions v2 a marker has the epoch of the next transaction, which may be about to begin already.
+        if known is not None and not (known.transactions_v2 and known.producer_epoch == header.producer_epoch):
+            del self.verifications[header.producer_id]
         entry = self.producers.get(header.producer_id)
         if entry is None:
             entry = self.producers[header.producer_id] = ProducerEntry(header.producer_id, header.producer_epoch)
@@ -253,6 +333,9 @@ class ProducerState:
         expired = [entry.producer_id for entry in self.producers.values() if _is_expired(entry, now_ms, expiration_ms)]
         for producer_id in expired:
             del self.producers[producer_id]
+        for producer_id, verification in list(self.verifications.items()):
+            if now_ms - verification.started_ms >= expiration_ms:
+                del self.verifications[producer_id]
         return len(expired)
 
     def clear(self, map_end_offset: int) -> None:
@@ -260,6 +343,7 @@ class ProducerState:
         self.producers.clear()
         self.ongoing.clear()
         self._unreplicated.clear()
+        self.verifications.clear()
         self.map_end_offset = map_end_offset
 
     def snapshot(self) -> list[SnapshotEntry]:

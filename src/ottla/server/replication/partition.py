@@ -10,6 +10,7 @@ from ottla.core.topics import INTERNAL_TOPICS
 if TYPE_CHECKING:
     from ottla.core.ids import TopicPartition
     from ottla.server.log.log import AppendOrigin, AppendResult, Log
+    from ottla.server.log.verification import Verification
 
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
@@ -119,8 +120,12 @@ class Partition:
         now_ms: int,
         origin: AppendOrigin,
         produce_version: int | None = None,
+        verification: Verification | None = None,
+        transaction_version: int = 0,
     ) -> AppendResult:
         """Append batches (writable: offsets are patched in place) and move the high watermark as far as the ISR allows.
+
+        `verification` lets a batch begin a transaction; `transaction_version` is that of a transaction marker.
 
         Raises ApiError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all and too small an ISR), or what the log
         refuses.
@@ -129,7 +134,13 @@ class Partition:
             self._check_may_append(required_acks)
         log = self.log
         result = log.append_as_leader(
-            records, self.leader_epoch, now_ms, origin=origin, produce_version=produce_version
+            records,
+            self.leader_epoch,
+            now_ms,
+            origin=origin,
+            produce_version=produce_version,
+            transaction_version=transaction_version,
+            verification=verification,
         )
         if self.commits_alone:
             log.advance_high_watermark(log.log_end_offset)

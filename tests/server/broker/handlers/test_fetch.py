@@ -16,6 +16,7 @@ from ottla.records.control import end_transaction_marker
 from ottla.records.validation import AppendOrigin
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.runtime.real_disk import RealDisk
+from ottla.server.log.verification import UNVERIFIED
 from tests.server.broker.data_world import NOW_MS, World, batch, values, world
 from tests.server.broker.support import Client, run
 
@@ -267,6 +268,7 @@ def transactional(broker: World, producer_id: int, sequence: int, *contents: byt
         -1,
         NOW_MS,
         AppendOrigin.CLIENT,
+        verification=UNVERIFIED,
     )
 
 

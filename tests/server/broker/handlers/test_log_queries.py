@@ -13,6 +13,7 @@ from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
 from ottla.runtime.memory_disk import MemoryDisk
+from ottla.server.log.verification import UNVERIFIED
 from tests.server.broker.data_world import NOW_MS, World, batch, world
 from tests.server.broker.support import Client, run
 
@@ -20,7 +21,8 @@ LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING
 
 
 def append(broker: World, *contents: bytes, topic: str = "topic", partition: int = 0, **options: Any) -> None:
-    broker.partition(topic, partition).append(batch(*contents, **options), -1, NOW_MS, AppendOrigin.CLIENT)
+    found = broker.partition(topic, partition)
+    found.append(batch(*contents, **options), -1, NOW_MS, AppendOrigin.CLIENT, verification=UNVERIFIED)
 
 
 async def offsets(
