@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import metadata_records as messages
 from ottla.server.metadata.features import SUPPORTED_FEATURES
 from ottla.server.metadata.image import NO_LEADER, Endpoint, MetadataImage, PartitionImage
@@ -79,6 +80,37 @@ def fence_records(image: MetadataImage, broker_id: int) -> list[Any]:
     return [
         messages.BrokerRegistrationChangeRecord(broker_id=broker_id, broker_epoch=broker.broker_epoch, fenced=_FENCE)
     ]
+
+
+def unregister_records(image: MetadataImage, broker_id: int, own_id: int) -> list[Any]:
+    """The broker leaves every ISR and then the cluster. Its replicas stay assigned, as Kafka keeps them: it may come
+    back, or they may be moved.
+
+    Raises ApiError: BROKER_ID_NOT_REGISTERED, and INVALID_REQUEST for the node that decides this, which would only
+    lose its partitions: it serves as long as it runs.
+    """
+    broker = image.brokers.get(broker_id)
+    if broker is None:
+        raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"Broker ID {broker_id} is not currently registered")
+    if broker_id == own_id:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Broker {broker_id} is running, it cannot be unregistered")
+
+    def is_active(replica: int) -> bool:
+        other = image.brokers.get(replica)
+        return replica != broker_id and other is not None and other.is_active
+
+    records: list[Any] = []
+    for topic in image.topics.by_id.values():
+        for index, partition in topic.partitions.items():
+            change: dict[str, Any] = {}
+            if partition.leader == broker_id:
+                change = elect(partition, is_active) or {}
+            elif broker_id in partition.isr and len(partition.isr) > 1:
+                change = {"isr": [member for member in partition.isr if member != broker_id]}
+            if change:
+                records.append(messages.PartitionChangeRecord(partition_id=index, topic_id=topic.topic_id, **change))
+    records.append(messages.UnregisterBrokerRecord(broker_id=broker_id, broker_epoch=broker.broker_epoch))
+    return records
 
 
 def election_records(

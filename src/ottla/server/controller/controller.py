@@ -10,7 +10,7 @@ from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
 from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
 from ottla.schema.config import BrokerConfig
-from ottla.server.controller.brokers import BrokerRegistration, fence_records, register_records
+from ottla.server.controller.brokers import BrokerRegistration, fence_records, register_records, unregister_records
 from ottla.server.controller.configs import Change, ConfigCommands
 from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.controller.topics import TopicCommands
@@ -18,6 +18,8 @@ from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
 
 if TYPE_CHECKING:
+    from ottla.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
+    from ottla.protocol.messages.elect_leaders import ElectLeadersRequest
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest
     from ottla.server.controller.client_quotas import QuotaAlteration
 
@@ -153,6 +155,22 @@ class ControllerCore:
         from ottla.server.controller.client_quotas import alter_client_quotas
 
         return alter_client_quotas(self.image, alterations, unknown_hosts=unknown_hosts, validate_only=validate_only)
+
+    def elect_leaders(self, request: ElectLeadersRequest) -> Result:
+        """ElectLeaders; the response is an ElectLeadersResponse. Raises ApiError for an unknown election type."""
+        from ottla.server.controller.elections import elect_leaders
+
+        return elect_leaders(self.image, request)
+
+    def alter_partition_reassignments(self, request: AlterPartitionReassignmentsRequest) -> Result:
+        """AlterPartitionReassignments; the response is an AlterPartitionReassignmentsResponse."""
+        from ottla.server.controller.reassignments import alter_reassignments
+
+        return alter_reassignments(self.image, request)
+
+    def unregister_broker(self, broker_id: int) -> Result:
+        """The broker is gone for good; no response. ApiError when there is no such broker, or it is this one."""
+        return Result(unregister_records(self.image, broker_id, self.node_id), None)
 
     def allocate_producer_ids(self, broker_epoch: int) -> Result:
         """The next block of producer ids; the response is `ProducerIds`."""

@@ -7,10 +7,11 @@ partitions are not all the same broker. A rack is used a second time only when e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.server.metadata.image import BrokerImage
+from ottla.server.metadata.image import UNASSIGNED_DIRECTORY, BrokerImage
 
 
 def place(
@@ -55,6 +56,29 @@ def _has_open_directory(broker: BrokerImage) -> bool:
     return not broker.log_dirs or any(
         directory not in (broker.cordoned_log_dirs or ()) for directory in broker.log_dirs
     )
+
+
+def check_assignment(brokers: Mapping[int, BrokerImage], replicas: Sequence[int]) -> None:
+    """Raise ApiError INVALID_REPLICA_ASSIGNMENT unless somebody may choose these replicas for a partition."""
+    reason = None
+    if not replicas:
+        reason = "an empty replica list"
+    for broker_id, times in sorted(Counter(replicas).items()):
+        if broker_id not in brokers:
+            reason = f"broker {broker_id}, but no such broker is registered"
+        elif times > 1:
+            reason = f"the broker {broker_id} more than once"
+        if reason is not None:
+            break
+    if reason is not None:
+        text = f"The manual partition assignment includes {reason}."
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, text)
+
+
+def directory_of(broker: BrokerImage) -> bytes:
+    """Where a new replica goes. With one log directory there is no choice; otherwise the broker chooses, and reports
+    (KIP-858)."""
+    return broker.log_dirs[0] if len(broker.log_dirs) == 1 else UNASSIGNED_DIRECTORY
 
 
 def _alternating(brokers: list[BrokerImage]) -> list[int]:

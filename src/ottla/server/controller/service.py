@@ -28,6 +28,11 @@ from ottla.server.metadata.writer import image_records
 from ottla.server.raft.metadata_log import MetadataLog, MetadataLogError
 
 if TYPE_CHECKING:
+    from ottla.protocol.messages.alter_partition_reassignments import (
+        AlterPartitionReassignmentsRequest,
+        AlterPartitionReassignmentsResponse,
+    )
+    from ottla.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
     from ottla.server.controller.client_quotas import Answers, QuotaAlteration
     from ottla.server.controller.features import FeaturesUpdate
@@ -245,6 +250,24 @@ class Controller:
 
         update: FeaturesUpdate = await self._execute(decide)
         return update.response
+
+    async def elect_leaders(self, request: ElectLeadersRequest) -> ElectLeadersResponse:
+        """Answer ElectLeaders. Raises ApiError INVALID_REQUEST for an unknown election type."""
+        response: ElectLeadersResponse = await self._execute(lambda: self._core.elect_leaders(request))
+        return response
+
+    async def alter_partition_reassignments(
+        self, request: AlterPartitionReassignmentsRequest
+    ) -> AlterPartitionReassignmentsResponse:
+        """Answer AlterPartitionReassignments."""
+        response: AlterPartitionReassignmentsResponse = await self._execute(
+            lambda: self._core.alter_partition_reassignments(request)
+        )
+        return response
+
+    async def unregister_broker(self, broker_id: int) -> None:
+        """Forget a broker. Raises ApiError BROKER_ID_NOT_REGISTERED, or INVALID_REQUEST for this one."""
+        await self._execute(lambda: self._core.unregister_broker(broker_id))
 
     @property
     def kraft_version(self) -> int:

@@ -15,10 +15,10 @@ from ottla.protocol.messages import metadata_records as messages
 from ottla.schema.config import BrokerConfig
 from ottla.schema.describe import describe_topic
 from ottla.schema.topic import validate_topic_overrides
-from ottla.server.controller.placement import place
+from ottla.server.controller.placement import check_assignment, directory_of, place
 from ottla.server.controller.result import MAX_PARTITIONS_PER_REQUEST, Charge, Randomness, Result, check_topic_name
 from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.image import UNASSIGNED_DIRECTORY, BrokerImage, ConfigResourceType, MetadataImage
+from ottla.server.metadata.image import ConfigResourceType, MetadataImage
 
 CreateTopicsRequest = create_topics_messages.CreateTopicsRequest
 CreateTopicsResponse = create_topics_messages.CreateTopicsResponse
@@ -202,19 +202,7 @@ class TopicCommands:
         return [assigned[partition] for partition in range(len(assigned))]
 
     def _checked_assignment(self, replicas: list[int], factor: int | None, partition: int) -> list[int]:
-        if not replicas:
-            raise _bad_assignment("The manual partition assignment includes an empty replica list.")
-        seen: set[int] = set()
-        for broker_id in sorted(replicas):
-            if broker_id not in self.image.brokers:
-                raise _bad_assignment(
-                    f"The manual partition assignment includes broker {broker_id}, but no such broker is registered."
-                )
-            if broker_id in seen:
-                raise _bad_assignment(
-                    f"The manual partition assignment includes the broker {broker_id} more than once."
-                )
-            seen.add(broker_id)
+        check_assignment(self.image.brokers, replicas)
         if factor is not None and len(replicas) != factor:
             raise _bad_assignment(
                 f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but this is "
@@ -236,7 +224,7 @@ class TopicCommands:
             found = made.get(key)
             if found is None:
                 isr = [broker_id for broker_id in replicas if brokers[broker_id].is_active]
-                found = made[key] = (isr, [_directory_of(brokers[broker_id]) for broker_id in replicas])
+                found = made[key] = (isr, [directory_of(brokers[broker_id]) for broker_id in replicas])
             isr, directories = found
             append(
                 record_type(
@@ -386,11 +374,6 @@ class TopicCommands:
             if times > 1:
                 results.append(_deletion(None, topic_id, ErrorCode.INVALID_REQUEST, "Duplicate topic id."))
         return [name for name, times in names.items() if times == 1], [i for i, times in ids.items() if times == 1]
-
-
-def _directory_of(broker: BrokerImage) -> bytes:
-    """With one log directory there is no choice; otherwise the broker chooses, and reports (KIP-858)."""
-    return broker.log_dirs[0] if len(broker.log_dirs) == 1 else UNASSIGNED_DIRECTORY
 
 
 def _refused(name: str, error: ApiError) -> CreatableTopicResult:
