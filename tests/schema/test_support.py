@@ -33,6 +33,9 @@ BY_ATTRIBUTE = {
     "offsets.topic.segment.bytes",
     "process.roles",
     "security.inter.broker.protocol",
+    "share.coordinator.state.topic.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "share.coordinator.state.topic.segment.bytes",
 }
 """Read through an attribute or method of `BrokerConfig`, or under a name put together at run time."""
 

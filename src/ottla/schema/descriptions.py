@@ -24,22 +24,22 @@ fetch.max.bytes: Upper limit of the answer to one fetch request.
 file.delete.delay.ms: How long a deleted segment's files stay on disk under another name.
 flush.messages: Force the log to disk after this many records.
 flush.ms: Force the log to disk after this time.
+follower.replication.throttled.rate: Bytes per second at which throttled replicas fetch.
 group.initial.rebalance.delay.ms: How long the first rebalance of an empty group waits for more members.
 group.max.session.timeout.ms: Longest session timeout that a member of a classic group may ask for.
 group.max.size: Most members that a classic group may have.
 group.min.session.timeout.ms: Shortest session timeout that a member of a classic group may ask for.
 index.interval.bytes: Bytes of log between two entries of its offset index.
-internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
 inter.broker.listener.name: Listener that brokers use among each other.
+internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
 leader.replication.throttled.rate: Bytes per second at which a leader feeds throttled replicas.
-follower.replication.throttled.rate: Bytes per second at which throttled replicas fetch.
 listener.security.protocol.map: Which protocol each listener name speaks, as NAME:PROTOCOL.
 listeners: What the broker listens on, as NAME://host:port; an empty host means all interfaces.
-log.cleanup.policy: Default of the topic setting cleanup.policy.
 log.cleaner.delete.retention.ms: Default of the topic setting delete.retention.ms.
 log.cleaner.max.compaction.lag.ms: Default of the topic setting max.compaction.lag.ms.
 log.cleaner.min.cleanable.ratio: Default of the topic setting min.cleanable.dirty.ratio.
 log.cleaner.min.compaction.lag.ms: Default of the topic setting min.compaction.lag.ms.
+log.cleanup.policy: Default of the topic setting cleanup.policy.
 log.dir: A data directory, when log.dirs is not set.
 log.dirs: The data directories.
 log.flush.interval.messages: Default of the topic setting flush.messages.
@@ -68,6 +68,7 @@ log.segment.delete.delay.ms: Default of the topic setting file.delete.delay.ms.
 logging.format: Log lines as text (key=value) or as json.
 logging.level: Least level that is logged: debug, info, warning or error.
 max.compaction.lag.ms: Longest time that a record may wait for compaction.
+max.connection.creation.rate: Most new connections per second; further ones wait.
 max.connections: Most connections at a time.
 max.connections.per.ip: Most connections at a time from one address.
 max.connections.per.ip.overrides: Exceptions from max.connections.per.ip, as host:count.
@@ -78,11 +79,9 @@ message.max.bytes: Default of the topic setting max.message.bytes.
 message.timestamp.after.max.ms: How far in the future a record's timestamp may lie.
 message.timestamp.before.max.ms: How far in the past a record's timestamp may lie.
 message.timestamp.type: Whether records keep the producer's time (CreateTime) or get the broker's (LogAppendTime).
-max.connection.creation.rate: Most new connections per second; further ones wait.
+metadata.log.dir: Directory of the metadata log, when it is not the first data directory.
 metadata.log.max.record.bytes.between.snapshots: Bytes of metadata log after which a new snapshot is taken.
 metadata.log.max.snapshot.interval.ms: Time after which a new snapshot of the metadata is taken.
-offsets.load.buffer.size: Bytes read at a time when the offsets topic is loaded.
-metadata.log.dir: Directory of the metadata log, when it is not the first data directory.
 metadata.log.segment.bytes: Size at which the metadata log begins a new segment.
 metadata.log.segment.ms: Age at which the metadata log begins a new segment.
 min.cleanable.dirty.ratio: Share of a log that must be uncleaned before it is compacted.
@@ -93,6 +92,7 @@ num.partitions: Partitions of a topic that is created without saying how many.
 num.recovery.threads.per.data.dir: Logs of one data directory that are recovered at a time when the broker starts.
 offset.metadata.max.bytes: Longest text that may be stored with a committed offset.
 offsets.commit.timeout.ms: How long a commit may wait for its replicas.
+offsets.load.buffer.size: Bytes read at a time when the offsets topic is loaded.
 offsets.retention.check.interval.ms: How often offsets are looked through for expired ones.
 offsets.retention.minutes: How long the offsets of an empty group are kept.
 offsets.topic.compression.codec: Codec of the offsets topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
@@ -111,6 +111,16 @@ segment.bytes: Size at which a new segment is begun.
 segment.index.bytes: Size of a segment's index files.
 segment.jitter.ms: Largest random part by which segment.ms is shortened, so that not all logs roll at once.
 segment.ms: Age at which a new segment is begun.
+share.coordinator.cold.partition.snapshot.interval.ms: How often share partitions that lie still are written again, so that old records can go.
+share.coordinator.load.buffer.size: How much is read at a time when the state of share groups is loaded.
+share.coordinator.snapshot.update.records.per.snapshot: Changes of a share partition's state that are written between two of the whole state.
+share.coordinator.state.topic.compression.codec: Codec of the share state topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+share.coordinator.state.topic.min.isr: Replicas of the share state topic that must be in sync; at most the number of brokers.
+share.coordinator.state.topic.num.partitions: Partitions of the share state topic; not to be changed once it exists.
+share.coordinator.state.topic.prune.interval.ms: How often records that nobody needs are cut off from the share state topic.
+share.coordinator.state.topic.replication.factor: Replicas of the share state topic; the default is at most the broker count.
+share.coordinator.state.topic.segment.bytes: Segment size of the share state topic.
+share.coordinator.write.timeout.ms: How long a change of share state may wait for its replicas.
 socket.listen.backlog.size: Connections that may wait to be accepted.
 socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the system.
 socket.request.max.bytes: Largest request that is read.

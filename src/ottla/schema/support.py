@@ -17,18 +17,22 @@ listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs log
 log.flush.interval.ms log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms
 log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes log.index.size.max.bytes
 log.initial.task.delay.ms log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms
-log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms log.retention.hours
-log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms
-log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
-max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
+log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms log.retention.hours log.retention.minutes
+log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
+log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate max.connections
+max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
 max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
 metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms min.insync.replicas node.id
 num.partitions num.recovery.threads.per.data.dir offset.metadata.max.bytes offsets.commit.timeout.ms
 offsets.load.buffer.size offsets.retention.check.interval.ms offsets.retention.minutes offsets.topic.compression.codec
 offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes process.roles
 producer.id.expiration.check.interval.ms producer.id.expiration.ms replica.high.watermark.checkpoint.interval.ms
-security.inter.broker.protocol socket.listen.backlog.size socket.receive.buffer.bytes socket.request.max.bytes
-socket.send.buffer.bytes telemetry.max.bytes
+security.inter.broker.protocol share.coordinator.cold.partition.snapshot.interval.ms share.coordinator.load.buffer.size
+share.coordinator.snapshot.update.records.per.snapshot share.coordinator.state.topic.compression.codec
+share.coordinator.state.topic.min.isr share.coordinator.state.topic.num.partitions
+share.coordinator.state.topic.prune.interval.ms share.coordinator.state.topic.replication.factor
+share.coordinator.state.topic.segment.bytes share.coordinator.write.timeout.ms socket.listen.backlog.size
+socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes telemetry.max.bytes
 """
 
 ACTED_ON = frozenset(_ACTED_ON.split())

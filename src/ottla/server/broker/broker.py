@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.telemetry.telemetry import Telemetry
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
+    from ottla.server.coordinator.share_state_service import ShareStateCoordinator
     from ottla.server.log.directories import LogDirectories
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.replication.replicas import Replicas
@@ -96,6 +97,12 @@ class Broker:
         """Finish what handlers have left to do; no request comes any more."""
         if self._telemetry is not None:
             await self._telemetry.close()
+
+    @property
+    def share_state(self) -> ShareStateCoordinator:
+        """The share coordinator: how far share groups got in the partitions they consume."""
+        share_state: ShareStateCoordinator = self.coordinators.part("share_state")
+        return share_state
 
     @property
     def image(self) -> MetadataImage:

@@ -46,6 +46,10 @@ class CoordinatorLog:
         cached = found.read_cached()
         return bytes(cached) if cached is not None else bytes(await self._env.run_blocking(found.read))
 
+    def delete_records_before(self, offset: int) -> None:
+        """Cut off older records; ApiError when this broker does not lead the partition any more."""
+        self._partition.delete_records_before(offset)
+
     def set_listener(self, listener: Callable[[], None] | None) -> None:
         if self._listener is None:
             self._partition.add_waiter(self)

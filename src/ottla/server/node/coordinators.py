@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
-from ottla.core.topics import OFFSETS_TOPIC
+from ottla.core.topics import OFFSETS_TOPIC, SHARE_STATE_TOPIC
 from ottla.server.node.coordinator_log import CoordinatorLog
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class _Recipe(NamedTuple):
 
 _RECIPES = {
     "groups": _Recipe("ottla.server.node.groups", OFFSETS_TOPIC),
+    "share_state": _Recipe("ottla.server.node.share_state", SHARE_STATE_TOPIC),
 }
 
 

@@ -3,9 +3,9 @@
 Version notes.  0: groups only.  1: key type, throttle time, error message.  3: flexible.  4: several keys (KIP-699).
 5: as 4, the client knows TRANSACTION_ABORTABLE.  6: share groups (KIP-932).
 
-The topic of the groups is created when the first coordinator is looked for.  Transactions and share groups are not
-served: their key types are refused as INVALID_REQUEST, which clients report at once; COORDINATOR_NOT_AVAILABLE would
-have them ask again forever.
+The internal topic is created when the first coordinator is looked for.  Transactions are not served: their key type is
+refused as INVALID_REQUEST, which clients report at once; COORDINATOR_NOT_AVAILABLE would have them ask again forever.
+The key of a share partition is `group:topicId:partition`.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def _coordinator(broker: Broker, key_type: int, version: int) -> Any | None:
     """The coordinator of keys of that type (a `TopicCoordinator`), None where there is none."""
     if key_type == GROUP:
         return broker.groups
+    if key_type == SHARE and version >= _FIRST_VERSION_WITH_SHARE:
+        return broker.share_state
     return None
 
 
@@ -98,6 +100,4 @@ def _refused(key: str, code: ErrorCode, message: str) -> Coordinator:
 def _why_not_served(key_type: int, version: int) -> str:
     if key_type == TRANSACTION:
         return "This broker does not serve transactions."
-    if key_type == SHARE and version >= _FIRST_VERSION_WITH_SHARE:
-        return "This broker does not serve share groups."
     return f"There is no coordinator for keys of type {key_type}."
