@@ -1,4 +1,4 @@
-"""What the groups of KIP-848 and after (consumer, share) have in common: epochs, subscriptions, a target assignment.
+"""What the groups of KIP-848 and after have in common: epochs, subscriptions, a target assignment.
 
 A change of members, subscriptions or topics raises the group epoch. The assignor then makes a target assignment for
 that epoch, at most once per assignment interval, and each member is brought to it, one heartbeat at a time.
@@ -46,8 +46,8 @@ class ModernMember(Protocol):
 M = TypeVar("M", bound=ModernMember)
 
 
-class ModernGroup(Generic[M]):
-    """Epochs, members, subscriptions and target assignment of one group; changed by replay alone.
+class EpochedGroup:
+    """Epochs and subscriptions of one group, whatever it assigns; changed by replay alone.
 
     Only `needs_metadata_refresh` is ephemeral: whether the topics may look otherwise than when the group was assigned.
     """
@@ -59,10 +59,8 @@ class ModernGroup(Generic[M]):
         "assignment_timestamp_ms",
         "group_epoch",
         "group_id",
-        "members",
         "metadata_hash",
         "subscriptions",
-        "target",
     )
 
     def __init__(self, group_id: str, topics: SubscribedTopics) -> None:
@@ -72,31 +70,12 @@ class ModernGroup(Generic[M]):
         self.assignment_epoch = FIRST_EPOCH
         #: Wall clock of the last assignment; 0 when there was none, or when it is not known.
         self.assignment_timestamp_ms = 0
-        self.members: dict[str, M] = {}
-        self.target: dict[str, Assignment] = {}
         #: Topic → how many subscriptions name it.
         self.subscriptions: dict[str, int] = {}
         self._topics = topics
         self._refreshed_epoch: int | None = None
 
-    # -- members and what they subscribe to
-
-    def put_member(self, member: M) -> None:
-        """Take a member in, or in place of what it was before."""
-        before = self.members.get(member.member_id)
-        self.members[member.member_id] = member
-        if before is None:
-            self.subscribe(member.subscribed_topic_names)
-        elif before.subscribed_topic_names != member.subscribed_topic_names:
-            self.subscribe(member.subscribed_topic_names)
-            self.unsubscribe(before.subscribed_topic_names)
-
-    def remove_member(self, member_id: str) -> M | None:
-        """Take a member out; None when there is none."""
-        member = self.members.pop(member_id, None)
-        if member is not None:
-            self.unsubscribe(member.subscribed_topic_names)
-        return member
+    # -- what the group subscribes to
 
     def subscribe(self, names: Iterable[str]) -> None:
         """Count one subscription to these topics."""
@@ -116,20 +95,11 @@ class ModernGroup(Generic[M]):
                 del self.subscriptions[name]
                 self._topics.unsubscribe(self.group_id, name)
 
-    def metadata_hash_after(self, removed: Iterable[Iterable[str]] = (), added: Iterable[Iterable[str]] = ()) -> int:
-        """The hash of the topics as they are now, once these subscriptions came and went."""
-        counts = dict(self.subscriptions)
-        for names in added:
-            for name in names:
-                counts[name] = counts.get(name, 0) + 1
-        for names in removed:
-            for name in names:
-                counts[name] -= 1
-        return self._topics.metadata_hash(name for name, count in counts.items() if count)
-
-    def is_subscribed_to(self, topic: str) -> bool:
-        """Whether a member consumes the topic."""
-        return topic in self.subscriptions
+    def dissolve(self) -> None:
+        """The group is gone: nobody subscribes any more."""
+        for name in self.subscriptions:
+            self._topics.unsubscribe(self.group_id, name)
+        self.subscriptions.clear()
 
     # -- when to look at the topics again, when to assign
 
@@ -151,15 +121,54 @@ class ModernGroup(Generic[M]):
         timestamp_ms = self.assignment_timestamp_ms
         return not timestamp_ms or not interval_ms or wall_ms >= timestamp_ms + interval_ms
 
+
+class ModernGroup(EpochedGroup, Generic[M]):
+    """A group whose members subscribe to topics and are assigned partitions; changed by replay alone."""
+
+    __slots__ = ("members", "target")
+
+    def __init__(self, group_id: str, topics: SubscribedTopics) -> None:
+        super().__init__(group_id, topics)
+        self.members: dict[str, M] = {}
+        self.target: dict[str, Assignment] = {}
+
+    # -- members and what they subscribe to
+
+    def put_member(self, member: M) -> None:
+        """Take a member in, or in place of what it was before."""
+        before = self.members.get(member.member_id)
+        self.members[member.member_id] = member
+        if before is None:
+            self.subscribe(member.subscribed_topic_names)
+        elif before.subscribed_topic_names != member.subscribed_topic_names:
+            self.subscribe(member.subscribed_topic_names)
+            self.unsubscribe(before.subscribed_topic_names)
+
+    def remove_member(self, member_id: str) -> M | None:
+        """Take a member out; None when there is none."""
+        member = self.members.pop(member_id, None)
+        if member is not None:
+            self.unsubscribe(member.subscribed_topic_names)
+        return member
+
+    def metadata_hash_after(self, removed: Iterable[Iterable[str]] = (), added: Iterable[Iterable[str]] = ()) -> int:
+        """The hash of the topics as they are now, once these subscriptions came and went."""
+        counts = dict(self.subscriptions)
+        for names in added:
+            for name in names:
+                counts[name] = counts.get(name, 0) + 1
+        for names in removed:
+            for name in names:
+                counts[name] -= 1
+        return self._topics.metadata_hash(name for name, count in counts.items() if count)
+
+    def is_subscribed_to(self, topic: str) -> bool:
+        """Whether a member consumes the topic."""
+        return topic in self.subscriptions
+
     def target_of(self, member_id: str) -> Assignment:
         """The member's part of the target assignment."""
         return self.target.get(member_id, NO_ASSIGNMENT)
-
-    def dissolve(self) -> None:
-        """The group is gone: nobody subscribes any more."""
-        for name in self.subscriptions:
-            self._topics.unsubscribe(self.group_id, name)
-        self.subscriptions.clear()
 
     def check_invariants(self) -> None:
         """What holds between commands; for tests and simulations."""
