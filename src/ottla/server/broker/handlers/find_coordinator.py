@@ -85,7 +85,10 @@ def _find(broker: Broker, key: str, key_type: int, version: int, listener_name: 
     if coordinator is None:
         return _refused(key, ErrorCode.INVALID_REQUEST, _why_not_served(key_type, version))
     image = broker.image
-    partition = image.topics.partition(coordinator.topic, coordinator.partition_for(key))
+    try:
+        partition = image.topics.partition(coordinator.topic, coordinator.partition_for(key))
+    except ApiError as error:
+        return _refused(key, error.code, error.message or error.code.message)
     leader = None if partition is None else image.brokers.get(partition.leader)
     endpoint = None if leader is None or leader.fenced else leader.endpoints.get(listener_name)
     if leader is None or endpoint is None:
