@@ -360,7 +360,7 @@ def test_a_taken_port_is_named_in_the_error(loop: str) -> None:
     async def main() -> None:
         async with listening(make_broker()) as listener:
             address = listener.address._replace(port=listener.port)
-            second = Listener(listener.broker, address, listener.router, listener.limits)
+            second = Listener(listener.broker, address, listener.router, listener.limits.shared)
             with pytest.raises(ListenError) as failure:
                 await second.start()
             assert (

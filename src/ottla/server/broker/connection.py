@@ -63,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         "active",
         "context",
         "idle_since",
+        "was_accepted",
     )
 
     def __init__(self, listener: Listener) -> None:
@@ -85,6 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         # For the sweep of idle connections: set by traffic, cleared by each sweep.
         self.active = True
         self.idle_since = 0.0
+        # Whether it counts towards the limits of connections.
+        self.was_accepted = False
 
     # What the transport calls
 
@@ -155,6 +158,11 @@ class Connection(asyncio.BufferedProtocol):
     def is_muted(self) -> bool:
         """True while its client has to wait because of a quota."""
         return bool(self._stopped & _MUTED)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while it is held or muted: that nothing comes from its client says nothing."""
+        return bool(self._stopped & (_HELD | _MUTED))
 
     @property
     def transport(self) -> asyncio.Transport:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ottla.server.broker.connection import Connection
-from ottla.server.broker.connection_limits import Admission
+from ottla.server.broker.connection_limits import Admission, Decision, ListenerLimits
 
 if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
@@ -54,7 +54,7 @@ class Listener:
         self.name = address.name
         self.port = address.port
         self.router = router
-        self.limits = limits
+        self.limits = ListenerLimits(limits, address.name)
         self.max_request_bytes: int = config["socket.request.max.bytes"]
         self.connections: set[Connection] = set()
         self.accepted_count = 0
@@ -65,8 +65,14 @@ class Listener:
         self._socket_options = _buffer_sizes(config)
         self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
+        # Waiting for the limits, the longest first; at most as many as there may wait in the kernel.
         self._held: deque[Connection] = deque()
         self._retry: asyncio.TimerHandle | None = None
+        self._is_full = False
+        # Connections that do not count: those kept waiting before they are closed, and those being closed to make room.
+        self._unwelcome: dict[Connection, asyncio.TimerHandle] = {}
+        self._making_room: set[Connection] = set()
+        limits.on_change.append(self._limits_changed)
         self._closed: asyncio.Event | None = None
 
     async def bind(self) -> None:
@@ -142,54 +148,122 @@ class Listener:
     def connection_made(self, connection: Connection) -> None:
         """Count a new connection, and refuse or hold it where a limit says so."""
         loop = asyncio.get_running_loop()
-        host = connection.context.client_host
-        self.limits.follow(self.broker.config)
-        admission = self.limits.admit(host, loop.time())
-        if admission is Admission.REFUSE:
-            self.refused_count += 1
-            logger.info("refusing the connection of %s: too many connections", connection.client)
-            connection.abort()
-            return
-        self.accepted_count += 1
+        self.follow_settings()
         self.connections.add(connection)
         connection.idle_since = loop.time()
-        _set_socket_options(connection.transport, self._socket_options)
-        if admission is Admission.HOLD:
-            connection.hold()
-            self._held.append(connection)
-            self._retry_later(loop)
+        if self._held:
+            self._hold(connection)
+        else:
+            self._carry_out(connection, self.limits.decide(connection.context.client_host, _now_ms(loop)))
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection, and let a held one in."""
-        if connection not in self.connections:
-            return
-        self.connections.remove(connection)
-        held = connection.is_held
-        if held:
+        self.connections.discard(connection)
+        if connection in self._unwelcome:
+            self._unwelcome.pop(connection).cancel()
+        elif connection in self._held:
+            if self._held[0] is connection:
+                self.limits.give_up()
             self._held.remove(connection)
-        self.limits.release(connection.context.client_host, held=held)
-        if self._held:
-            self._admit_held()
+        elif connection.was_accepted:
+            if connection in self._making_room:
+                self._making_room.remove(connection)
+                self.limits.shared.closing -= 1
+            self.limits.release(connection.context.client_host)
+            self.limits.shared.changed()
         if self._closed is not None and not self.connections:
             self._closed.set()
 
-    def _admit_held(self) -> None:
+    def _carry_out(self, connection: Connection, decision: Decision) -> None:
+        """Do with a connection what the limits have decided."""
         loop = asyncio.get_running_loop()
-        self._retry = None
-        while self._held and self.limits.promote(loop.time()):
-            self._held.popleft().release()
-        if self._held:
-            self._retry_later(loop)
+        if decision.admission is Admission.ACCEPT:
+            self.accepted_count += 1
+            self._is_full = False
+            connection.was_accepted = True
+            _set_socket_options(connection.transport, self._socket_options)
+            if connection.is_held:
+                connection.release()
+            if self.limits.shared.has_too_many:
+                self.limits.shared.changed()
+        elif decision.admission is Admission.HOLD:
+            self._hold(connection)
+            self._wait(loop, decision.wait_ms)
+        elif decision.admission is Admission.CLOSE_LATER:
+            assert decision.wait_ms is not None
+            self.refused_count += 1
+            logger.debug("closing the connection of %s soon: its address connects too often", connection.client)
+            connection.hold()
+            self._unwelcome[connection] = loop.call_later(decision.wait_ms / 1000, connection.abort)
+        else:
+            self._refuse(connection)
 
-    def _retry_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        """When the rate is what holds connections back, time lets them in; else somebody has to leave (see
-        `connection_lost`).
+    def _hold(self, connection: Connection) -> None:
+        if len(self._held) >= self._backlog:
+            self._refuse(connection)
+        else:
+            connection.hold()
+            self._held.append(connection)
 
-        Another listener's connection may be the one that leaves, so there is a slow retry as well.
-        """
-        if self._retry is None:
-            slot_at = self.limits.next_slot_at(loop.time())
-            self._retry = loop.call_at(loop.time() + 1.0 if slot_at is None else slot_at, self._admit_held)
+    def _refuse(self, connection: Connection) -> None:
+        self.refused_count += 1
+        logger.info("refusing the connection of %s: too many connections", connection.client)
+        connection.abort()
+
+    def _admit_held(self) -> None:
+        """Decide on those that wait, the longest first, until one has to go on waiting."""
+        loop = asyncio.get_running_loop()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        while self._held:
+            decision = self.limits.decide(self._held[0].context.client_host, _now_ms(loop))
+            if decision.admission is Admission.HOLD:
+                self._wait(loop, decision.wait_ms)
+                return
+            self._carry_out(self._held.popleft(), decision)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop, wait_ms: int | None) -> None:
+        """When the rate is what holds connections back, time lets them in; else somebody has to leave."""
+        if wait_ms is not None:
+            self._retry = loop.call_later(wait_ms / 1000, self._admit_held)
+        elif not self._is_full:
+            self._is_full = True
+            logger.warning(
+                "%s has no room: there are %d connections, of %d in all; new ones wait until others are closed",
+                self.name,
+                self.limits.count,
+                self.limits.shared.total,
+            )
+
+    # Limits that change
+
+    def follow_settings(self) -> None:
+        """Take over limits that were changed at run time; free when they were not."""
+        if self.limits.shared.follow(self.broker.config):
+            self.limits.shared.changed()
+
+    def _limits_changed(self) -> None:
+        if self._closed is None:
+            if self._held:
+                self._admit_held()
+            if self.limits.shared.has_too_many and not self.limits.is_protected:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Close as many connections as there are too many, those first that have been idle longest."""
+        shared = self.limits.shared
+        counted = (one for one in self.connections if one.was_accepted and one not in self._making_room)
+        for connection in sorted(counted, key=lambda one: (one.is_busy, one.active, one.idle_since)):
+            if not shared.has_too_many:
+                return
+            self._making_room.add(connection)
+            shared.closing += 1
+            logger.info("closing the connection of %s: too many connections", connection.client)
+            if connection.is_busy:
+                connection.abort()
+            else:
+                connection.shut_down()
 
     # Idle connections
 
@@ -203,13 +277,17 @@ class Listener:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for connection in list(self.connections):
-            if connection.active or connection.is_busy or connection.is_held:
+            if connection.active or connection.is_busy or connection.is_waiting:
                 connection.active = False
                 connection.idle_since = now
             elif now - connection.idle_since >= self._max_idle_s:
                 self.idle_closed_count += 1
                 connection.shut_down()
         self._schedule_sweep(loop)
+
+
+def _now_ms(loop: asyncio.AbstractEventLoop) -> int:
+    return int(loop.time() * 1000)
 
 
 def _buffer_sizes(config: BrokerConfig) -> list[tuple[int, int]]:

@@ -53,6 +53,8 @@ class Node:
         self._coordinators = Coordinators()
         self._replicas: Replicas | None = None
         self._broker: Broker | None = None
+        self._limits: ConnectionLimits | None = None
+        self._finding_hosts: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
 
     @property
@@ -108,7 +110,7 @@ class Node:
             coordinators=self._coordinators,
         )
         router = Router()
-        limits = ConnectionLimits.from_config(config)
+        limits = self._limits = ConnectionLimits.from_config(controller.config)
         self._listeners = [Listener(broker, address, router, limits) for address in config.listeners]
 
     def _take_over(self, controller: Controller) -> None:
@@ -116,6 +118,8 @@ class Node:
         assert self._replicas is not None
         self._replicas.load(controller.image)
         self._coordinators.start(Surroundings(self.env, controller, self._replicas, self.broker))
+        if controller.image.client_quotas:
+            self._apply_quotas(controller.image)
         controller.subscribe(self._on_metadata)
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
@@ -128,6 +132,18 @@ class Node:
         replicas.config = controller.config
         replicas.apply(delta, image)
         self._coordinators.on_metadata_change(delta, image)
+        if "client_quotas" in delta.changed:
+            self._apply_quotas(image)
+        for listener in self._listeners:
+            listener.follow_settings()
+
+    def _apply_quotas(self, image: MetadataImage) -> None:
+        from ottla.server.node.quotas import apply_quotas
+
+        assert self._limits is not None
+        if self._finding_hosts is not None:
+            self._finding_hosts.cancel()
+        self._finding_hosts = apply_quotas(self.broker, self._limits, image)
 
     def _registration(self, directories: LogDirectories) -> BrokerRegistration:
         config = self.config
@@ -166,6 +182,8 @@ class Node:
         await asyncio.gather(*(listener.close() for listener in listeners))
         if self._broker is not None:
             await self._broker.close()
+        if self._finding_hosts is not None:
+            self._finding_hosts.cancel()
         self._coordinators.stop()
         controller, self._controller = self._controller, None
         broker_epoch = -1

@@ -39,13 +39,18 @@ class VirtualClock:
 class SimulatedEnv(Env):
     """Memory disk, virtual clock and seeded randomness; blocking work runs on the loop, after a random time."""
 
-    __slots__ = ("memory_disk", "virtual_clock")
+    __slots__ = ("_loop", "memory_disk", "virtual_clock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, random: Random, disk: MemoryDisk | None = None) -> None:
         clock = VirtualClock(loop)
+        self._loop = loop
         self.virtual_clock = clock
         self.memory_disk = MemoryDisk(now_ms=clock.now_ms) if disk is None else disk
         super().__init__(self.memory_disk, clock, random)
+
+    def work_ns(self) -> int:
+        """Virtual time, in which our own code takes none."""
+        return int(self._loop.time() * 1e9)
 
     async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
         await asyncio.sleep(SHORTEST_DISK_DELAY + self.random.expovariate(1 / MEAN_DISK_DELAY))

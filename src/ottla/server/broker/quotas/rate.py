@@ -46,6 +46,8 @@ class Rate:
         rate = sum(sample[2] for sample in self._samples) / (window_ms / 1000)
         if rate <= limit:
             return 0
+        if not limit:
+            return _LONGEST_THROTTLE_MS
         return _whole_ms((rate - limit) / limit * window_ms)
 
     def value(self, now_ms: int) -> float:
