@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.connection import Connection
+    from ottla.server.broker.encoded_topics import EncodedTopics
     from ottla.server.broker.produce_shapes import ProduceShapes
     from ottla.server.broker.quotas.client_quotas import ClientQuotas
     from ottla.server.broker.telemetry.telemetry import Telemetry
@@ -45,6 +46,7 @@ class Broker:
         "config",
         "controller",
         "coordinators",
+        "encoded_topics",
         "env",
         "fetch_sessions",
         "log_directories",
@@ -77,6 +79,8 @@ class Broker:
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
         self._telemetry: Telemetry | None = None
+        # Made with the first Metadata request.
+        self.encoded_topics: EncodedTopics | None = None
 
     @property
     def groups(self) -> GroupCoordinator:

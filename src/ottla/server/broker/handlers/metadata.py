@@ -11,12 +11,13 @@ Kafka, whose client hears UNKNOWN_TOPIC_OR_PARTITION and asks again. The answer 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID
 from ottla.core.topics import INTERNAL_TOPICS
+from ottla.protocol.codec import decoder
 from ottla.protocol.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -24,6 +25,7 @@ from ottla.protocol.messages.metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from ottla.server.broker.encoded_topics import EncodedTopics
 from ottla.server.broker.metadata_answers import (
     CLUSTER_OPERATIONS,
     NOT_ASKED,
@@ -45,6 +47,35 @@ _FIRST_TOPIC_ID_QUESTION = 12
 _NOT_TOLD = (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
 
 
+def handle_quickly(broker: Broker, buffer: bytearray, offset: int, end: int, context: RequestContext) -> bytes | None:
+    """The usual question, for topics that are there: answered with what was encoded for the last one who asked."""
+    version = context.api_version
+    request, _ = decoder(MetadataRequest, version)(buffer, offset, end)
+    image = broker.image
+    topics: Iterable[TopicImage] | None = None
+    if request.topics is not None and (version > 0 or request.topics):
+        by_name = image.topics.by_name
+        found = {}
+        for asked in request.topics:
+            topic = by_name.get(asked.name or "")
+            if topic is None or asked.topic_id != ZERO_UUID:
+                return None
+            found[topic.name] = topic
+        topics = found.values()
+    operations = _operations(request)
+    if broker.encoded_topics is None:
+        broker.encoded_topics = EncodedTopics()
+    return broker.encoded_topics.respond(
+        _head(broker, request, context),
+        image,
+        topics,
+        version,
+        context.listener_name,
+        operations,
+        _describer(broker, context, operations),
+    )
+
+
 def handle(
     broker: Broker, request: MetadataRequest, context: RequestContext
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
@@ -52,13 +83,9 @@ def handle(
     version = context.api_version
     image = broker.image
     topics = request.topics
-    if topics is None or (version == 0 and not topics):
-        return _respond(broker, request, context, list(image.topics.by_name.values()), [])
     by_name = image.topics.by_name
-    if len(topics) == 1 and topics[0].topic_id == ZERO_UUID:
-        topic = by_name.get(topics[0].name or "")
-        if topic is not None:
-            return _respond(broker, request, context, [topic], [])
+    if topics is None or (version == 0 and not topics):
+        return _respond(broker, request, context, list(by_name.values()), [])
     names, ids = _asked(request, version)
     if request.allow_auto_topic_creation and broker.config["auto.create.topics.enable"] and not ids:
         missing = [name for name in names if name not in by_name and is_valid_topic_name(name)]
@@ -142,33 +169,48 @@ def _respond(
     topics: list[TopicImage],
     failed: list[MetadataResponseTopic],
 ) -> MetadataResponse:
+    response = _head(broker, request, context)
+    describe = _describer(broker, context, _operations(request))
+    response.topics = [*map(describe, topics), *failed]
+    return response
+
+
+def _operations(request: MetadataRequest) -> int:
+    return TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
+
+
+def _head(broker: Broker, request: MetadataRequest, context: RequestContext) -> MetadataResponse:
+    """The answer without its topics."""
     image = broker.image
-    version = context.api_version
-    listener_name = context.listener_name
-    endpoints = live_endpoints(image, listener_name)
-    operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
-    described = [
-        MetadataResponseTopic(
+    return MetadataResponse(
+        brokers=[
+            MetadataResponseBroker(node_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack)
+            for one, endpoint in live_endpoints(image, context.listener_name)
+        ],
+        cluster_id=broker.cluster_id,
+        controller_id=controller_id(image, broker.node_id),
+        cluster_authorized_operations=(
+            CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
+        ),
+    )
+
+
+def _describer(
+    broker: Broker, context: RequestContext, operations: int
+) -> Callable[[TopicImage], MetadataResponseTopic]:
+    """What describes a topic for this listener and version."""
+    image, listener_name, version = broker.image, context.listener_name, context.api_version
+
+    def describe(topic: TopicImage) -> MetadataResponseTopic:
+        return MetadataResponseTopic(
             name=topic.name,
             topic_id=topic.topic_id,
             is_internal=topic.name in INTERNAL_TOPICS,
             partitions=_partitions(image, topic, listener_name, version),
             topic_authorized_operations=operations,
         )
-        for topic in topics
-    ]
-    return MetadataResponse(
-        brokers=[
-            MetadataResponseBroker(node_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack)
-            for one, endpoint in endpoints
-        ],
-        cluster_id=broker.cluster_id,
-        controller_id=controller_id(image, broker.node_id),
-        topics=described + failed if failed else described,
-        cluster_authorized_operations=(
-            CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
-        ),
-    )
+
+    return describe
 
 
 def _partitions(
