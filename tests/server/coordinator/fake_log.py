@@ -38,7 +38,9 @@ class FakeLog:
     def high_watermark(self) -> int:
         return self.high_watermark_offset
 
-    def append(self, records: bytearray, now_ms: int) -> int:
+    def append(
+        self, records: bytearray, now_ms: int, *, verification: object | None = None, transaction_version: int = 0
+    ) -> int:
         if self.refusal is not None:
             raise ApiError(self.refusal)
         self.appends += 1

@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.errors import EncodeError, ProtocolError, UnsupportedVersionError
@@ -56,14 +56,27 @@ class PartitionLog(Protocol):
     def high_watermark(self) -> int:
         """Records below it are committed."""
 
-    def append(self, records: bytearray, now_ms: int) -> int:
-        """Append one batch (wall clock ``now_ms``) and return its last offset; ApiError when it is refused."""
+    def append(
+        self, records: bytearray, now_ms: int, *, verification: Any | None = None, transaction_version: int = 0
+    ) -> int:
+        """Append one batch (wall clock ``now_ms``) and return its last offset; ApiError when it is refused.
+
+        ``verification`` lets a batch of a producer begin a transaction, ``transaction_version`` is that of a marker.
+        """
 
     async def read(self, offset: int, max_bytes: int) -> bytes:
         """Whole batches from the one that holds ``offset`` on, at least one; empty at the end. May raise OSError."""
 
     def set_listener(self, listener: Callable[[], None] | None) -> None:
         """Call ``listener`` (in any context, it does little) whenever the high watermark moved."""
+
+
+class TransactionalWrite(NamedTuple):
+    """On whose behalf records are written inside a transaction; ``verification`` is what the log wants to see first."""
+
+    producer_id: int
+    producer_epoch: int
+    verification: Any | None
 
 
 class CoordinatorShard(Protocol):
@@ -125,6 +138,7 @@ class CoordinatorPartition(Generic[S]):
     """One shard with its log. ``wall_clock_ms`` gives epoch milliseconds; monotonic time is the event loop's."""
 
     __slots__ = (
+        "_awaiting_commit",
         "_codec",
         "_deferred",
         "_loading",
@@ -164,6 +178,8 @@ class CoordinatorPartition(Generic[S]):
         self._loading: asyncio.Task[None] | None = None
         #: Answers that wait for the high watermark: (end offset they need, when they give up, pending, response).
         self._deferred: deque[tuple[int, int, Pending[Any], Any]] = deque()
+        #: What is to be done once the high watermark gets there: (end offset, action).
+        self._awaiting_commit: deque[tuple[int, Callable[[], None]]] = deque()
         self._written_end_offset = 0
         self._when_active: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -181,19 +197,54 @@ class CoordinatorPartition(Generic[S]):
 
     # -- commands
 
-    def complete(self, result: Result[R], refusal: Callable[[ErrorCode], R]) -> R | Pending[R]:
+    def complete(
+        self, result: Result[R], refusal: Callable[[ErrorCode], R], write: TransactionalWrite | None = None
+    ) -> R | Pending[R]:
         """Append the command's records and give its response, or a ``Pending`` that waits for their commit.
 
-        A refused append becomes ``refusal(code)`` with the log's own code, unless the command takes it itself.
+        A refused append becomes ``refusal(code)`` with the log's own code, unless the command takes it itself. With
+        ``write`` the records are part of a transaction.
         """
         response = result.response
         records = result.records
         if records:
-            code = self._append(records, result.replay)
+            code = self._append(records, result.replay, write)
             if result.appended is not None:
                 result.appended(code)
             elif code is not None:
                 response = refusal(code)
+        return self._answer(response, refusal)
+
+    def end_transaction(
+        self, marker: bytearray, producer_id: int, *, committed: bool, transaction_version: int
+    ) -> ErrorCode | Pending[ErrorCode]:
+        """Append a transaction marker, have the shard take it over, and say when it is committed."""
+        try:
+            last_offset = self._log.append(marker, self._wall_clock_ms(), transaction_version=transaction_version)
+        except ApiError as error:
+            return error.code
+        self._written_end_offset = last_offset + 1
+        self.shard.replay_end_of_transaction(producer_id, committed=committed)
+        return self._answer(ErrorCode.NONE, _the_code)
+
+    def when_committed(self, action: Callable[[], None]) -> None:
+        """Do something, in a later turn of the loop, once all that is written by now is committed.
+
+        It is not done any more when this broker stops coordinating first.
+        """
+        if self._written_end_offset <= self._log.high_watermark and not self._awaiting_commit:
+            self._loop.call_soon(self._act, action)
+            return
+        if not self._deferred and not self._awaiting_commit:
+            self._log.set_listener(self._high_watermark_moved)
+        self._awaiting_commit.append((self._written_end_offset, action))
+
+    def _act(self, action: Callable[[], None]) -> None:
+        if self.state is PartitionState.ACTIVE:
+            action()
+
+    def _answer(self, response: R, refusal: Callable[[ErrorCode], R]) -> R | Pending[R]:
+        """The response, or a ``Pending`` while something is not committed that it depends on."""
         if self._written_end_offset > self._log.high_watermark:
             pending = Pending(refusal)
             self._defer(pending, response)
@@ -203,7 +254,9 @@ class CoordinatorPartition(Generic[S]):
         self._arm_timer()
         return response
 
-    def _append(self, records: list[CoordinatorRecord], replay: bool) -> ErrorCode | None:
+    def _append(
+        self, records: list[CoordinatorRecord], replay: bool, write: TransactionalWrite | None
+    ) -> ErrorCode | None:
         """Append in as few batches as fit, each replayed once it is in the log; the error code of a refusal."""
         now_ms = self._wall_clock_ms()
         encode = self._codec.encode
@@ -217,27 +270,45 @@ class CoordinatorPartition(Generic[S]):
                 return ErrorCode.INVALID_REQUEST
             record_size = len(key) + (len(value) if value is not None else 0) + 32
             if batch and size + record_size > self._settings.max_batch_bytes:
-                code = self._append_batch(batch, records[begin:index], replay, now_ms)
+                code = self._append_batch(batch, records[begin:index], replay, now_ms, write)
                 if code is not None:
                     return code
                 batch = []
                 begin, size = index, 0
             batch.append(Record(0, now_ms, key, value))
             size += record_size
-        return self._append_batch(batch, records[begin:] if begin else records, replay, now_ms)
+        return self._append_batch(batch, records[begin:] if begin else records, replay, now_ms, write)
 
     def _append_batch(
-        self, batch: list[Record], records: list[CoordinatorRecord], replay: bool, now_ms: int
+        self,
+        batch: list[Record],
+        records: list[CoordinatorRecord],
+        replay: bool,
+        now_ms: int,
+        write: TransactionalWrite | None,
     ) -> ErrorCode | None:
+        compression = self._settings.compression
+        producer_id = -1
         try:
-            last_offset = self._log.append(build_batch(batch, compression=self._settings.compression), now_ms)
+            if write is None:
+                last_offset = self._log.append(build_batch(batch, compression=compression), now_ms)
+            else:
+                producer_id = write.producer_id
+                data = build_batch(
+                    batch,
+                    compression=compression,
+                    producer_id=producer_id,
+                    producer_epoch=write.producer_epoch,
+                    transactional=True,
+                )
+                last_offset = self._log.append(data, now_ms, verification=write.verification)
         except ApiError as error:
             return error.code
         self._written_end_offset = last_offset + 1
         if replay:
             offset = last_offset - len(records) + 1
             for record in records:
-                self.shard.replay(record, offset, -1)
+                self.shard.replay(record, offset, producer_id)
                 offset += 1
         return None
 
@@ -247,7 +318,8 @@ class CoordinatorPartition(Generic[S]):
         """Keep the response, and whatever the command settled, until the records written so far are committed."""
         gives_up_ms = self.monotonic_ms() + self._settings.commit_timeout_ms
         if not self._deferred:
-            self._log.set_listener(self._high_watermark_moved)
+            if not self._awaiting_commit:
+                self._log.set_listener(self._high_watermark_moved)
             self._loop.call_later(self._settings.commit_timeout_ms / 1000, self._release_committed)
         completions = self._take_completions()
         for settled, settled_response in (*completions, (pending, response)):
@@ -258,10 +330,17 @@ class CoordinatorPartition(Generic[S]):
 
     def _release_committed(self) -> None:
         """Let go what is committed by now, and refuse what waited too long."""
-        deferred = self._deferred
-        if not deferred:
+        if self.state is PartitionState.CLOSED:
             return
+        deferred = self._deferred
         high_watermark = self._log.high_watermark
+        actions = self._awaiting_commit
+        while actions and actions[0][0] <= high_watermark:
+            self._loop.call_soon(self._act, actions.popleft()[1])
+        if not deferred:
+            if not actions:
+                self._log.set_listener(None)
+            return
         now_ms = self.monotonic_ms()
         while deferred:
             end_offset, gives_up_ms, pending, response = deferred[0]
@@ -272,7 +351,8 @@ class CoordinatorPartition(Generic[S]):
             if end_offset > high_watermark:
                 response = pending.refusal(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             pending.release(response)
-        self._log.set_listener(None)
+        if not actions:
+            self._log.set_listener(None)
 
     def _take_completions(self) -> Completions:
         completions = self.shard.completions
@@ -340,6 +420,7 @@ class CoordinatorPartition(Generic[S]):
         self._log.set_listener(None)
         deferred = list(self._deferred)
         self._deferred.clear()
+        self._awaiting_commit.clear()
         for _, _, pending, _ in deferred:
             pending.release(pending.refusal(code))
         self.shard.unload(code)
@@ -490,6 +571,10 @@ class CoordinatorRuntime(Generic[S]):
         """Return when no partition is loading any more."""
         waits: list[Awaitable[None]] = [found.wait_until_loaded() for found in self._partitions.values()]
         await asyncio.gather(*waits)
+
+
+def _the_code(code: ErrorCode) -> ErrorCode:
+    return code
 
 
 def _nobody_asked(code: ErrorCode) -> None:

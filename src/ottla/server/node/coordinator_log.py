@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ottla.runtime.env import Env
+    from ottla.server.log.verification import Verification
     from ottla.server.replication.partition import Partition
 
 REQUIRED_ACKS = -1  # what a coordinator answered must survive a change of leader
@@ -37,8 +38,22 @@ class CoordinatorLog:
     def high_watermark(self) -> int:
         return self._partition.log.high_watermark
 
-    def append(self, records: bytearray, now_ms: int) -> int:
-        return self._partition.append(records, REQUIRED_ACKS, now_ms, AppendOrigin.COORDINATOR).last_offset
+    def append(
+        self,
+        records: bytearray,
+        now_ms: int,
+        *,
+        verification: Verification | None = None,
+        transaction_version: int = 0,
+    ) -> int:
+        return self._partition.append(
+            records,
+            REQUIRED_ACKS,
+            now_ms,
+            AppendOrigin.COORDINATOR,
+            verification=verification,
+            transaction_version=transaction_version,
+        ).last_offset
 
     async def read(self, offset: int, max_bytes: int) -> bytes:
         log = self._partition.log
