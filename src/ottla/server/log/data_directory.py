@@ -13,6 +13,7 @@ from ottla.server.log.config import LogConfig
 from ottla.server.log.errors import LogError
 from ottla.server.log.files import (
     CLEAN_SHUTDOWN,
+    CLEANER_OFFSET_CHECKPOINT,
     DELETE_MARK,
     HIGH_WATERMARK_CHECKPOINT,
     LOCK,
@@ -173,10 +174,15 @@ class DataDirectory:
         recovery_points = self._read_checkpoint(RECOVERY_POINT_CHECKPOINT)
         start_offsets = self._read_checkpoint(LOG_START_OFFSET_CHECKPOINT)
         high_watermarks = self._read_checkpoint(HIGH_WATERMARK_CHECKPOINT)
+        cleaned_offsets = self._read_checkpoint(CLEANER_OFFSET_CHECKPOINT)
 
         def request(key: TopicPartition) -> LoadRequest:
             return LoadRequest(
-                recovery_points.get(key, 0), start_offsets.get(key, 0), high_watermarks.get(key, 0), self.was_clean
+                recovery_points.get(key, 0),
+                start_offsets.get(key, 0),
+                high_watermarks.get(key, 0),
+                self.was_clean,
+                cleaned_offsets.get(key, -1),
             )
 
         return request
@@ -194,12 +200,14 @@ class DataDirectory:
     # Checkpoints
 
     def checkpoint(self, name: str) -> bytes:
-        """What one of the three offset checkpoints should say now."""
+        """What one of the offset checkpoints should say now."""
         logs = self.logs.items()
         if name == RECOVERY_POINT_CHECKPOINT:
             return format_offsets({key: log.recovery_point for key, log in logs})
         if name == HIGH_WATERMARK_CHECKPOINT:
             return format_offsets({key: log.high_watermark for key, log in logs})
+        if name == CLEANER_OFFSET_CHECKPOINT:
+            return format_offsets({key: log.cleaned_offset for key, log in logs if log.cleaned_offset >= 0})
         # Where a log starts in its first segment, the name of that segment says it.
         return format_offsets(
             {

@@ -62,12 +62,12 @@ class DirectoryDescription(NamedTuple):
 class LogDirectories:
     """The logs of a broker, by partition.
 
-    `on_failure` is called with (path, error) when a directory goes out of service. All methods belong to the event
-    loop.
+    `on_failure` is called with (path, error) when a directory goes out of service. `config` is the broker's current
+    configuration: whoever changes it at run time sets it here. All methods belong to the event loop.
     """
 
     def __init__(self, config: BrokerConfig, env: Env, *, max_open_files: int = MAXIMUM_OPEN_FILES) -> None:
-        self._config = config
+        self.config = config
         self._env = env
         self._disk = env.disk
         self.cluster_id = ""
@@ -90,6 +90,7 @@ class LogDirectories:
         self._flushing: dict[Log, asyncio.Future[None]] = {}
         self._removals: dict[asyncio.TimerHandle, None] = {}
         self._tasks: set[asyncio.Future[None]] = set()
+        self._checkpoint_lock = asyncio.Lock()
         self._started = False
         self._stopped = False
 
@@ -166,13 +167,13 @@ class LogDirectories:
             known = {directory.meta.cluster_id for directory in alive if directory.meta is not None}
             known.discard(None)
             self.cluster_id = (
-                self._config.cluster_id
+                self.config.cluster_id
                 or next(iter(sorted(filter(None, known))), None)
                 or uuid_to_text(self._env.random_uuid())
             )
             for directory in alive:
                 try:
-                    directory.take_identity(self.cluster_id, self._config.node_id, self._env.random_uuid())
+                    directory.take_identity(self.cluster_id, self.config.node_id, self._env.random_uuid())
                 except DiskError as error:
                     self._failed_at_start(directory, error)
             self._check_identities()
@@ -199,8 +200,8 @@ class LogDirectories:
                     raise LogError(f"data directories {other} and {directory.path} have the same directory.id {text}")
 
     async def _load(self) -> None:
-        threads = max(self._config["num.recovery.threads.per.data.dir"], 1)
-        config = LogConfig.from_settings(topic_settings(self._config, {}))
+        threads = max(self.config["num.recovery.threads.per.data.dir"], 1)
+        config = LogConfig.from_settings(topic_settings(self.config, {}))
         alive = [directory for directory in self._all if directory.failure is None]
         try:
             loads = [self._load_directory(directory, config, threads) for directory in alive]
@@ -284,7 +285,7 @@ class LogDirectories:
             raise DiskError(errno.EIO, offline[0].failure or "out of service", offline[0].path)
         if not online:
             raise DiskError(errno.EIO, "no data directory is in service", self._directories[0].path)
-        cordoned = {path.rstrip("/") for path in self._config["cordoned.log.dirs"]}
+        cordoned = {path.rstrip("/") for path in self.config["cordoned.log.dirs"]}
         candidates = [directory for directory in online if directory.path not in cordoned] or online
         return min(candidates, key=lambda directory: len(directory.logs))
 
@@ -355,7 +356,7 @@ class LogDirectories:
     # Background work
 
     def _begin_background_work(self) -> None:
-        config = self._config
+        config = self.config
         first_ms = config["log.initial.task.delay.ms"]
         repeat = self._repeat
         self._spawn(repeat(config["log.retention.check.interval.ms"], first_ms, self._apply_retention))
@@ -368,6 +369,8 @@ class LogDirectories:
         self._spawn(repeat(config["producer.id.expiration.check.interval.ms"], first_ms, self._expire_producers))
         scheduler_ms = config["log.flush.scheduler.interval.ms"]
         self._spawn(repeat(min(scheduler_ms, FLUSH_CHECK_MS), 0, self._flush_due))
+        if config["log.cleaner.enable"]:
+            self._spawn(self._clean())
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -395,6 +398,16 @@ class LogDirectories:
             if number % LOGS_BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
 
+    async def _clean(self) -> None:
+        while True:
+            if any(log.config.is_compacted for log in self._logs.values()):
+                break
+            await asyncio.sleep(max(self.config["log.cleaner.backoff.ms"], 1) / 1000)
+        # A broker without compacted topics need not know how it is done.
+        from ottla.server.log.compaction.cleaner import LogCleaner
+
+        await LogCleaner(self, self._env).run()
+
     async def _flush_due(self) -> None:
         now_ms = self._env.clock.now_ms()
         for log in list(self._logs.values()):
@@ -410,12 +423,23 @@ class LogDirectories:
         """Bring recovery points, log start offsets and high watermarks to their files, where they changed."""
         for directory in self.online:
             for name in names:
-                content = directory.checkpoint(name)
                 try:
-                    if directory.is_outdated(name, content):
-                        await self._env.run_blocking(directory.write_checkpoint, name, content)
+                    await self.write_checkpoint(directory, name)
+                except DiskError:
+                    pass  # the directory is out of service, which was said where it happened
+
+    async def write_checkpoint(self, directory: DataDirectory, name: str) -> None:
+        """Bring one of the checkpoints to its file, durably, if it changed. Raises `DiskError`; the directory has
+        failed then.
+        """
+        async with self._checkpoint_lock:
+            content = directory.checkpoint(name)
+            if directory.is_outdated(name, content):
+                try:
+                    await self._env.run_blocking(directory.write_checkpoint, name, content)
                 except DiskError as error:
                     directory.disk_failed(error)
+                    raise
 
     def _delete_later(self, paths: list[str], delay_ms: int) -> None:
         if self._stopped or not paths:
@@ -481,7 +505,7 @@ class LogDirectories:
                 task = log.prepare_close()
                 if task is not None:
                     pending.append((log, task))
-            threads = max(self._config["num.recovery.threads.per.data.dir"], 1)
+            threads = max(self.config["num.recovery.threads.per.data.dir"], 1)
             shares = [[task for _, task in pending[number::threads]] for number in range(threads)]
             await asyncio.gather(*(self._env.run_blocking(_run_all, share) for share in shares if share))
             for log, task in pending:

@@ -16,8 +16,9 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 
-from ottla.runtime.disk import Disk
+from ottla.runtime.disk import Disk, File, MissingFileError
 from ottla.server.log.errors import CorruptIndexError
+from ottla.server.log.movable_file import MovableFile
 
 OFFSET_ENTRY_SIZE = 8
 TIME_ENTRY_SIZE = 12
@@ -54,7 +55,7 @@ class IndexCache:
                 oldest.release()
 
 
-class SparseIndex:
+class SparseIndex(MovableFile):
     """What the two indexes share: the entries in the file, those in memory, and when they move.
 
     `entries`: how many there are in all; `last_offset`: offset of the last one, the base offset without any.
@@ -63,11 +64,14 @@ class SparseIndex:
     ENTRY = _OFFSET_ENTRY
     ENTRY_SIZE = OFFSET_ENTRY_SIZE
 
-    __slots__ = ("_disk", "_persisted", "base_offset", "entries", "last_offset", "path", "restored")
+    __slots__ = ("_persisted", "_source", "base_offset", "entries", "last_offset", "restored")
 
-    def __init__(self, disk: Disk, path: str, base_offset: int, *, restored: bool) -> None:
-        self._disk = disk
-        self.path = path
+    def __init__(
+        self, disk: Disk, path: str, base_offset: int, *, restored: bool, source: MovableFile | None = None
+    ) -> None:
+        super().__init__(disk, path)
+        # Another view of the same file knows where it is now.
+        self._source = source or self
         self.base_offset = base_offset
         self.entries = 0
         self.last_offset = base_offset
@@ -79,9 +83,10 @@ class SparseIndex:
         """Look at the file: number of entries and the last one. `CorruptIndexError` when they can not be right."""
         self._forget()
         self.restored = True
-        if not self._disk.exists(self.path):
+        try:
+            file = self._open_to_read()
+        except MissingFileError:
             return
-        file = self._disk.open(self.path, read_only=True)
         try:
             size = file.size()
             if size % self.ENTRY_SIZE:
@@ -159,8 +164,11 @@ class SparseIndex:
             return b""
         return self._read_file()[-self.ENTRY_SIZE :]
 
+    def _open_to_read(self) -> File:
+        return self._source.open_where_it_is()
+
     def _read_file(self) -> bytes:
-        file = self._disk.open(self.path, read_only=True)
+        file = self._open_to_read()
         try:
             return file.read_at(0, self._persisted * self.ENTRY_SIZE)
         finally:
@@ -168,13 +176,13 @@ class SparseIndex:
 
     def _file_searcher(self, entry: struct.Struct) -> Callable[[int], tuple[int, int] | None]:
         """Bisects the file by the first field of its entries: the last one not above a key."""
-        disk, path, persisted, size = self._disk, self.path, self._persisted, self.ENTRY_SIZE
+        open_to_read, persisted, size = self._source.open_where_it_is, self._persisted, self.ENTRY_SIZE
 
         def search(key: int) -> tuple[int, int] | None:
             if not persisted:
                 return None
             low, high, best = 0, persisted, None
-            file = disk.open(path, read_only=True)
+            file = open_to_read()
             try:
                 while low < high:
                     middle = (low + high) // 2
@@ -206,14 +214,23 @@ class OffsetIndex(SparseIndex):
 
     __slots__ = ("_loaded", "_offsets", "_positions", "cache", "last_position")
 
-    def __init__(self, disk: Disk, cache: IndexCache, path: str, base_offset: int, *, restored: bool) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        cache: IndexCache,
+        path: str,
+        base_offset: int,
+        *,
+        restored: bool,
+        source: MovableFile | None = None,
+    ) -> None:
         self.cache = cache
         self._offsets = array("i")
         self._positions = array("i")
         # Offsets and positions of the entries in the file, while they are wanted.
         self._loaded: tuple[array[int], array[int]] | None = None
         self.last_position = 0
-        super().__init__(disk, path, base_offset, restored=restored)
+        super().__init__(disk, path, base_offset, restored=restored, source=source)
 
     def append(self, offset: int, position: int) -> None:
         """Add an entry; offsets ascend."""
@@ -287,7 +304,7 @@ class OffsetIndex(SparseIndex):
 
     def _load(self, cached: bool) -> tuple[array[int], array[int]]:
         size = self._persisted * OFFSET_ENTRY_SIZE
-        file = self._disk.open(self.path, read_only=True)
+        file = self._open_to_read()
         try:
             data = file.read_cached_at(0, size) if cached else file.read_at(0, size)
         finally:
@@ -325,11 +342,13 @@ class TimeIndex(SparseIndex):
 
     __slots__ = ("_offsets", "_timestamps", "last_timestamp")
 
-    def __init__(self, disk: Disk, path: str, base_offset: int, *, restored: bool) -> None:
+    def __init__(
+        self, disk: Disk, path: str, base_offset: int, *, restored: bool, source: MovableFile | None = None
+    ) -> None:
         self._timestamps = array("q")
         self._offsets = array("i")
         self.last_timestamp = NO_TIMESTAMP
-        super().__init__(disk, path, base_offset, restored=restored)
+        super().__init__(disk, path, base_offset, restored=restored, source=source)
 
     def is_full(self, maximum_bytes: int) -> bool:
         """One entry is kept free for the last timestamp, added when the segment is closed."""

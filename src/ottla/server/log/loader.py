@@ -44,13 +44,14 @@ from ottla.server.log.segment import Segment
 
 class LoadRequest(NamedTuple):
     """What the checkpoints of a data directory say about a log; `was_clean`: its broker was stopped in an orderly
-    way.
+    way; `cleaned_offset`: the log is compacted up to here, -1 when it is not.
     """
 
     recovery_point: int = 0
     log_start_offset: int = 0
     high_watermark: int = 0
     was_clean: bool = False
+    cleaned_offset: int = -1
 
 
 def create_log(
@@ -149,6 +150,7 @@ class _Loader:
             epochs,
             state,
             snapshots,
+            min(request.cleaned_offset, log_end_offset),
         )
 
     # Files
@@ -166,7 +168,7 @@ class _Loader:
         for name in names:
             file = files.get(name)
             if file is None:
-                if name.endswith(".tmp"):
+                if name.endswith((".tmp", DELETED_SUFFIX)):
                     self._disk.remove(f"{self._directory}/{name}")
             elif file.state in (DELETED_SUFFIX, CLEANED_SUFFIX):
                 self._disk.remove(f"{self._directory}/{name}")
@@ -195,7 +197,7 @@ class _Loader:
             file = parse_offset_name(name)
             if file is None or file.state or file.kind not in SEGMENT_SUFFIXES or not bases:
                 continue
-            if min(bases) <= file.offset < end_offset:
+            if min(bases) <= file.offset < end_offset or file.offset in bases:
                 self._disk.remove(f"{self._directory}/{name}")
         for name, _ in swaps:
             path = f"{self._directory}/{name}"
@@ -305,11 +307,13 @@ class _Loader:
         self._rebuild_state(state, snapshots, self._request.log_start_offset, base_offset)
         epochs.truncate_from_end(base_offset)  # the file may tell of an end that was lost; the batches tell it again
         next_offset = base_offset
+        has_gaps = False
+        # Below it a hole is what compaction has left (that of another broker also above the recovery point).
+        known_end = max(self._request.recovery_point, self._request.cleaned_offset)
         for index in range(first, len(segments)):
             segment = segments[index]
-            if next_offset < segment.base_offset > self._request.recovery_point:
-                # Records between the two were never flushed, and are lost: what follows a hole can not be kept. (Below
-                # the recovery point a hole is what compaction has left.)
+            if next_offset < segment.base_offset > known_end and not has_gaps:
+                # Records between the two were never flushed, and are lost: what follows a hole can not be kept.
                 self._drop_segments(segments[index:], snapshots)
                 break
             if next_offset > segment.base_offset:
@@ -317,7 +321,8 @@ class _Loader:
                 break
             if segment.base_offset > base_offset:
                 snapshots.take(segment.base_offset, state.snapshot())
-            next_offset, removed = recover_segment(segment, state, epochs, self._config.index_interval_bytes)
+            interval = self._config.index_interval_bytes
+            next_offset, removed, has_gaps = recover_segment(segment, state, epochs, interval)
             if removed:
                 self._drop_segments(segments[index + 1 :], snapshots)
                 break

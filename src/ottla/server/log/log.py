@@ -48,7 +48,7 @@ class Log:
     """One partition directory.
 
     Offsets: `log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset`, all but the first exclusive
-    ends.
+    ends. `cleaned_offset`: where the dirty part of a compacted log begins, -1 when it was never cleaned.
     """
 
     __slots__ = (
@@ -60,6 +60,7 @@ class Log:
         "_roll_offset",
         "_roll_timestamp",
         "_segments",
+        "cleaned_offset",
         "config",
         "directory",
         "high_watermark",
@@ -89,6 +90,7 @@ class Log:
         self.leader_epochs = parts.leader_epochs
         self.producers_state = parts.producers
         self.snapshots = parts.snapshots
+        self.cleaned_offset = parts.cleaned_offset
         self._active: Segment | None = parts.segments[-1] if parts.segments else None
         self._flushing = FlushState(parts.recovery_point, is_new=not parts.segments)
         self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
@@ -398,6 +400,11 @@ class Log:
         return self._flushing.recovery_point
 
     @property
+    def generation(self) -> int:
+        """A number that changes whenever the end of the log is cut."""
+        return self._flushing.generation
+
+    @property
     def size_in_bytes(self) -> int:
         """Bytes of records in all segments."""
         return sum(segment.file.size for segment in self._segments)
@@ -516,6 +523,27 @@ class Log:
             remove_segments(self._host, self.snapshots, segment, self.config.file_delete_delay_ms)
         self._active = self._segments[-1] if self._segments else None
 
+    def replace_segments(self, replaced: list[Segment], successor: Segment) -> None:
+        """Let a segment that the cleaner has written (closed, on the device, named `.swap`) take the place of
+        neighbours, the first of which has its base offset. Reads under way keep the old ones.
+
+        Raises `DiskError`; a start finishes what was begun.
+        """
+        doomed: list[str] = []
+        for segment in replaced:
+            doomed += segment.mark_deleted()
+            if segment is not replaced[0]:
+                doomed += self.snapshots.mark_deleted(segment.base_offset)
+            segment.close()
+        successor.name_finally()
+        successor.adopt(self._host.open_files, self._host.index_cache)
+        index = self._segments.index(replaced[0])
+        end = index + len(replaced)
+        assert self._segments[index:end] == replaced
+        self._segments[index:end] = [successor]
+        self._bases[index:end] = [successor.base_offset]
+        self._host.delete_later(doomed, self.config.file_delete_delay_ms)
+
     def segments_removed_from_start(self) -> None:
         """After retention: the log starts where its first segment does, at least."""
         if self._bases and self._bases[0] > self.log_start_offset:
@@ -531,6 +559,7 @@ class Log:
         self.log_end_offset = offset
         self.log_start_offset = log_start_offset
         self.high_watermark = max(min(self.high_watermark, offset), log_start_offset)
+        self.cleaned_offset = min(self.cleaned_offset, offset)
         self._flushing.truncated(offset)
         self._flushing.plan(self.config.flush_messages)
         self._plan_roll()

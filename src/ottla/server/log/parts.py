@@ -48,3 +48,4 @@ class LogParts(NamedTuple):
     leader_epochs: LeaderEpochs
     producers: ProducerState
     snapshots: SnapshotFiles
+    cleaned_offset: int = -1

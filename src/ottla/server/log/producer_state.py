@@ -346,6 +346,13 @@ class ProducerState:
         self.verifications.clear()
         self.map_end_offset = map_end_offset
 
+    def last_batches(self) -> dict[int, tuple[int, int]]:
+        """Last offset of data in the current epoch (-1: none), and epoch, by producer: what compaction must keep."""
+        return {
+            producer_id: (entry.batches[-1][1] if entry.batches else NO_OFFSET, entry.producer_epoch)
+            for producer_id, entry in self.producers.items()
+        }
+
     def snapshot(self) -> list[SnapshotEntry]:
         """What a snapshot file keeps."""
         entries = []

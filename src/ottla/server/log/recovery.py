@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ottla.records.batch import LENGTH_END, BatchHeader, CorruptRecordError, crc_matches, parse_header
 from ottla.server.log.leader_epochs import LeaderEpochs
@@ -16,6 +17,16 @@ READ_BYTES = 1024 * 1024
 _INT32 = struct.Struct(">i")
 
 
+class RecoveredSegment(NamedTuple):
+    """What recovery found: the offset after the last good batch, how many bytes after it were cut off, and whether
+    offsets are missing in between, as only compaction leaves them.
+    """
+
+    next_offset: int
+    removed_bytes: int
+    has_gaps: bool
+
+
 def recover_segment(
     segment: Segment,
     state: ProducerState,
@@ -23,17 +34,19 @@ def recover_segment(
     index_interval_bytes: int,
     *,
     keep_transactions: bool = False,
-) -> tuple[int, int]:
+) -> RecoveredSegment:
     """Check every batch, cut the file at the first bad one, and rebuild the indexes (`keep_transactions`: but that of
     the aborted transactions).
 
     `state` is the producer state at the segment's base offset and is carried on; epochs are learned from the batches.
-    Returns the offset after the last good batch and the number of bytes that were cut off.
     """
     segment.begin_rebuild(keep_transactions=keep_transactions)
     next_offset = segment.base_offset
     position = 0
+    has_gaps = False
     for at, header, batch in _valid_batches(segment):
+        if header.base_offset > next_offset or (header.records_count <= header.last_offset_delta and header.magic >= 2):
+            has_gaps = True
         segment.index_batch(at, header, index_interval_bytes)
         if header.partition_leader_epoch > epochs.latest:
             epochs.assign(header.partition_leader_epoch, header.base_offset)
@@ -51,7 +64,7 @@ def recover_segment(
         segment.file.sync()
     segment.timestamps_known = True
     segment.become_inactive()
-    return next_offset, removed
+    return RecoveredSegment(next_offset, removed, has_gaps)
 
 
 def _valid_batches(segment: Segment) -> Iterator[tuple[int, BatchHeader, memoryview]]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 
 from ottla.core.binary import Buffer
 from ottla.records.batch import BatchHeader
 from ottla.runtime.disk import Disk
 from ottla.server.log.errors import CorruptIndexError
 from ottla.server.log.files import (
+    CLEANED_SUFFIX,
     DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
+    SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     TRANSACTION_INDEX_SUFFIX,
     offset_name,
 )
 from ottla.server.log.indexes import NO_TIMESTAMP, IndexCache, OffsetIndex, TimeIndex
+from ottla.server.log.movable_file import MovableFile
 from ottla.server.log.scan import FoundBatch, ReadAt, batch_headers, find_batch
 from ottla.server.log.segment_file import OpenFiles, SegmentFile
 from ottla.server.log.transaction_index import TransactionIndex
@@ -62,16 +66,19 @@ class Segment:
         open_files: OpenFiles,
         index_cache: IndexCache,
         is_new: bool = False,
+        suffix: str = "",
     ) -> None:
         self._disk = disk
         self.directory = directory
         self.base_offset = base_offset
         self.created_ms = created_ms
         prefix = f"{directory}/{offset_name(base_offset, '')}"
-        self.file = SegmentFile(disk, open_files, prefix + LOG_SUFFIX, size)
-        self._offset_index = OffsetIndex(disk, index_cache, prefix + INDEX_SUFFIX, base_offset, restored=is_new)
-        self._time_index = TimeIndex(disk, prefix + TIME_INDEX_SUFFIX, base_offset, restored=is_new)
-        self.transaction_index = TransactionIndex(disk, prefix + TRANSACTION_INDEX_SUFFIX, restored=is_new)
+        self.file = SegmentFile(disk, open_files, prefix + LOG_SUFFIX + suffix, size)
+        self._offset_index = OffsetIndex(
+            disk, index_cache, prefix + INDEX_SUFFIX + suffix, base_offset, restored=is_new
+        )
+        self._time_index = TimeIndex(disk, prefix + TIME_INDEX_SUFFIX + suffix, base_offset, restored=is_new)
+        self.transaction_index = TransactionIndex(disk, prefix + TRANSACTION_INDEX_SUFFIX + suffix, restored=is_new)
         self.first_timestamp = NO_TIMESTAMP
         self.max_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = base_offset
@@ -113,13 +120,15 @@ class Segment:
 
     def unopened_time_index(self) -> TimeIndex:
         """Another view of the time index file of a closed segment, for a worker thread."""
-        index = TimeIndex(self._disk, self._time_index.path, self.base_offset, restored=False)
+        source = self._time_index
+        index = TimeIndex(self._disk, source.path, self.base_offset, restored=False, source=source)
         index.restore()
         return index
 
     def unopened_offset_index(self) -> OffsetIndex:
         """Another view of the offset index file of a closed segment, for a worker thread."""
-        index = OffsetIndex(self._disk, IndexCache(), self._offset_index.path, self.base_offset, restored=False)
+        source = self._offset_index
+        index = OffsetIndex(self._disk, IndexCache(), source.path, self.base_offset, restored=False, source=source)
         index.restore()
         return index
 
@@ -160,17 +169,22 @@ class Segment:
 
     def index_batch(self, position: int, header: BatchHeader, index_interval_bytes: int) -> None:
         """What `append` does, for a batch that is in the file already."""
-        last_offset = header.last_offset
-        if header.max_timestamp > self.max_timestamp:
-            self.max_timestamp = header.max_timestamp
+        self.index_range(position, header.last_offset, header.max_timestamp, header.size_in_bytes, index_interval_bytes)
+
+    def index_range(
+        self, position: int, last_offset: int, max_timestamp: int, size: int, index_interval_bytes: int
+    ) -> None:
+        """`index_batch`, for a batch of which just that is known."""
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
         if not position:
-            self.first_timestamp = header.max_timestamp
+            self.first_timestamp = max_timestamp
         elif self.bytes_since_index_entry > index_interval_bytes:
             self._offset_index.append(last_offset, position)
             self._time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
             self.bytes_since_index_entry = 0
-        self.bytes_since_index_entry += header.size_in_bytes
+        self.bytes_since_index_entry += size
 
     def restore_indexes(self) -> bool:
         """Look at the index files; whether they can be right."""
@@ -315,17 +329,40 @@ class Segment:
     def mark_deleted(self) -> list[str]:
         """Rename all files to `.deleted`; the new paths. Reads that know the segment go on."""
         self.is_deleted = True
+        return self._rename(lambda path: _name_for_removal(self._disk, path))
+
+    def name_finally(self) -> None:
+        """Give a segment that was written under another suffix the names that the log goes by."""
+        self._rename(lambda path: path.removesuffix(SWAP_SUFFIX))
+
+    def name_for_swap(self) -> None:
+        """From `.cleaned` to `.swap`: the segment is complete and may take the place of others."""
+        self._rename(lambda path: path.removesuffix(CLEANED_SUFFIX) + SWAP_SUFFIX)
+
+    def _rename(self, new_name: Callable[[str], str]) -> list[str]:
         renamed = []
-        for path in self.paths():
-            if self._disk.exists(path):
-                self._disk.rename(path, path + DELETED_SUFFIX)
-                renamed.append(path + DELETED_SUFFIX)
-        self.file.path += DELETED_SUFFIX
-        self._offset_index.path += DELETED_SUFFIX
-        self._time_index.path += DELETED_SUFFIX
-        self.transaction_index.path += DELETED_SUFFIX
+        for file in self._files():
+            path = new_name(file.path)
+            if self._disk.exists(file.path):
+                file.rename(path)
+                renamed.append(path)
+            else:
+                file.path = path  # the old name may become another file's
         return renamed
 
     def paths(self) -> list[str]:
         """All files a segment may have."""
-        return [self.file.path, self._offset_index.path, self._time_index.path, self.transaction_index.path]
+        return [file.path for file in self._files()]
+
+    def _files(self) -> list[MovableFile]:
+        return [self.file, self._offset_index, self._time_index, self.transaction_index]
+
+
+def _name_for_removal(disk: Disk, path: str) -> str:
+    """`.deleted`, with a number where an older file of that name, perhaps still being read, waits for its removal."""
+    name = path + DELETED_SUFFIX
+    number = 0
+    while disk.exists(name):
+        number += 1
+        name = f"{path}.{number}{DELETED_SUFFIX}"
+    return name

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ottla.core.binary import Buffer
-from ottla.runtime.disk import Disk, File, MissingFileError
+from ottla.runtime.disk import Disk, File
 from ottla.runtime.file_range import FileRange
-from ottla.server.log.files import DELETED_SUFFIX
+from ottla.server.log.movable_file import MovableFile
 
 DEFAULT_OPEN_FILES = 512
 
@@ -52,19 +52,18 @@ class OpenFiles:
             pass
 
 
-class SegmentFile:
+class SegmentFile(MovableFile):
     """The records file of one segment. `size` is what is in it; one owner appends and cuts.
 
     `read_cached_at` is for the owner's thread; `reader` for any.
     """
 
-    __slots__ = ("_disk", "_handle", "_open_files", "path", "size", "used")
+    __slots__ = ("_handle", "_open_files", "size", "used")
 
     def __init__(self, disk: Disk, open_files: OpenFiles, path: str, size: int) -> None:
-        self._disk = disk
+        super().__init__(disk, path)
         self._open_files = open_files
         self._handle: File | None = None
-        self.path = path
         self.size = size
         self.used = True
 
@@ -108,7 +107,7 @@ class SegmentFile:
     @contextmanager
     def reader(self) -> Iterator[Callable[[int, int], bytes]]:
         """A `read_at` on a descriptor of its own, for a worker thread: the owner may close, rename or cut meanwhile."""
-        handle = self._open_to_read()
+        handle = self.open_where_it_is()
         try:
             yield handle.read_at
         finally:
@@ -116,7 +115,7 @@ class SegmentFile:
 
     def sync(self) -> None:
         """fsync, in any thread."""
-        handle = self._open_to_read(read_only=False)
+        handle = self.open_where_it_is(read_only=False)
         try:
             handle.sync()
         finally:
@@ -150,11 +149,3 @@ class SegmentFile:
         self.used = True
         self._open_files.opened(self)
         return handle
-
-    def _open_to_read(self, *, read_only: bool = True) -> File:
-        path = self.path
-        try:
-            return self._disk.open(path, read_only=read_only)
-        except MissingFileError:
-            # Renamed meanwhile: a segment about to be removed stays readable.
-            return self._disk.open(path.removesuffix(DELETED_SUFFIX) + DELETED_SUFFIX, read_only=read_only)

@@ -7,8 +7,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from ottla.runtime.disk import Disk
+from ottla.runtime.disk import Disk, MissingFileError
 from ottla.server.log.errors import CorruptIndexError
+from ottla.server.log.movable_file import MovableFile
 
 ENTRY_SIZE = 34
 VERSION = 0
@@ -28,14 +29,13 @@ class AbortedTransaction(NamedTuple):
     last_stable_offset: int
 
 
-class TransactionIndex:
+class TransactionIndex(MovableFile):
     """Entries are few and written at once, unsynced; they are read when first asked for."""
 
-    __slots__ = ("_disk", "_entries", "path", "unsynced")
+    __slots__ = ("_entries", "unsynced")
 
     def __init__(self, disk: Disk, path: str, *, restored: bool) -> None:
-        self._disk = disk
-        self.path = path
+        super().__init__(disk, path)
         # None: there may be a file, and nobody has read it yet.
         self._entries: list[AbortedTransaction] | None = [] if restored else None
         self.unsynced = False
@@ -88,9 +88,14 @@ class TransactionIndex:
             self._disk.remove(self.path)
 
     def _read(self) -> list[AbortedTransaction]:
-        if not self._disk.exists(self.path):
+        try:
+            file = self.open_where_it_is()
+        except MissingFileError:
             return []
-        data = self._disk.read(self.path)
+        try:
+            data = file.read_at(0, file.size())
+        finally:
+            file.close()
         if len(data) % ENTRY_SIZE:
             raise CorruptIndexError(f"{self.path} has {len(data)} bytes, no multiple of {ENTRY_SIZE}")
         entries = []

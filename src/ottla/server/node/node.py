@@ -99,6 +99,7 @@ class Node:
         config, env = self.config, self.env
         replicas = self._replicas = Replicas(config.node_id, controller.config, directories)
         directories.on_failure = self._on_directory_failure
+        directories.config = controller.config
         broker = self._broker = Broker(
             node_id=config.node_id,
             cluster_id=directories.cluster_id,
@@ -130,6 +131,8 @@ class Node:
         # Settings first: what the same commit creates is created with them.
         broker.config = controller.config
         replicas.config = controller.config
+        if self._log_directories is not None:
+            self._log_directories.config = controller.config
         replicas.apply(delta, image)
         self._coordinators.on_metadata_change(delta, image)
         if "client_quotas" in delta.changed:
