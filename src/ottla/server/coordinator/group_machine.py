@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
 
+#: `ConfigResourceType.GROUP` as a plain number, which is quicker to hash.
+GROUP_RESOURCE = 32
+
 #: Typed settings of one group, by Kafka's names (`ottla.schema.group`), for the metadata of now.
 GroupConfigs = Callable[["MetadataImage", str], Mapping[str, Any]]
 
@@ -39,13 +42,17 @@ class GroupContext:
         self.timers = Timers()
         self.completions: Completions = []
         self._configs = configs
-        self._known_configs: dict[str, Mapping[str, Any]] = {}
+        self._known_configs: dict[str | None, Mapping[str, Any]] = {}
 
     def config_of(self, group_id: str) -> Mapping[str, Any]:
-        """The group's settings, typed: its own, else the broker's; times in milliseconds as their names say."""
-        known = self._known_configs.get(group_id)
+        """The group's settings, typed: its own, else the broker's; times in milliseconds as their names say.
+
+        Groups without settings of their own, which are nearly all, share one mapping.
+        """
+        key = group_id if (GROUP_RESOURCE, group_id) in self.image.configs else None
+        known = self._known_configs.get(key)
         if known is None:
-            known = self._known_configs[group_id] = self._configs(self.image, group_id)
+            known = self._known_configs[key] = self._configs(self.image, group_id)
         return known
 
     def metadata_changed(self, delta: MetadataDelta, image: MetadataImage) -> None:

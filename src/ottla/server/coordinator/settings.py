@@ -29,6 +29,12 @@ class GroupSettings:
     offsets_load_buffer_bytes: int = 5_242_880
     offsets_topic_compression_codec: int = 0
     offsets_topic_partition_count: int = 50
+    consumer_max_size: int = 2_147_483_647
+    #: Names of the assignors that members may ask for, the default one first.
+    consumer_assignors: tuple[str, ...] = ("uniform", "range")
+    #: disabled, upgrade, downgrade or bidirectional.
+    consumer_migration_policy: str = "bidirectional"
+    consumer_regex_refresh_interval_ms: int = 600_000
 
     @classmethod
     def from_config(cls, config: SettingSource) -> GroupSettings:
@@ -45,4 +51,15 @@ class GroupSettings:
             offsets_load_buffer_bytes=config["offsets.load.buffer.size"],
             offsets_topic_compression_codec=config["offsets.topic.compression.codec"],
             offsets_topic_partition_count=config["offsets.topic.num.partitions"],
+            consumer_max_size=config["group.consumer.max.size"],
+            consumer_assignors=_assignors(config["group.consumer.assignors"]),
+            consumer_migration_policy=config["group.consumer.migration.policy"].lower(),
+            consumer_regex_refresh_interval_ms=config["group.consumer.regex.refresh.interval.ms"],
         )
+
+
+def _assignors(names: list[str]) -> tuple[str, ...]:
+    """Names as members give them, from names or Kafka's own classes; a class of somebody else cannot run here."""
+    known = {"uniform": "uniform", "range": "range", "UniformAssignor": "uniform", "RangeAssignor": "range"}
+    found = [known.get(name.rpartition(".")[2]) for name in names]
+    return tuple(dict.fromkeys(name for name in found if name is not None)) or ("uniform", "range")
