@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.encoded_topics import EncodedTopics
     from ottla.server.broker.produce_shapes import ProduceShapes
     from ottla.server.broker.quotas.client_quotas import ClientQuotas
+    from ottla.server.broker.share.share_partitions import SharePartitions
     from ottla.server.broker.telemetry.telemetry import Telemetry
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
@@ -107,6 +108,12 @@ class Broker:
         """The share coordinator: how far share groups got in the partitions they consume."""
         share_state: ShareStateCoordinator = self.coordinators.part("share_state")
         return share_state
+
+    @property
+    def share_partitions(self) -> SharePartitions:
+        """The data path of share groups: their sessions, and the partitions they consume here."""
+        share_partitions: SharePartitions = self.coordinators.part("share_partitions")
+        return share_partitions
 
     @property
     def image(self) -> MetadataImage:

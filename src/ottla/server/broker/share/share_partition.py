@@ -486,6 +486,12 @@ class SharePartition(InFlightWindow):
             self._compact()
         return settled
 
+    def abandon(self) -> list[StateChange]:
+        """Everything that is not settled, for its waiters: nothing will be written any more."""
+        changes = self._sent + self._unsent
+        self._sent, self._unsent = [], []
+        return changes
+
     def _commit(self, change: StateChange) -> None:
         for found in change.ranges:
             if found.change is not change:

@@ -1,0 +1,257 @@
+"""The dead-letter queue of share groups (KIP-1191): records that nobody could process, copied to a topic.
+
+A record is in state ARCHIVING, and that is written, before it comes here; it becomes ARCHIVED once it is in the queue.
+So it gets there at least once: after a crash in between, again. Where a group's queue is set up wrongly (no such topic
+and none to be created, a topic that is not marked as such a queue, a name without the prefix), the records are given
+up, as Kafka does, with a line in the log; for anything that may pass, delivery is tried until it succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ERRORS, ApiError, ErrorCode
+from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
+from ottla.records.batch import CorruptRecordError, batches
+from ottla.records.record import Record, build_batch, read_batch_records
+from ottla.records.validation import AppendOrigin
+from ottla.runtime.disk import DiskError
+from ottla.schema.topic import topic_settings
+from ottla.server.metadata.image import ConfigResourceType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ottla.server.broker.broker import Broker
+    from ottla.server.broker.share.delivery import DeadLetter
+    from ottla.server.broker.share.groups import ShareGroup
+    from ottla.server.broker.share.hosted import HostedSharePartition
+    from ottla.server.replication.partition import Partition
+
+logger = logging.getLogger(__name__)
+
+HEADER_PREFIX = "__dlq.errors."
+ENABLED_SETTING = "errors.deadletterqueue.group.enable"
+AUTO_CREATE_SETTING = "errors.deadletterqueue.auto.create.topics.enable"
+PREFIX_SETTING = "errors.deadletterqueue.topic.name.prefix"
+
+_READ_BYTES = 1_048_576
+_BACKOFF_S = 0.1
+_BACKOFF_MAX_S = 30.0
+_BATCH_OVERHEAD_BYTES = 61
+_RECORD_OVERHEAD_BYTES = 40  # lengths, deltas: more than a record and its headers can need
+_REQUIRED_ACKS = -1
+
+
+class NoQueueError(Exception):
+    """The group has no dead-letter queue that could be used; the message says why."""
+
+
+class DeadLetterQueue:
+    """Delivers, for each share partition in order, in a task that lives as long as there is something to deliver."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._tasks: dict[HostedSharePartition, tuple[deque[DeadLetter], asyncio.Task[None]]] = {}
+
+    def put(self, hosted: HostedSharePartition, letters: Iterable[DeadLetter]) -> None:
+        """Deliver these, after those that were put before."""
+        known = self._tasks.get(hosted)
+        if known is not None:
+            known[0].extend(letters)
+            return
+        queue = deque(letters)
+        self._tasks[hosted] = queue, asyncio.get_running_loop().create_task(self._deliver_all(hosted, queue))
+
+    def stop(self) -> None:
+        """Deliver no more; whoever leads the share partitions next does."""
+        for _, task in self._tasks.values():
+            task.cancel()
+
+    async def _deliver_all(self, hosted: HostedSharePartition, queue: deque[DeadLetter]) -> None:
+        try:
+            while queue and not hosted.is_closed:
+                letter = queue.popleft()
+                try:
+                    await self._deliver(hosted, letter)
+                except NoQueueError as error:
+                    logger.error("records %s of %s are given up without a copy: %s", _range(letter), hosted, error)
+                if not hosted.is_closed:
+                    hosted.dead_letter_delivered(letter)
+        finally:
+            self._tasks.pop(hosted, None)
+
+    async def _deliver(self, hosted: HostedSharePartition, letter: DeadLetter) -> None:
+        """Returns when the letter is in the queue, or the share partition is closed. Raises NoQueueError."""
+        backoff_s = _BACKOFF_S
+        offset = letter.first_offset
+        copies: dict[int, Record] | None = None
+        while offset < letter.end_offset and not hosted.is_closed:
+            try:
+                target = await self._target(hosted.group, hosted.partition.partition)
+                if copies is None:
+                    copies = await self._copies(hosted, letter) if hosted.group.copies_dead_letters else {}
+                offset = await self._append(target, hosted, letter, offset, copies)
+                backoff_s = _BACKOFF_S
+            except (ApiError, DiskError) as error:
+                logger.warning("the dead-letter queue of %s does not take records: %s", hosted, error)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
+
+    async def _target(self, group: ShareGroup, source_partition: int) -> Partition:
+        """The partition to append to. Raises NoQueueError, or ApiError for what may be different soon."""
+        broker = self._broker
+        name = group.dead_letter_topic
+        if not name:
+            raise NoQueueError("the group has no dead-letter queue")
+        prefix = broker.config[PREFIX_SETTING]
+        if name.startswith("__") or not name.startswith(prefix or ""):
+            raise NoQueueError(f"a dead-letter queue must not be called {name!r} (required prefix {prefix!r})")
+        topic = broker.image.topics.by_name.get(name)
+        if topic is None:
+            if not broker.config[AUTO_CREATE_SETTING]:
+                raise NoQueueError(f"there is no topic {name!r}, and {AUTO_CREATE_SETTING} is false")
+            await self._create(name)
+            topic = broker.image.topics.by_name[name]
+        settings = topic_settings(broker.config, broker.image.config_of(ConfigResourceType.TOPIC, name))
+        if not settings[ENABLED_SETTING]:
+            raise NoQueueError(f"the topic {name!r} does not have {ENABLED_SETTING}=true")
+        partition = broker.replicas.get_by_id(topic.topic_id, source_partition % len(topic.partitions))
+        if partition is None or not partition.is_leader:
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return partition
+
+    async def _create(self, name: str) -> None:
+        # The time of giving up is written into each record: the topic must not replace it.
+        settings = [(ENABLED_SETTING, "true"), ("message.timestamp.type", "CreateTime")]
+        topic = CreatableTopic(
+            name=name,
+            num_partitions=-1,
+            replication_factor=-1,
+            configs=[CreatableTopicConfig(name=key, value=value) for key, value in settings],
+        )
+        response = await self._broker.controller.create_topics(CreateTopicsRequest(topics=[topic]))
+        code = ERRORS[response.topics[0].error_code]
+        if code in (ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.POLICY_VIOLATION):
+            raise NoQueueError(f"the topic {name!r} cannot be created: {code.name}")
+        if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+            raise ApiError(code)
+
+    async def _copies(self, hosted: HostedSharePartition, letter: DeadLetter) -> dict[int, Record]:
+        """The records themselves, by offset, as far as they are still there."""
+        found: dict[int, Record] = {}
+        log = hosted.partition.log
+        offset = max(letter.first_offset, log.log_start_offset)
+        while offset < letter.end_offset:
+            place = log.read(offset, _READ_BYTES, upper_bound=log.high_watermark, min_one_batch=True)
+            content = place.read_cached()
+            if content is None:
+                content = await hosted.read_blocking(place)
+            previous = offset
+            try:
+                for position, header in batches(content):
+                    if header.base_offset >= letter.end_offset:
+                        return found
+                    for record in read_batch_records(content, position, header):
+                        if letter.first_offset <= record.offset < letter.end_offset:
+                            found[record.offset] = record
+                    offset = header.next_offset
+            except CorruptRecordError as error:
+                logger.error("records %s of %s cannot be copied: %s", _range(letter), hosted, error)
+                return found
+            if offset == previous:
+                return found
+        return found
+
+    async def _append(
+        self,
+        target: Partition,
+        hosted: HostedSharePartition,
+        letter: DeadLetter,
+        offset: int,
+        copies: dict[int, Record],
+    ) -> int:
+        """Append what fits into one batch, wait for its commit; the offset to go on with."""
+        now_ms = self._broker.env.clock.now_ms()
+        records: list[Record] = []
+        size = _BATCH_OVERHEAD_BYTES
+        limit = target.log.config.max_message_bytes
+        for source_offset in range(offset, letter.end_offset):
+            record = _dead_record(hosted, letter, source_offset, copies.get(source_offset), now_ms)
+            record_size = _size_of(record)
+            if _BATCH_OVERHEAD_BYTES + record_size > limit and (record.key or record.value):
+                logger.warning("offset %d of %s is too large for its dead-letter queue: only its headers are put there",
+                               source_offset, hosted)  # fmt: skip
+                record = _dead_record(hosted, letter, source_offset, None, now_ms)
+                record_size = _size_of(record)
+            if records and size + record_size > limit:
+                break
+            records.append(record)
+            size += record_size
+        try:
+            result = target.append(build_batch(records), _REQUIRED_ACKS, now_ms, AppendOrigin.COORDINATOR)
+        except ApiError as error:
+            if error.code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.INVALID_RECORD):
+                raise NoQueueError(f"the topic {target.topic!r} refuses them: {error}") from error
+            raise
+        await _committed(target, result.last_offset)
+        return offset + len(records)
+
+
+def _dead_record(
+    hosted: HostedSharePartition, letter: DeadLetter, offset: int, original: Record | None, now_ms: int
+) -> Record:
+    headers = (
+        ("topic", hosted.partition.topic),
+        ("partition", str(hosted.partition.partition)),
+        ("offset", str(offset)),
+        ("group", hosted.group.group_id),
+        ("delivery.count", str(letter.delivery_count)),
+        ("message", letter.cause),
+    )
+    return Record(
+        timestamp_ms=now_ms,
+        key=None if original is None else original.key,
+        value=None if original is None else original.value,
+        headers=tuple((HEADER_PREFIX + name, text.encode()) for name, text in headers),
+    )
+
+
+def _size_of(record: Record) -> int:
+    """An upper bound of what a record takes in a batch."""
+    headers = sum(len(name) + len(value or b"") + 10 for name, value in record.headers)
+    return _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _range(letter: DeadLetter) -> str:
+    return f"[{letter.first_offset}, {letter.end_offset})"
+
+
+class _Commit:
+    """Waits until a partition's high watermark has passed an offset, or its leader is another one."""
+
+    def __init__(self, last_offset: int) -> None:
+        self._last_offset = last_offset
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def partition_changed(self, partition: Partition) -> None:
+        if self.done.done():
+            return
+        if not partition.is_leader:
+            self.done.set_exception(ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER))
+        elif partition.log.high_watermark > self._last_offset:
+            self.done.set_result(None)
+
+
+async def _committed(partition: Partition, last_offset: int) -> None:
+    if partition.log.high_watermark > last_offset:
+        return
+    waiter = _Commit(last_offset)
+    partition.add_waiter(waiter)
+    try:
+        await waiter.done
+    finally:
+        partition.remove_waiter(waiter)

@@ -1,0 +1,38 @@
+"""What ShareFetch and ShareAcknowledge have in common: who may ask, and where to go instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.server.broker.leader_hints import current_leader
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker
+    from ottla.server.broker.share.share_partitions import SharePartitions
+
+_LONGEST_MEMBER_ID = 36
+_HINTED = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
+
+
+def checked_share_partitions(broker: Broker, group_id: str | None, member_id: str | None) -> SharePartitions:
+    """The service, for a request with a valid group and member id. Raises ApiError UNSUPPORTED_VERSION when the cluster
+    has no share groups, INVALID_REQUEST for ids that are none.
+    """
+    share: SharePartitions = broker.share_partitions
+    if not share.is_enabled:
+        raise ApiError(ErrorCode.UNSUPPORTED_VERSION)
+    if not group_id:
+        raise ApiError(ErrorCode.INVALID_REQUEST, "Invalid group id in the request.")
+    if not member_id or len(member_id) > _LONGEST_MEMBER_ID:
+        raise ApiError(ErrorCode.INVALID_REQUEST, "Invalid member id in the request.")
+    return share
+
+
+def hint_leader(broker: Broker, topic_id: bytes, data: Any, leaders: set[int]) -> None:
+    """Fill in `current_leader` of a partition's answer whose error says that the leader is elsewhere."""
+    if data.error_code in _HINTED:
+        leader = current_leader(broker.image, None, topic_id, data.partition_index)
+        if leader is not None:
+            data.current_leader.leader_id, data.current_leader.leader_epoch = leader
+            leaders.add(leader[0])
