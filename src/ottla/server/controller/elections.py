@@ -87,5 +87,7 @@ def _change(partition: PartitionImage, is_active: Callable[[int], bool], *, uncl
     if change is None and unclean:
         leader = next(filter(is_active, partition.replicas), None)
         if leader is not None:
-            change = {"leader": leader, "isr": [leader], "eligible_leader_replicas": [], "last_known_elr": []}
+            change = {"leader": leader, "isr": [leader]}
+            # Records without eligible leader replicas have no place for them.
+            change |= {name: [] for name in ("eligible_leader_replicas", "last_known_elr") if getattr(partition, name)}
     return change
