@@ -101,8 +101,12 @@ offsets.topic.replication.factor: Replicas of the offsets topic; the default is 
 offsets.topic.segment.bytes: Segment size of the offsets topic.
 preallocate: Reserve a segment's file on disk in advance.
 process.roles: What this node is: broker, controller or both.
+controller.quota.window.num: Samples whose worth of partitions may be created or deleted at once.
+controller.quota.window.size.seconds: Length of a sample for controller_mutation_rate.
 producer.id.expiration.check.interval.ms: How often idle producers are looked for.
 producer.id.expiration.ms: After this time without a write, a producer's sequence state is forgotten.
+quota.window.num: Samples over which the rates of quotas are measured.
+quota.window.size.seconds: Length of a sample; also the longest wait for request_percentage and connection rates.
 replica.high.watermark.checkpoint.interval.ms: How often the high watermarks are written down.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
 retention.ms: Age at which segments are deleted; -1 is never.

@@ -19,7 +19,7 @@ from ottla.server.metadata.image import MetadataImage, QuotaEntity
 
 USER, CLIENT_ID, IP = "user", "client-id", "ip"
 
-_LARGEST: Final = {SettingType.INT: ("INT", 2**31 - 1), SettingType.LONG: ("LONG", 2**63 - 1)}
+_LARGEST: Final = {SettingType.INT: ("an INT", 2**31 - 1), SettingType.LONG: ("a LONG", 2**63 - 1)}
 _SMALLEST_FRACTION: Final = 1e-6
 
 

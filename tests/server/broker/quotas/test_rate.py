@@ -87,7 +87,7 @@ def test_the_throttle_times_are_those_of_kafka(
             theirs.record(-amount, now)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200_000)), min_size=200, max_size=400))
 def test_who_waits_as_told_stays_within_the_quota(requests: list[tuple[int, int]]) -> None:
     rate, limit, now, total = Rate(), 100_000.0, 0, 0
