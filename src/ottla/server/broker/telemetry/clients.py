@@ -27,19 +27,22 @@ MAX_INSTANCES: Final = 16_384
 _SHORTEST_EXPIRY_MS: Final = 60_000
 _INTERVALS_TO_EXPIRY: Final = 3
 _NEVER: Final = -(1 << 62)
+_ASK_AGAIN: Final = (ErrorCode.UNKNOWN_SUBSCRIPTION_ID, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+"""Refusals of a push upon which the client shall ask at once."""
 _CODECS: Final = frozenset(map(int, Codec))
 
 
 class ClientInstance:
-    """One client as the broker knows it; `client` holds what `match` can look at. Times in epoch milliseconds."""
+    """One client as the broker knows it; `client` holds what `match` can look at, `has_asked` says that it has not
+    pushed since it asked. Times in epoch milliseconds."""
 
     __slots__ = (
         "client",
         "expires_at_ms",
+        "has_asked",
         "instance_id",
         "last_error",
-        "last_get_ms",
-        "last_push_ms",
+        "last_request_ms",
         "revision",
         "subscription_id",
         "terminating",
@@ -52,7 +55,8 @@ class ClientInstance:
         self.wanted = wanted
         self.revision = revision
         self.subscription_id = _subscription_id(instance_id, wanted)
-        self.last_get_ms = self.last_push_ms = _NEVER
+        self.last_request_ms = _NEVER
+        self.has_asked = False
         self.last_error = ErrorCode.NONE
         self.terminating = False
         self.expires_at_ms = 0
@@ -87,14 +91,10 @@ class ClientInstances:
     def ask(self, instance_id: bytes, client: Mapping[str, str], now_ms: int) -> ClientInstance:
         """A client asks what to push; its instance, with a new id when it came with none."""
         instance = self._instance(self._new_id() if instance_id == ZERO_UUID else instance_id, client, now_ms)
-        since_ms = now_ms - max(instance.last_get_ms, instance.last_push_ms)
-        if since_ms >= instance.wanted.interval_ms:
-            instance.last_get_ms = now_ms
-        elif instance.last_error not in (
-            ErrorCode.UNKNOWN_SUBSCRIPTION_ID,
-            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
-        ):
+        if now_ms - instance.last_request_ms < instance.wanted.interval_ms and instance.last_error not in _ASK_AGAIN:
             raise _too_early(instance)
+        instance.last_request_ms = now_ms
+        instance.has_asked = True
         instance.last_error = ErrorCode.NONE
         return instance
 
@@ -120,9 +120,9 @@ class ClientInstances:
     def _check_push(self, instance: ClientInstance, request: PushTelemetryRequest, now_ms: int) -> None:
         if instance.terminating:
             raise ApiError(ErrorCode.INVALID_REQUEST, "The client has said that its last push was the last.")
-        asked_since = instance.last_get_ms > instance.last_push_ms
-        if asked_since or now_ms - instance.last_push_ms >= instance.wanted.interval_ms:
-            instance.last_push_ms = now_ms
+        if instance.has_asked or now_ms - instance.last_request_ms >= instance.wanted.interval_ms:
+            instance.last_request_ms = now_ms
+            instance.has_asked = False
         elif not request.terminating:
             raise _too_early(instance)
         if request.subscription_id != instance.subscription_id:
