@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import load_cluster, load_latency, load_throughput
+from benchmarks import load_cluster, load_compaction, load_latency, load_throughput
 from benchmarks.load_throughput import RDKAFKA_PERFORMANCE
 from benchmarks.measure import Measures
 from benchmarks.topics import Options, Target
@@ -44,6 +44,8 @@ def cases() -> Iterator[Case]:
     yield Case("e2e", "10000 records/s linger=5", partial(load_latency.end_to_end, rate=10_000, linger=5))
     yield Case("partitions", "1000 partitions", load_cluster.thousand_partitions, CREATE_TOPICS)
     yield Case("connections", "500 connections", load_cluster.many_connections)
+    for size in SIZES:
+        yield Case("compaction", f"compaction {size}B", partial(load_compaction.compaction, size=size))
     yield Case("txn", "100 records a transaction", load_cluster.transactions, ADD_PARTITIONS_TO_TXN)
     for protocol, needs in (("classic", None), ("consumer", CONSUMER_GROUP_HEARTBEAT)):
         for members in (1, 10):

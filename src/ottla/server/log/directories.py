@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 MAXIMUM_OPEN_FILES = 2048
 LOGS_BETWEEN_PAUSES = 32
 FLUSH_CHECK_MS = 1000
+CLEANER_CHECK_MS = 1000
 RESERVED_DIRECTORY_IDS = frozenset(bytes(15) + bytes((number,)) for number in range(3))
 
 
@@ -402,7 +403,7 @@ class LogDirectories:
         while True:
             if any(log.config.is_compacted for log in self._logs.values()):
                 break
-            await asyncio.sleep(max(self.config["log.cleaner.backoff.ms"], 1) / 1000)
+            await asyncio.sleep(min(max(self.config["log.cleaner.backoff.ms"], 1), CLEANER_CHECK_MS) / 1000)
         # A broker without compacted topics need not know how it is done.
         from ottla.server.log.compaction.cleaner import LogCleaner
 

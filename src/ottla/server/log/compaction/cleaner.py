@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # A debt to the I/O limit is paid when it is worth a timer.
 SHORTEST_PAUSE_S = 0.05
+LONGEST_SLEEP_MS = 1000
 SMALLEST_READ_BYTES = 64 * 1024
 
 
@@ -49,16 +50,24 @@ class LogCleaner:
         try:
             while True:
                 self.begin_rounds()
-                backoff_s = max(self._directories.config["log.cleaner.backoff.ms"], 1) / 1000
                 if self._rounds:
+                    backoff_s = max(self._directories.config["log.cleaner.backoff.ms"], 1) / 1000
                     await asyncio.wait(self._rounds.values(), timeout=backoff_s, return_when=asyncio.FIRST_COMPLETED)
                 else:
-                    await asyncio.sleep(backoff_s)
+                    await self._back_off()
         finally:
             rounds = list(self._rounds.values())
             for task in rounds:
                 task.cancel()
             await asyncio.gather(*rounds, return_exceptions=True)
+
+    async def _back_off(self) -> None:
+        """Sleep for `log.cleaner.backoff.ms`, in pieces: the setting may be changed meanwhile."""
+        slept_ms = 0
+        while (remaining_ms := max(self._directories.config["log.cleaner.backoff.ms"], 1) - slept_ms) > 0:
+            piece_ms = min(remaining_ms, LONGEST_SLEEP_MS)
+            await asyncio.sleep(piece_ms / 1000)
+            slept_ms += piece_ms
 
     def begin_rounds(self) -> None:
         """Begin to clean the dirtiest logs, as far as there are threads for it."""
