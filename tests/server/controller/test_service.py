@@ -13,16 +13,19 @@ import pytest
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.create_topics import CreateTopicsRequest
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
+from ottla.protocol.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from ottla.runtime.disk import DiskError
 from ottla.runtime.env import Env
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.server.controller import service
 from ottla.server.controller.configs import SET, Change
 from ottla.server.controller.service import Controller
+from ottla.server.metadata.features import FEATURES
 from ottla.server.metadata.image import MetadataImage
+from ottla.server.raft import opening
 from ottla.server.raft.metadata_log import MetadataLogError
 from ottla.server.raft.opening import open_metadata_log
-from ottla.server.raft.snapshot import find_snapshots
+from ottla.server.raft.snapshot import SnapshotId, find_snapshots, snapshot_pieces
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.controller.worlds import registration, topic
 from tests.server.raft.worlds import DIRECTORY, METADATA, VOTER, InlineEnv, config, new_env
@@ -344,3 +347,55 @@ def test_a_log_of_the_future_is_refused() -> None:
             await started(env)
 
     asyncio.run(second())
+
+
+def test_the_directory_of_an_earlier_version_starts_and_its_features_go_up(monkeypatch) -> None:
+    monkeypatch.setattr(opening, "BOOTSTRAP_FEATURES", {"metadata.version": 30})
+
+    async def first(controller: Controller) -> None:
+        assert controller.image.features == {"metadata.version": 30}
+
+    env = run(first)
+    monkeypatch.undo()
+    wanted = {name: feature.highest for name, feature in FEATURES.items() if feature.initial is not None}
+
+    async def second(controller: Controller) -> None:
+        assert controller.image.features == {"metadata.version": 30}
+        keys = [FeatureUpdateKey(feature=name, max_version_level=level) for name, level in wanted.items()]
+        response = await controller.update_features(UpdateFeaturesRequest(feature_updates=keys), api_version=2)
+        assert (response.error_code, response.error_message) == (0, None)
+        assert controller.image.features == {name: wanted[name] for name in wanted if name != "kraft.version"}
+
+    run(second, env)
+
+    async def third(controller: Controller) -> None:
+        assert controller.image.features == {name: wanted[name] for name in wanted if name != "kraft.version"}
+        assert controller.kraft_version == 1
+        await controller.create_topics(request("a"))  # in the newest records
+
+    run(third, env)
+
+
+def test_kraft_version_is_upgraded_in_the_log() -> None:
+    env = new_env()
+    env.disk.make_directories(METADATA)
+    env.disk.replace(f"{METADATA}/{SnapshotId(0, 0).file_name}", _snapshot_of_a_static_quorum())
+
+    async def first(controller: Controller) -> None:
+        assert controller.kraft_version == 0
+        key = FeatureUpdateKey(feature="kraft.version", max_version_level=1)
+        response = await controller.update_features(UpdateFeaturesRequest(feature_updates=[key]), api_version=2)
+        assert (response.error_code, controller.kraft_version) == (0, 1)
+        assert controller.describe_quorum().high_watermark == controller.image.offset + 1
+
+    run(first, env)
+
+    async def second(controller: Controller) -> None:
+        assert controller.kraft_version == 1
+        assert "kraft.version" not in controller.image.features
+
+    run(second, env)
+
+
+def _snapshot_of_a_static_quorum() -> bytes:
+    return b"".join(snapshot_pieces((), kraft_version=0, voters=(), timestamp_ms=0, now_ms=0))

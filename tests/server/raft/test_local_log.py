@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from ottla.core.ids import ZERO_UUID
 from ottla.records.batch import batches
 from ottla.records.control import ControlType, control_type
 from ottla.records.record import read_batch_records
 from ottla.runtime.disk import DiskError
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
-from ottla.server.raft.local_log import LocalVoter, open_local_log
-from ottla.server.raft.metadata_log import MetadataLogError
+from ottla.server.raft.local_log import LocalMetadataLog, LocalVoter, open_local_log
+from ottla.server.raft.metadata_log import MetadataLogError, VoterState
 from ottla.server.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import find_snapshots
 from tests.server.raft.worlds import DIRECTORY, METADATA, NOW_MS, VOTER, formatted, load, new_env, reopened, topic
@@ -298,3 +300,37 @@ def test_formatting_is_started_over_after_a_crash() -> None:
         log.lead(NOW_MS)
         assert [voter.voter_id for voter in log.voters] == [1]
     raise AssertionError("never passed")
+
+
+def test_a_static_quorum_becomes_a_dynamic_one() -> None:
+    async def main() -> None:
+        env = new_env()
+        env.disk.make_directories(METADATA)
+        voter = replace(VOTER, endpoints=(("CONTROLLER", "host", 9093),))
+
+        def opened() -> LocalMetadataLog:
+            return open_local_log(env, DIRECTORY, voter, segment_bytes=1 << 20, segment_ms=1 << 40)
+
+        log = opened()
+        load(log)
+        log.lead(NOW_MS)
+        (only,) = log.describe_quorum().voters
+        assert (log.kraft_version, only.voter_id, only.directory_id) == (0, 1, ZERO_UUID)
+        log.upgrade_kraft_version(NOW_MS)
+        log.append([topic("a")], NOW_MS)
+        await log.commit()
+        log.close()
+        for _ in range(2):
+            log = opened()
+            assert sorted(load(log).topics.by_name) == ["a"]
+            log.lead(NOW_MS)
+            await log.commit()
+            assert log.kraft_version == 1
+            quorum = log.describe_quorum()
+            end = log.end_offset
+            assert quorum.voters == (VoterState(1, VOTER.directory_id, end, (("CONTROLLER", "host", 9093),)),)
+            assert (quorum.leader_id, quorum.leader_epoch, quorum.high_watermark) == (1, log.leader_epoch, end)
+            log.write_snapshot(log.committed_offset, log.leader_epoch, NOW_MS, [topic("a")])
+            log.close()
+
+    asyncio.run(main())

@@ -57,9 +57,11 @@ def update_features(
     except ApiError as error:
         text = f"The update failed for all features since the following feature had an error: {error.message}"
         return Result([], FeaturesUpdate(UpdateFeaturesResponse(error_code=error.code, error_message=text)))
-    response = UpdateFeaturesResponse()
+    response = UpdateFeaturesResponse(error_message=None)
     if api_version <= _LAST_VERSION_WITH_RESULTS:
-        response.results = [UpdatableFeatureResult(feature=update.feature) for update in request.feature_updates]
+        response.results = [
+            UpdatableFeatureResult(feature=update.feature, error_message=None) for update in request.feature_updates
+        ]
     upgrades_kraft = wanted[KRAFT_VERSION] > kraft_version
     if request.validate_only:
         return Result([], FeaturesUpdate(response))

@@ -12,6 +12,7 @@ from ottla.core.errors import ApiError
 from ottla.protocol.codec import decode, encode
 from ottla.server.broker.api_table import APIS
 from ottla.server.broker.broker import Broker, RequestContext
+from ottla.server.broker.dispatch import Route
 from ottla.server.controller.result import Result
 from ottla.server.controller.service import Controller
 from ottla.server.raft.opening import open_metadata_log
@@ -36,7 +37,7 @@ class World:
             if inspect.isawaitable(response):
                 response = await response
         except ApiError as error:
-            response = handlers.error_response(request, context, error.code, error.message)
+            response = Route(api, version).failure(request, context, error)
         encoded = encode(response, version)
         quick = getattr(handlers, "handle_quickly", None)
         for _ in range(2 if quick else 0):  # what is encoded now, what was kept

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ottla.core.errors import ErrorCode
+from ottla.core.ids import ZERO_UUID
 from ottla.protocol.messages.describe_quorum import (
     DescribeQuorumRequest,
     DescribeQuorumResponse,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
 _METADATA_TOPIC: Final = "__cluster_metadata"
-_FIRST_NODES_VERSION: Final = 2
+_FIRST_WITH_DIRECTORIES: Final = 2
 
 
 def handle(broker: Broker, request: DescribeQuorumRequest, context: RequestContext) -> DescribeQuorumResponse:
@@ -34,10 +35,11 @@ def handle(broker: Broker, request: DescribeQuorumRequest, context: RequestConte
         return _unknown(request)
     quorum = broker.controller.describe_quorum()
     now_ms = broker.env.clock.now_ms()
+    is_newer = context.api_version >= _FIRST_WITH_DIRECTORIES
     voters = [
         ReplicaState(
             replica_id=voter.voter_id,
-            replica_directory_id=voter.directory_id,
+            replica_directory_id=voter.directory_id if is_newer else ZERO_UUID,
             log_end_offset=voter.log_end_offset,
             last_fetch_timestamp=now_ms,
             last_caught_up_timestamp=now_ms,
@@ -60,7 +62,7 @@ def handle(broker: Broker, request: DescribeQuorumRequest, context: RequestConte
     ]
     return DescribeQuorumResponse(
         topics=[DescribeQuorumResponseTopicData(topic_name=_METADATA_TOPIC, partitions=[partition])],
-        nodes=nodes if context.api_version >= _FIRST_NODES_VERSION else [],
+        nodes=nodes if is_newer else [],
     )
 
 
