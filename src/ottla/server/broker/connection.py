@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,7 +59,6 @@ class Connection(asyncio.BufferedProtocol):
         "_stopped",
         "_transport",
         "_usage",
-        "_when_lost",
         "_wire",
         "active",
         "context",
@@ -82,7 +81,6 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = False
         self._reading_paused = False
         self._can_send_files: bool | None = None
-        self._when_lost: Callable[[Connection], None] | None = None
         self._sender: FileSender | None = None
         self.context = RequestContext(self, listener_name=listener.name)
         # For the sweep of idle connections: set by traffic, cleared by each sweep.
@@ -180,10 +178,6 @@ class Connection(asyncio.BufferedProtocol):
         self._stopped &= ~_HELD
         self.active = True
         self._go_on()
-
-    def when_lost(self, callback: Callable[[Connection], None]) -> None:
-        """Have `callback(connection)` called when the connection ends; there can be one."""
-        self._when_lost = callback
 
     def shut_down(self) -> None:
         """Handle no further request; close as soon as the response that is owed has gone out."""

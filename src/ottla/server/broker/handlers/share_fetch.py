@@ -76,7 +76,7 @@ def _session(share: SharePartitions, request: ShareFetchRequest, context: Reques
     if epoch == INITIAL_EPOCH:
         if any(data.acknowledgement_batches for topic in request.topics for data in topic.partitions):
             raise ApiError(ErrorCode.INVALID_REQUEST)
-        return share.open_session(group_id, member_id, keys, context.connection)
+        return share.open_session(group_id, member_id, keys, context)
     session = share.sessions.resume(group_id, member_id, epoch)
     if keys:
         session.add(keys)

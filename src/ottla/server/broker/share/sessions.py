@@ -9,7 +9,7 @@ from ottla.core.errors import ApiError, ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ottla.server.broker.connection import Connection
+    from ottla.server.broker.broker import RequestContext
     from ottla.server.broker.share.hosted import HostedSharePartition
 
 INITIAL_EPOCH = 0
@@ -36,7 +36,7 @@ class ShareSession:
 
     __slots__ = ("connection", "epoch", "group_id", "member_id", "partitions")
 
-    def __init__(self, group_id: str, member_id: str, connection: Connection | None) -> None:
+    def __init__(self, group_id: str, member_id: str, connection: RequestContext) -> None:
         self.group_id = group_id
         self.member_id = member_id
         self.connection = connection
@@ -89,7 +89,7 @@ class ShareSessions:
         self,
         group_id: str,
         member_id: str,
-        connection: Connection | None,
+        connection: RequestContext,
         on_replaced: Callable[[ShareSession], None],
     ) -> ShareSession:
         """A new, empty session in the place of the member's old one. Raises ApiError SHARE_SESSION_LIMIT_REACHED."""

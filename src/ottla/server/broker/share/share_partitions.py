@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -15,8 +16,7 @@ from ottla.server.metadata.image import ConfigResourceType
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ottla.server.broker.broker import Broker
-    from ottla.server.broker.connection import Connection
+    from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.broker.share.dead_letters import DeadLetterQueue
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
@@ -31,7 +31,7 @@ class SharePartitions:
         self.sessions = ShareSessions(broker.config["group.share.max.share.sessions"])
         self._broker = broker
         self._groups: dict[str, ShareGroup] = {}
-        self._by_connection: dict[Connection, list[ShareSession]] = {}
+        self._by_connection: dict[RequestContext, list[ShareSession]] = {}
         self._dead_letter_queue: DeadLetterQueue | None = None
 
     @property
@@ -101,9 +101,12 @@ class SharePartitions:
     # Sessions
 
     def open_session(
-        self, group_id: str, member_id: str, partitions: Iterable[PartitionKey], connection: Connection | None
+        self, group_id: str, member_id: str, partitions: Iterable[PartitionKey], connection: RequestContext
     ) -> ShareSession:
-        """A new session in the place of the member's old one. Raises ApiError SHARE_SESSION_LIMIT_REACHED."""
+        """A new session in the place of the member's old one; it ends with its connection.
+
+        Raises ApiError SHARE_SESSION_LIMIT_REACHED.
+        """
         group = self.group(group_id)
         group.session_count += 1  # first, so that the group outlives the member's old session
         try:
@@ -114,12 +117,11 @@ class SharePartitions:
         session.add(partitions)
         for hosted in group.partitions.values():
             hosted.revive()
-        if connection is not None:
-            known = self._by_connection.get(connection)
-            if known is None:
-                known = self._by_connection[connection] = []
-                connection.when_lost(self._connection_lost)
-            known.append(session)
+        known = self._by_connection.get(connection)
+        if known is None:
+            known = self._by_connection[connection] = []
+            connection.when_closed("share sessions", partial(self._connection_lost, connection))
+        known.append(session)
         return session
 
     def close_session(self, session: ShareSession) -> None:
@@ -139,10 +141,9 @@ class SharePartitions:
 
     def _left(self, session: ShareSession) -> None:
         """The session is closed, or another one has taken its place."""
-        if session.connection is not None:
-            known = self._by_connection.get(session.connection)
-            if known is not None:
-                known.remove(session)
+        known = self._by_connection.get(session.connection)
+        if known is not None:
+            known.remove(session)
         self._count_down(self.group(session.group_id))
 
     def _count_down(self, group: ShareGroup) -> None:
@@ -156,9 +157,8 @@ class SharePartitions:
         if not group.session_count and not group.partitions:
             self._groups.pop(group.group_id, None)
 
-    def _connection_lost(self, connection: Connection) -> None:
+    def _connection_lost(self, connection: RequestContext) -> None:
         for session in self._by_connection.pop(connection, ()):
-            session.connection = None
             self.close_session(session)
 
     # Following the metadata (`server.node.coordinators.Part`)
