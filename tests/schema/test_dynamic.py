@@ -24,6 +24,9 @@ POLICY = TOPIC_SETTINGS["cleanup.policy"]
         ),
         ({"message.max.bytes": None}, True, "Null value not supported"),
         ({"max.connections.per.ip.overrides": "x"}, True, "must look like host:count"),
+        ({"num.io.threads": "3"}, False, "at least half the current value 8"),
+        ({"num.io.threads": "17"}, True, "not be greater than double the current value 8"),
+        ({"log.cleaner.threads": "0"}, False, "value should be at least 1"),
     ],
 )
 def test_impossible_dynamic_broker_settings_are_refused(overrides, per_broker, message):
@@ -37,6 +40,8 @@ def test_possible_dynamic_broker_settings_pass():
     config = BrokerConfig.of()
     validate_broker_overrides(config, {"log.retention.ms": "5", "message.max.bytes": "9"}, per_broker=False)
     validate_broker_overrides(config, {"log.retention.ms": "5", "ssl.keystore.type": "PEM"}, per_broker=True)
+    for count in ("4", "8", "16"):
+        validate_broker_overrides(config, {"num.io.threads": count}, per_broker=False)
     validate_broker_overrides(config, {"leader.replication.throttled.rate": "1000"}, per_broker=True)
     validate_broker_overrides(config, {"listener.name.plaintext.max.connections": "5"}, per_broker=True)
     assert config.with_dynamic({}, {"leader.replication.throttled.rate": "5"})["leader.replication.throttled.rate"] == 5

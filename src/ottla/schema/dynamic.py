@@ -12,6 +12,16 @@ NEEDS_RESTART = ("config.providers", "listener.security.protocol.map", "listener
 """Kafka can change these at run time; saying yes and not doing it would be worse than refusing."""
 
 
+THREAD_COUNTS = (
+    "background.threads",
+    "log.cleaner.threads",
+    "num.io.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+)
+"""Settings that may go to half or double at a time, so that a slip of the finger does not stop a broker."""
+
+
 def validate_broker_overrides(config: BrokerConfig, overrides: Mapping[str, str | None], *, per_broker: bool) -> None:
     """Raise `ApiError` INVALID_REQUEST (Kafka's code for it) unless these may be the dynamic settings of a broker.
 
@@ -28,8 +38,22 @@ def validate_broker_overrides(config: BrokerConfig, overrides: Mapping[str, str 
             candidate = config.with_dynamic(texts, config.per_broker)
         check_config(candidate)
         check_support(candidate)
+        _check_thread_counts(config, candidate)
     except SettingError as error:
         raise ApiError(ErrorCode.INVALID_REQUEST, error.reason) from None
+
+
+def _check_thread_counts(config: BrokerConfig, candidate: BrokerConfig) -> None:
+    for name in THREAD_COUNTS:
+        current, wanted = config[name], candidate[name]
+        reason = None
+        if wanted != current and wanted < max(1, current // 2):
+            reason = f"should be at least {'half the current value ' + str(current) if wanted > 0 else 1}"
+        elif wanted > current * 2:
+            reason = f"should not be greater than double the current value {current}"
+        if reason is not None:
+            text = f"Dynamic thread count update validation failed for {name}={wanted}, value {reason}"
+            raise SettingError(name, text)
 
 
 def _checked_texts(overrides: Mapping[str, str | None], per_broker: bool) -> dict[str, str]:
