@@ -89,6 +89,7 @@ APIS: dict[int, Api] = {
         ApiKey.UPDATE_FEATURES,
         ApiKey.DESCRIBE_CLIENT_QUOTAS,
         ApiKey.ALTER_CLIENT_QUOTAS,
+        ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS,
         ApiKey.DESCRIBE_CLUSTER,
         ApiKey.DESCRIBE_PRODUCERS,
         ApiKey.UNREGISTER_BROKER,

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ottla.server.broker.quotas.client_quotas import ClientQuotas
 
 PRODUCE: Final = int(ApiKey.PRODUCE)
-FETCHES: Final = frozenset((int(ApiKey.FETCH), int(ApiKey.SHARE_FETCH)))
+FETCH: Final = int(ApiKey.FETCH)
+FETCHES: Final = frozenset((FETCH, int(ApiKey.SHARE_FETCH)))
 MUTATIONS: Final = frozenset((int(ApiKey.CREATE_TOPICS), int(ApiKey.DELETE_TOPICS), int(ApiKey.CREATE_PARTITIONS)))
 
 _FRAME_PREFIX_BYTES: Final = 4
@@ -67,8 +68,8 @@ class Usage:
         elif api_key in FETCHES:
             size = response_bytes + _FRAME_PREFIX_BYTES
             waits.append(quotas.fetch.charge(user, client_id, size, now_ms))
-            if max(waits):
-                # Nothing of it is going to be sent.
+            if max(waits) and api_key == FETCH:
+                # Nothing of it is going to be sent. (What a share fetch has acquired is.)
                 quotas.fetch.record(user, client_id, -size, now_ms)
         elif api_key in MUTATIONS and response is not None:
             waits.append(response.throttle_time_ms)
