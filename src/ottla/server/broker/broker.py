@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.coordinator.share_state_service import ShareStateCoordinator
+    from ottla.server.coordinator.streams_service import StreamsGroupService
     from ottla.server.log.directories import LogDirectories
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.replication.replicas import Replicas
@@ -114,6 +115,12 @@ class Broker:
         """The data path of share groups: their sessions, and the partitions they consume here."""
         share_partitions: SharePartitions = self.coordinators.part("share_partitions")
         return share_partitions
+
+    @property
+    def streams_groups(self) -> StreamsGroupService:
+        """Streams groups, which the group coordinator's shards hold."""
+        streams_groups: StreamsGroupService = self.coordinators.part("streams_groups")
+        return streams_groups
 
     @property
     def image(self) -> MetadataImage:

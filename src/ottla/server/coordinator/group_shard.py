@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 #: Machine → its module, its class and the key types of its records.
-_MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {}
+_MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {
+    GroupType.STREAMS: ("streams_groups", "StreamsGroups", frozenset(range(17, 24))),
+}
 
 _MACHINE_OF_KEY_TYPE = {key_type: kind for kind, (_, _, key_types) in _MACHINES.items() for key_type in key_types}
 

@@ -49,6 +49,7 @@ class _Recipe(NamedTuple):
 _RECIPES = {
     "groups": _Recipe("ottla.server.node.groups", OFFSETS_TOPIC),
     "share_state": _Recipe("ottla.server.node.share_state", SHARE_STATE_TOPIC),
+    "streams_groups": _Recipe("ottla.server.node.streams_groups", None),
     "share_partitions": _Recipe("ottla.server.node.share_partitions", None),
 }
 
