@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.brokers import ApacheKafka, BrokerError, OttlaBroker, require_kafka
 from tests.compatibility.differential import (
+    admin_scenarios,
     config_scenarios,
     fetch_scenarios,
     group_scenarios,
@@ -34,6 +35,7 @@ MODULES = (
     protocol_scenarios,
     topic_scenarios,
     config_scenarios,
+    admin_scenarios,
     produce_scenarios,
     fetch_scenarios,
     group_scenarios,

@@ -52,6 +52,13 @@ def test_possible_group_settings_pass():
     )
 
 
+def test_settings_that_only_have_a_most_are_bounded_too():
+    overrides = {"streams.num.standby.replicas": "3"}
+    with pytest.raises(ApiError, match=r"less than or equal to group\.streams\.max\.standby\.replicas"):
+        validate_group_overrides(overrides, BrokerConfig.of())
+    assert group_settings(BrokerConfig.of(), overrides)["streams.num.standby.replicas"] == 2
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

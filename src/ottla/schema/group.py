@@ -65,8 +65,10 @@ def group_settings(config: BrokerConfig, overrides: Mapping[str, str]) -> dict[s
         if name in GROUP_SETTINGS:
             value = GROUP_SETTINGS[name].parse(text)
             minimum, maximum = _bounds(config, name)
-            if minimum is not None and maximum is not None:
-                value = max(minimum, min(value, maximum))  # type: ignore[type-var]
+            if minimum is not None:
+                value = max(minimum, value)  # type: ignore[type-var]
+            if maximum is not None:
+                value = min(value, maximum)  # type: ignore[type-var]
             settings[name] = value
     return settings
 
@@ -104,7 +106,7 @@ def _check(overrides: Mapping[str, str | None], config: BrokerConfig) -> None:
 
 def _bound_name(name: str, end: str) -> str:
     kind, _, rest = name.partition(".")
-    return f"group.{kind}.{end}.{rest}"
+    return f"group.{kind}.{end}.{rest.removeprefix('num.')}"
 
 
 def _bounds(config: BrokerConfig, name: str) -> tuple[int | None, int | None]:

@@ -57,7 +57,19 @@ FENCED_BELOW_MINUS_ONE = "an epoch below -1 is fenced, as Kafka does in all othe
 TOPIC_SYNONYMS = "all settings of the broker that it falls back to are told, not only the first of them"
 NO_ELR = "eligible leader replicas, which make it a setting of the cluster, are not there yet"
 
+LISTS = "a list can be appended to and subtracted from, whatever it belongs to"
+
 INTENDED: tuple[Intended, ...] = (
+    *(
+        Intended(
+            "api_versions", "*", f"api_keys.{key}.*", "metrics of clients are taken without a plug-in", _ours_alone
+        )
+        for key in (71, 72)
+    ),
+    *(Intended("client_metrics_settings", f"{label}*", "*", LISTS) for label in ("append", "subtract", "match append")),
+    Intended("client_metrics_settings", "after *append*", "*", LISTS),
+    Intended("client_metrics_settings", "after subtract*", "*", LISTS),
+    Intended("update_features", "*", "results.*error_message", "no text where nothing is wrong"),
     Intended("api_versions", "*", "api_keys.*", "not served yet", _theirs_alone),
     Intended("api_versions", "*", "api_keys.count", "not served yet"),
     Intended("api_versions", "*", "api_keys.18.max_version", "a version of Kafka 4.4", _codes(5, 4)),

@@ -20,7 +20,7 @@ from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.server.controller import service
 from ottla.server.controller.configs import SET, Change
 from ottla.server.controller.service import Controller
-from ottla.server.metadata.features import FEATURES
+from ottla.server.metadata.features import BOOTSTRAP_FEATURES, FEATURES
 from ottla.server.metadata.image import MetadataImage
 from ottla.server.raft import opening
 from ottla.server.raft.metadata_log import MetadataLogError
@@ -63,7 +63,7 @@ def test_a_restart_has_everything() -> None:
     images: list[MetadataImage] = []
 
     async def first(controller: Controller) -> None:
-        assert controller.image.features == {"metadata.version": 30}
+        assert controller.image.features == BOOTSTRAP_FEATURES
         await controller.create_topics(request("a", "b", partitions=3))
         await controller.delete_topics(DeleteTopicsRequest(topic_names=["b"]))
         await controller.alter_configs([((2, "a"), [Change("segment.ms", SET, "5")])])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ottla.protocol.messages import metadata_records as messages
+from ottla.server.metadata import features
 from ottla.server.metadata.delta import MetadataDelta, MetadataError
 from ottla.server.metadata.features import (
     BOOTSTRAP_FEATURES,
@@ -105,11 +106,16 @@ def test_an_image_written_and_read_is_the_same_image(seed: int, count: int) -> N
     assert delta.apply(7, 3, 100) == image
 
 
-def test_features_that_are_not_served_are_kept_but_not_advertised() -> None:
+def test_features_that_are_not_served_are_kept_but_not_advertised(monkeypatch) -> None:
+    monkeypatch.setattr(features, "SUPPORTED_FEATURES", {"metadata.version": (7, 31)})
     image = MetadataImage(features={"metadata.version": 30, "transaction.version": 2, "group.version": 1})
     assert unknown_features(image) == []
     assert advertised_features(image) == {"metadata.version": 30}
-    assert advertised_features(MetadataImage(features=BOOTSTRAP_FEATURES)) == {"metadata.version": 30}
+
+
+def test_a_fresh_cluster_advertises_all_it_has() -> None:
+    assert advertised_features(MetadataImage(features=BOOTSTRAP_FEATURES)) == BOOTSTRAP_FEATURES
+    assert BOOTSTRAP_FEATURES["metadata.version"] == 30
 
 
 def test_features_of_the_future_are_named() -> None:

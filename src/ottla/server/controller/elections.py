@@ -29,6 +29,8 @@ def elect_leaders(image: MetadataImage, request: ElectLeadersRequest) -> Result:
     An unclean election takes any active replica when nobody in sync is left: records may be lost, which is what is
     asked for.
     """
+    if request.topic_partitions is not None and not request.topic_partitions:
+        return Result([], ElectLeadersResponse())
     if request.election_type not in (PREFERRED, UNCLEAN):
         raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}")
     if request.topic_partitions is None:

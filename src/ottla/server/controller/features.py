@@ -100,6 +100,8 @@ def _check(image: MetadataImage, update: FeatureUpdateKey, current: int, wanted:
 
 
 def _check_supported(image: MetadataImage, name: str, level: int) -> None:
+    if name not in FEATURES:
+        raise _refusal(name, level, "There is no such feature.")
     ranges = [("This controller", SUPPORTED_FEATURES.get(name, (0, 0)))]
     ranges += [(f"Broker {one.broker_id}", one.features.get(name, (0, 0))) for one in image.brokers.values()]
     for who, (lowest, highest) in ranges:
