@@ -16,7 +16,8 @@ class Api(NamedTuple):
     """One API key: versions are inclusive on both ends.
 
     `advertised_min` differs from `min_version` for Produce only: versions 0-2 are advertised though refused (KIP-896),
-    because librdkafka judges a broker by them.
+    because librdkafka judges a broker by them. `newest_version` is above `max_version` where the last one is unstable,
+    so that it is served with `unstable.api.versions.enable` only (InitProducerId 6, KIP-939).
     """
 
     key: int
@@ -26,6 +27,7 @@ class Api(NamedTuple):
     max_version: int
     advertised_min: int
     flexible_since: int
+    newest_version: int
 
     @property
     def handler_module(self) -> str:
@@ -41,7 +43,6 @@ class Api(NamedTuple):
 def _served(key: ApiKey) -> Api:
     api = apis.APIS[key]
     advertised_min = 0 if key == ApiKey.PRODUCE else api.versions[0]
-    # Unstable versions (InitProducerId 6, KIP-939) are not served.
     return Api(
         int(key),
         api.name,
@@ -50,6 +51,7 @@ def _served(key: ApiKey) -> Api:
         api.latest_stable_version,
         advertised_min,
         api.flexible_since,
+        api.versions[1],
     )
 
 
@@ -75,6 +77,11 @@ APIS: dict[int, Api] = {
         ApiKey.DELETE_RECORDS,
         ApiKey.INIT_PRODUCER_ID,
         ApiKey.OFFSET_FOR_LEADER_EPOCH,
+        ApiKey.ADD_PARTITIONS_TO_TXN,
+        ApiKey.ADD_OFFSETS_TO_TXN,
+        ApiKey.END_TXN,
+        ApiKey.WRITE_TXN_MARKERS,
+        ApiKey.TXN_OFFSET_COMMIT,
         ApiKey.DESCRIBE_CONFIGS,
         ApiKey.ALTER_CONFIGS,
         ApiKey.DESCRIBE_LOG_DIRS,
@@ -92,6 +99,8 @@ APIS: dict[int, Api] = {
         ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS,
         ApiKey.DESCRIBE_CLUSTER,
         ApiKey.DESCRIBE_PRODUCERS,
+        ApiKey.DESCRIBE_TRANSACTIONS,
+        ApiKey.LIST_TRANSACTIONS,
         ApiKey.UNREGISTER_BROKER,
         ApiKey.GET_TELEMETRY_SUBSCRIPTIONS,
         ApiKey.PUSH_TELEMETRY,
@@ -99,10 +108,18 @@ APIS: dict[int, Api] = {
         ApiKey.DESCRIBE_TOPIC_PARTITIONS,
         ApiKey.SHARE_FETCH,
         ApiKey.SHARE_ACKNOWLEDGE,
+        ApiKey.SHARE_GROUP_HEARTBEAT,
+        ApiKey.SHARE_GROUP_DESCRIBE,
         ApiKey.INITIALIZE_SHARE_GROUP_STATE,
         ApiKey.READ_SHARE_GROUP_STATE,
         ApiKey.WRITE_SHARE_GROUP_STATE,
         ApiKey.DELETE_SHARE_GROUP_STATE,
         ApiKey.READ_SHARE_GROUP_STATE_SUMMARY,
+        ApiKey.DESCRIBE_SHARE_GROUP_OFFSETS,
+        ApiKey.ALTER_SHARE_GROUP_OFFSETS,
+        ApiKey.DELETE_SHARE_GROUP_OFFSETS,
+        ApiKey.STREAMS_GROUP_HEARTBEAT,
+        ApiKey.STREAMS_GROUP_DESCRIBE,
+        ApiKey.STREAMS_GROUP_TOPOLOGY_DESCRIPTION_UPDATE,
     )
 }

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ottla.server.broker.telemetry.telemetry import Telemetry
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
+    from ottla.server.coordinator.share_group_service import ShareGroupService
     from ottla.server.coordinator.share_state_service import ShareStateCoordinator
+    from ottla.server.coordinator.transaction_service import TransactionCoordinator
     from ottla.server.coordinator.streams_service import StreamsGroupService
     from ottla.server.log.directories import LogDirectories
     from ottla.server.metadata.image import MetadataImage
@@ -105,6 +107,12 @@ class Broker:
             await self._telemetry.close()
 
     @property
+    def share_groups(self) -> ShareGroupService:
+        """Members and offsets of share groups."""
+        share_groups: ShareGroupService = self.coordinators.part("share_groups")
+        return share_groups
+
+    @property
     def share_state(self) -> ShareStateCoordinator:
         """The share coordinator: how far share groups got in the partitions they consume."""
         share_state: ShareStateCoordinator = self.coordinators.part("share_state")
@@ -115,6 +123,12 @@ class Broker:
         """The data path of share groups: their sessions, and the partitions they consume here."""
         share_partitions: SharePartitions = self.coordinators.part("share_partitions")
         return share_partitions
+
+    @property
+    def transactions(self) -> TransactionCoordinator:
+        """The transaction coordinator."""
+        transactions: TransactionCoordinator = self.coordinators.part("transactions")
+        return transactions
 
     @property
     def streams_groups(self) -> StreamsGroupService:

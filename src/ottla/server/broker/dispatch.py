@@ -95,12 +95,16 @@ class Route:
 
 
 class Router:
-    """The routes of one broker, by ``api_key << 16 | version``; `routes` may be read directly by the hot path."""
+    """The routes of one broker, by ``api_key << 16 | version``; `routes` may be read directly by the hot path.
 
-    __slots__ = ("routes",)
+    `unstable_versions`: those that Apache Kafka has not settled yet are served as well.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_unstable_versions", "routes")
+
+    def __init__(self, *, unstable_versions: bool = False) -> None:
         self.routes: dict[int, Route] = {}
+        self._unstable_versions = unstable_versions
 
     def find(self, api_key: int, version: int) -> Route:
         """The route, loading handler and codecs on first use. Raises UnsupportedRequestError for what is not served."""
@@ -109,7 +113,8 @@ class Router:
             api = APIS.get(api_key)
             if api is None:
                 raise UnsupportedRequestError(f"API key {api_key} is not served")
-            if not api.min_version <= version <= api.max_version:
+            highest = api.newest_version if self._unstable_versions else api.max_version
+            if not api.min_version <= version <= highest:
                 raise UnsupportedRequestError(f"version {version} of {api.name} is not served")
             route = self.routes[api_key << 16 | version] = Route(api, version)
         return route

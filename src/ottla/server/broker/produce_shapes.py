@@ -50,6 +50,7 @@ class Shape(NamedTuple):
     partition_index: int
     response_start: bytes
     response_end: bytes
+    is_transactional: bool
 
 
 class ProduceShapes:
@@ -124,7 +125,15 @@ class ProduceShapes:
             self._read_beginning = Struct(f"{length}s").unpack_from
         start, rest = self._response(topic, data.index)
         self._shapes[beginning] = Shape(
-            partition, request.acks, request.timeout_ms, topic.name, topic.topic_id, data.index, start, rest
+            partition,
+            request.acks,
+            request.timeout_ms,
+            topic.name,
+            topic.topic_id,
+            data.index,
+            start,
+            rest,
+            request.transactional_id is not None,
         )
 
     def _response(self, topic: TopicProduceData, index: int) -> tuple[bytes, bytes]:

@@ -29,6 +29,12 @@ from ottla.protocol.messages.offset_fetch import (
     OffsetFetchResponsePartitions,
     OffsetFetchResponseTopics,
 )
+from ottla.protocol.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
 from ottla.server.coordinator import group_records
 from ottla.server.coordinator.group import Group, PartitionCommitCheck
 from ottla.server.coordinator.group_records import CommittedOffset
@@ -109,6 +115,59 @@ class Offsets:
         )
         self._member_seen(request.group_id, request.member_id, now.monotonic_ms)
         return check
+
+    # -- TxnOffsetCommit
+
+    def commit_in_transaction(
+        self, request: TxnOffsetCommitRequest, version: int, now: Instant
+    ) -> Result[TxnOffsetCommitResponse]:
+        """Store offsets that are pending until the marker of their transaction; topics are named.
+
+        The records have to be appended as a part of the transaction. ApiError when the sender may not commit.
+        """
+        check = self._check_commit_in_transaction(request, version)
+        metadata_limit = self.settings.offset_metadata_max_bytes
+        records = []
+        topics = []
+        for topic in request.topics:
+            answers = []
+            for partition in topic.partitions:
+                index = partition.partition_index
+                metadata = partition.committed_metadata or ""
+                code = ErrorCode.NONE
+                if len(metadata) > metadata_limit:
+                    code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                else:
+                    if check is not None:
+                        _check_in_generation(check, topic.name, topic.topic_id, index)
+                    committed = CommittedOffset(
+                        partition.committed_offset,
+                        partition.committed_leader_epoch,
+                        metadata,
+                        now.wall_ms,
+                        None,
+                        topic.topic_id,
+                    )
+                    records.append(group_records.offset_commit(request.group_id, topic.name, index, committed))
+                answers.append(TxnOffsetCommitResponsePartition(partition_index=index, error_code=code))
+            topics.append(TxnOffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=answers))
+        return Result(TxnOffsetCommitResponse(topics=topics), records)
+
+    def _check_commit_in_transaction(
+        self, request: TxnOffsetCommitRequest, version: int
+    ) -> PartitionCommitCheck | None:
+        group = self._groups.get(request.group_id)
+        generation_id = request.generation_id_or_member_epoch
+        if group is None:
+            if generation_id < 0:
+                return None
+            raise ApiError(ErrorCode.ILLEGAL_GENERATION)
+        try:
+            return group.check_commit(
+                request.member_id, request.group_instance_id, generation_id, version, transactional=True
+            )
+        except ApiError as error:
+            raise _in_transaction(error) from None
 
     # -- OffsetFetch
 
@@ -285,6 +344,18 @@ def _fetched(index: int, offset: CommittedOffset | None, unstable: bool) -> Offs
         committed_leader_epoch=offset.leader_epoch,
         metadata=offset.metadata,
     )
+
+
+def _check_in_generation(check: PartitionCommitCheck, topic: str, topic_id: bytes, partition: int) -> None:
+    try:
+        check(topic, topic_id, partition)
+    except ApiError as error:
+        raise _in_transaction(error) from None
+
+
+def _in_transaction(error: ApiError) -> ApiError:
+    """Producers know generations, and nothing of member epochs (KIP-848)."""
+    return ApiError(ErrorCode.ILLEGAL_GENERATION) if error.code is ErrorCode.STALE_MEMBER_EPOCH else error
 
 
 def _other_topic(stored: bytes, asked: bytes) -> bool:

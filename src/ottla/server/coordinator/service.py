@@ -26,11 +26,17 @@ from ottla.protocol.messages.offset_commit import (
 from ottla.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from ottla.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from ottla.protocol.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
 from ottla.server.coordinator.classic_membership import JoinCall, append_error, refused_join, refused_sync
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.result import Instant, Pending, Result
-from ottla.server.coordinator.runtime import PartitionLog, RuntimeSettings
+from ottla.server.coordinator.runtime import PartitionLog, RuntimeSettings, TransactionalWrite
 from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.coordinator.topic_coordinator import TopicCoordinator, ignore_refusal
 
@@ -156,6 +162,35 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
             return refused_commit(request, error.code)
         return partition.complete(result, refusal)
 
+    def commit_in_transaction(
+        self, request: TxnOffsetCommitRequest, version: int, write: TransactionalWrite
+    ) -> TxnOffsetCommitResponse | Pending[TxnOffsetCommitResponse]:
+        """TxnOffsetCommit; topics must have names, and the transaction be verified for the group's partition."""
+
+        def refusal(code: ErrorCode) -> TxnOffsetCommitResponse:
+            return refused_commit_in_transaction(request, transactional_commit_error(code))
+
+        if not request.group_id:
+            return refusal(ErrorCode.INVALID_GROUP_ID)
+        try:
+            partition = self.partition_of(request.group_id)
+            result = partition.shard.offsets.commit_in_transaction(request, version, partition.now())
+        except ApiError as error:
+            return refusal(error.code)
+        return partition.complete(result, refusal, write)
+
+    def end_transaction(
+        self, index: int, marker: bytearray, producer_id: int, *, committed: bool, transaction_version: int
+    ) -> ErrorCode | Pending[ErrorCode]:
+        """Append a transaction marker to a partition; the offsets of the transaction become visible, or are dropped."""
+        try:
+            partition = self._runtime.active(index)
+        except ApiError as error:
+            return error.code
+        return partition.end_transaction(
+            marker, producer_id, committed=committed, transaction_version=transaction_version
+        )
+
     def fetch_offsets(
         self, group: OffsetFetchRequestGroup, *, require_stable: bool
     ) -> OffsetFetchResponseGroup | Pending[OffsetFetchResponseGroup]:
@@ -250,6 +285,40 @@ def commit_error(code: ErrorCode) -> ErrorCode:
     if code is ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND:
         return ErrorCode.COORDINATOR_NOT_AVAILABLE
     return append_error(code)
+
+
+def refused_commit_in_transaction(request: TxnOffsetCommitRequest, code: ErrorCode) -> TxnOffsetCommitResponse:
+    """TxnOffsetCommit has no top-level error either."""
+    return TxnOffsetCommitResponse(
+        topics=[
+            TxnOffsetCommitResponseTopic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=[
+                    TxnOffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def transactional_commit_error(code: ErrorCode) -> ErrorCode:
+    """How a refused append, or a refusal of the transaction coordinator, looks to the producer that commits."""
+    if code is ErrorCode.NETWORK_EXCEPTION:
+        return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    if code in (
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.REQUEST_TIMED_OUT,
+    ):
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR):
+        return ErrorCode.NOT_COORDINATOR
+    if code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE, ErrorCode.INVALID_FETCH_SIZE):
+        return ErrorCode.UNKNOWN_SERVER_ERROR
+    return code
 
 
 def _refused_leave(code: ErrorCode) -> LeaveGroupResponse:

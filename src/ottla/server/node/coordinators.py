@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
-from ottla.core.topics import OFFSETS_TOPIC, SHARE_STATE_TOPIC
+from ottla.core.topics import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC
 from ottla.server.node.coordinator_log import CoordinatorLog
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class _Recipe(NamedTuple):
 
 _RECIPES = {
     "groups": _Recipe("ottla.server.node.groups", OFFSETS_TOPIC),
+    "transactions": _Recipe("ottla.server.node.transactions", TRANSACTIONS_TOPIC),
+    "share_groups": _Recipe("ottla.server.node.share_groups", None),
     "share_state": _Recipe("ottla.server.node.share_state", SHARE_STATE_TOPIC),
     "streams_groups": _Recipe("ottla.server.node.streams_groups", None),
     "share_partitions": _Recipe("ottla.server.node.share_partitions", None),

@@ -110,7 +110,7 @@ class Node:
             log_directories=directories,
             coordinators=self._coordinators,
         )
-        router = Router()
+        router = Router(unstable_versions=config["unstable.api.versions.enable"])
         limits = self._limits = ConnectionLimits.from_config(controller.config)
         self._listeners = [Listener(broker, address, router, limits) for address in config.listeners]
 

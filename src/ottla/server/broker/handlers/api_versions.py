@@ -51,9 +51,14 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
         finalized[KRAFT_VERSION] = broker.controller.kraft_version
     own = image.brokers.get(broker.node_id)
     supported = own.features if own is not None else {}
+    unstable_versions = broker.config["unstable.api.versions.enable"]
     return ApiVersionsResponse(
         api_keys=[
-            ApiVersion(api_key=api.key, min_version=api.advertised_min, max_version=api.max_version)
+            ApiVersion(
+                api_key=api.key,
+                min_version=api.advertised_min,
+                max_version=api.newest_version if unstable_versions else api.max_version,
+            )
             for api in APIS.values()
         ],
         supported_features=[

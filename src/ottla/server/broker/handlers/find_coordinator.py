@@ -3,9 +3,8 @@
 Version notes.  0: groups only.  1: key type, throttle time, error message.  3: flexible.  4: several keys (KIP-699).
 5: as 4, the client knows TRANSACTION_ABORTABLE.  6: share groups (KIP-932).
 
-The internal topic is created when the first coordinator is looked for.  Transactions are not served: their key type is
-refused as INVALID_REQUEST, which clients report at once; COORDINATOR_NOT_AVAILABLE would have them ask again forever.
-The key of a share partition is `group:topicId:partition`.
+The internal topic is created when the first coordinator is looked for.  The key of a share partition is
+`group:topicId:partition`.
 """
 
 from __future__ import annotations
@@ -75,6 +74,8 @@ def _coordinator(broker: Broker, key_type: int, version: int) -> Any | None:
     """The coordinator of keys of that type (a `TopicCoordinator`), None where there is none."""
     if key_type == GROUP:
         return broker.groups
+    if key_type == TRANSACTION:
+        return broker.transactions
     if key_type == SHARE and version >= _FIRST_VERSION_WITH_SHARE:
         return broker.share_state
     return None
@@ -83,7 +84,7 @@ def _coordinator(broker: Broker, key_type: int, version: int) -> Any | None:
 def _find(broker: Broker, key: str, key_type: int, version: int, listener_name: str) -> Coordinator:
     coordinator = _coordinator(broker, key_type, version)
     if coordinator is None:
-        return _refused(key, ErrorCode.INVALID_REQUEST, _why_not_served(key_type, version))
+        return _refused(key, ErrorCode.INVALID_REQUEST, f"There is no coordinator for keys of type {key_type}.")
     image = broker.image
     try:
         partition = image.topics.partition(coordinator.topic, coordinator.partition_for(key))
@@ -98,9 +99,3 @@ def _find(broker: Broker, key: str, key_type: int, version: int, listener_name: 
 
 def _refused(key: str, code: ErrorCode, message: str) -> Coordinator:
     return Coordinator(key=key, node_id=-1, host="", port=-1, error_code=code, error_message=message)
-
-
-def _why_not_served(key_type: int, version: int) -> str:
-    if key_type == TRANSACTION:
-        return "This broker does not serve transactions."
-    return f"There is no coordinator for keys of type {key_type}."

@@ -2,11 +2,12 @@
 
 Version notes. 0-2 are advertised but refused (KIP-896, librdkafka). 5: log_start_offset in the answer. 8: record_errors
 and error_message (KIP-467). 9: flexible. 10: current leader and node endpoints beside NOT_LEADER_OR_FOLLOWER (KIP-951).
-11: a failed transaction check answers TRANSACTION_ABORTABLE instead of INVALID_TXN_STATE (KIP-890). 13: topic ids
-(KIP-516).
+11: a failed transaction check answers TRANSACTION_ABORTABLE instead of INVALID_TXN_STATE (KIP-890). 12: transactions
+v2, where this broker adds the partition to the transaction. 13: topic ids (KIP-516).
 
 acks=0 gets no answer; when something failed the connection is closed instead. A batch goes to the log as it is: only
-its 61-byte header is looked at here and there.
+its 61-byte header is looked at here and there. The first batch of a transaction in a partition asks the transaction
+coordinator (`transactional_produce`); those after it go the way of all others.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
     from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.broker.produce_shapes import Shape
+    from ottla.server.broker.transaction_verification import Verdict
     from ottla.server.log.log import AppendResult, Log
+    from ottla.server.log.verification import Verification
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.replicas import HostedTopic
 
@@ -43,13 +46,14 @@ if TYPE_CHECKING:
 ADMIN_CLIENT_ID = "__admin_client"
 
 _PACK_TWO = Struct(">qq").pack
+_PRODUCER = Struct(">qh").unpack_from
+_PRODUCER_POSITION = 43
 _PACK_THREE = Struct(">qqq").pack
 _CLIENT = AppendOrigin.CLIENT
 _ATTRIBUTES_LOW_BYTE = 22
 _TRANSACTIONAL_BIT = 0x10
 _FIRST_TOPIC_ID_VERSION = 13
 _FIRST_LEADER_HINT_VERSION = 10
-_FIRST_ABORTABLE_VERSION = 11
 # What is refused before a batch meets the log, or for its size and checksum alone.
 _UNRELATED_TO_RECORDS = frozenset(
     (
@@ -83,7 +87,10 @@ def handle_quickly(
         return None
     shape, records = found
     partition = shape.partition
-    if partition.leader_id != broker.node_id or records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
+    if partition.leader_id != broker.node_id or (
+        records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT
+        and not (shape.is_transactional and _continues_transaction(partition, records))
+    ):
         return None
     try:
         result = partition.append(records, shape.acks, broker.env.clock.now_ms(), _CLIENT, version)
@@ -99,6 +106,11 @@ def handle_quickly(
     else:
         numbers = _PACK_TWO(result.base_offset, result.log_append_time_ms)
     return shape.response_start + numbers + shape.response_end
+
+
+def _continues_transaction(partition: Partition, records: Buffer) -> bool:
+    """Whether a batch, of which at least the header is there, goes into a transaction that is open already."""
+    return partition.log.producers_state.is_in_transaction(*_PRODUCER(records, _PRODUCER_POSITION))
 
 
 def _one_answer(shape: Shape, answer: PartitionProduceResponse) -> ProduceResponse:
@@ -117,11 +129,22 @@ def _accepted(index: int, result: AppendResult) -> PartitionProduceResponse:
 
 def handle(
     broker: Broker, request: ProduceRequest, context: RequestContext
-) -> ProduceResponse | Awaitable[ProduceResponse] | None:
+) -> ProduceResponse | Awaitable[ProduceResponse | None] | None:
     """Append every batch and answer with its offset, or with why it was refused."""
-    acks = request.acks
-    if not -1 <= acks <= 1:
+    if not -1 <= request.acks <= 1:
         return error_response(request, context, ErrorCode.INVALID_REQUIRED_ACKS, None)
+    if request.transactional_id is not None:
+        from ottla.server.broker.transactional_produce import handle_transactional
+
+        return handle_transactional(broker, request, context, append_all)
+    return append_all(broker, request, context)
+
+
+def append_all(
+    broker: Broker, request: ProduceRequest, context: RequestContext, verdict: Verdict | None = None
+) -> ProduceResponse | Awaitable[ProduceResponse | None] | None:
+    """Append, partition by partition; `verdict` is what the transaction coordinator says of transactional batches."""
+    acks = request.acks
     now_ms = broker.env.clock.now_ms()
     failed = False
     waits: _Waits | None = None
@@ -136,15 +159,23 @@ def handle(
                 if partition is None:
                     raise ApiError(_missing_partition(broker, topic, data.index, context.api_version))
                 records = data.records
+                verification = None
                 if (
                     not records
                     or partition.is_internal
                     or len(records) <= _ATTRIBUTES_LOW_BYTE
                     or records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT
                 ):
-                    _check_unusual(partition, records, request, context)
+                    verification = _check_unusual(partition, records, context, verdict)
                 # Records are a view into the connection's own receive buffer, so they may be patched in place.
-                result = partition.append(records, acks, now_ms, _CLIENT, context.api_version)  # type: ignore[arg-type]
+                result = partition.append(
+                    records,  # type: ignore[arg-type]
+                    acks,
+                    now_ms,
+                    _CLIENT,
+                    context.api_version,
+                    verification,
+                )
                 answer = _accepted(data.index, result)
                 if result.flush_pending or (acks == -1 and not partition.commits_alone):
                     waits = waits or _Waits(broker, request.timeout_ms)
@@ -173,21 +204,23 @@ def _hosted(broker: Broker, topic: TopicProduceData, version: int) -> HostedTopi
 
 
 def _check_unusual(
-    partition: Partition, records: Buffer | None, request: ProduceRequest, context: RequestContext
-) -> None:
-    """Refuse what is no ordinary append: nothing at all, an internal topic, part of a transaction."""
+    partition: Partition, records: Buffer | None, context: RequestContext, verdict: Verdict | None
+) -> Verification | None:
+    """Refuse what may not be appended: nothing at all, an internal topic, part of a transaction that is not open.
+
+    Gives what the log wants to see with the first batch of a transaction.
+    """
     if not records or len(records) <= _ATTRIBUTES_LOW_BYTE:
         raise NotOneBatchError(ErrorCode.INVALID_RECORD, "Exactly one record batch per partition is required")
     if partition.is_internal and context.client_id != ADMIN_CLIENT_ID:
         raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Clients cannot produce to {partition.topic}")
-    if records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
-        if request.transactional_id is None:
-            raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-        # No transaction can be open, as no coordinator for them is served.
-        message = f"No transaction of {request.transactional_id} is open"
-        if context.api_version >= _FIRST_ABORTABLE_VERSION:
-            raise ApiError(ErrorCode.TRANSACTION_ABORTABLE, message)
-        raise ApiError(ErrorCode.INVALID_TXN_STATE, message)
+    if not records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT:
+        return None
+    if verdict is None:
+        raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    if (code := verdict.errors.get(partition)) is not None:
+        raise ApiError(code)
+    return verdict.verifications.get(partition)
 
 
 class _Waits:
