@@ -1,6 +1,8 @@
 """What settings do, in a sentence each, for DescribeConfigs and the reference page. Loaded only when asked for."""
 
 _TEXT = """
+add.partitions.to.txn.retry.backoff.max.ms: How long a broker waits for the transaction before, when it adds a partition.
+add.partitions.to.txn.retry.backoff.ms: How long a broker waits before it tries again to add a partition to a transaction.
 advertised.listeners: Addresses that clients are told to connect to, when they differ from what the broker listens on.
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 broker.id: Older name of node.id.
@@ -16,6 +18,8 @@ connections.max.idle.ms: Close a connection on which nothing has happened for th
 controller.listener.names: Listeners that controllers use among each other; clients are not served on them.
 controller.quorum.bootstrap.servers: Addresses at which controllers can be found.
 controller.quorum.voters: The controllers of a fixed quorum as id@host:port.
+controller.quota.window.num: Samples whose worth of partitions may be created or deleted at once.
+controller.quota.window.size.seconds: Length of a sample for controller_mutation_rate.
 cordoned.log.dirs: Data directories that get no new partitions.
 default.replication.factor: Replicas of a topic that is created without saying how many.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
@@ -29,6 +33,27 @@ group.initial.rebalance.delay.ms: How long the first rebalance of an empty group
 group.max.session.timeout.ms: Longest session timeout that a member of a classic group may ask for.
 group.max.size: Most members that a classic group may have.
 group.min.session.timeout.ms: Shortest session timeout that a member of a classic group may ask for.
+group.share.assignment.interval.ms: Least time between two assignments of a share group.
+group.share.delivery.count.limit: How often a record is delivered to a share group before it is given up.
+group.share.heartbeat.interval.ms: How often members of share groups send heartbeats.
+group.share.initialize.retry.interval.ms: When an unfinished initialization of a share partition is tried again.
+group.share.max.assignment.interval.ms: Greatest time between assignments that a share group may set.
+group.share.max.delivery.count.limit: Greatest delivery count limit that a share group may set.
+group.share.max.heartbeat.interval.ms: Greatest heartbeat interval that a share group may set.
+group.share.max.partition.max.record.locks: Greatest limit of records in flight that a share group may set.
+group.share.max.record.lock.duration.ms: Greatest record lock duration that a share group may set.
+group.share.max.session.timeout.ms: Greatest session timeout that a share group may set.
+group.share.max.share.sessions: Most share sessions, one per member and broker, that this broker keeps.
+group.share.max.size: Most members that a share group may have.
+group.share.min.assignment.interval.ms: Least time between assignments that a share group may set.
+group.share.min.delivery.count.limit: Least delivery count limit that a share group may set.
+group.share.min.heartbeat.interval.ms: Least heartbeat interval that a share group may set.
+group.share.min.partition.max.record.locks: Least limit of records in flight that a share group may set.
+group.share.min.record.lock.duration.ms: Least record lock duration that a share group may set.
+group.share.min.session.timeout.ms: Least session timeout that a share group may set.
+group.share.partition.max.record.locks: Most records of a partition that members of a share group may hold.
+group.share.record.lock.duration.ms: How long a member of a share group may hold a record.
+group.share.session.timeout.ms: How long a member of a share group may be silent.
 index.interval.bytes: Bytes of log between two entries of its offset index.
 inter.broker.listener.name: Listener that brokers use among each other.
 internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
@@ -101,13 +126,12 @@ offsets.topic.replication.factor: Replicas of the offsets topic; the default is 
 offsets.topic.segment.bytes: Segment size of the offsets topic.
 preallocate: Reserve a segment's file on disk in advance.
 process.roles: What this node is: broker, controller or both.
-controller.quota.window.num: Samples whose worth of partitions may be created or deleted at once.
-controller.quota.window.size.seconds: Length of a sample for controller_mutation_rate.
 producer.id.expiration.check.interval.ms: How often idle producers are looked for.
 producer.id.expiration.ms: After this time without a write, a producer's sequence state is forgotten.
 quota.window.num: Samples over which the rates of quotas are measured.
 quota.window.size.seconds: Length of a sample; also the longest wait for request_percentage and connection rates.
 replica.high.watermark.checkpoint.interval.ms: How often the high watermarks are written down.
+request.timeout.ms: How long a broker waits for others: for replicas when it writes transaction markers and states.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
 retention.ms: Age at which segments are deleted; -1 is never.
 security.inter.broker.protocol: Protocol of the listener that brokers use among each other, when that is not named.
@@ -115,14 +139,14 @@ segment.bytes: Size at which a new segment is begun.
 segment.index.bytes: Size of a segment's index files.
 segment.jitter.ms: Largest random part by which segment.ms is shortened, so that not all logs roll at once.
 segment.ms: Age at which a new segment is begun.
-share.coordinator.cold.partition.snapshot.interval.ms: How often share partitions that lie still are written again, so that old records can go.
+share.coordinator.cold.partition.snapshot.interval.ms: How often unchanged share partitions are written again.
 share.coordinator.load.buffer.size: How much is read at a time when the state of share groups is loaded.
-share.coordinator.snapshot.update.records.per.snapshot: Changes of a share partition's state that are written between two of the whole state.
-share.coordinator.state.topic.compression.codec: Codec of the share state topic: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
-share.coordinator.state.topic.min.isr: Replicas of the share state topic that must be in sync; at most the number of brokers.
+share.coordinator.snapshot.update.records.per.snapshot: Changes of share state between two snapshots of it.
+share.coordinator.state.topic.compression.codec: Codec number, as in offsets.topic.compression.codec.
+share.coordinator.state.topic.min.isr: Replicas of the share state topic that must be in sync, if there are as many.
 share.coordinator.state.topic.num.partitions: Partitions of the share state topic; not to be changed once it exists.
-share.coordinator.state.topic.prune.interval.ms: How often records that nobody needs are cut off from the share state topic.
-share.coordinator.state.topic.replication.factor: Replicas of the share state topic; the default is at most the broker count.
+share.coordinator.state.topic.prune.interval.ms: How often outdated records are cut off from the share state topic.
+share.coordinator.state.topic.replication.factor: Replicas of the share state topic; by default as many as possible.
 share.coordinator.state.topic.segment.bytes: Segment size of the share state topic.
 share.coordinator.write.timeout.ms: How long a change of share state may wait for its replicas.
 socket.listen.backlog.size: Connections that may wait to be accepted.
@@ -130,8 +154,17 @@ socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the
 socket.request.max.bytes: Largest request that is read.
 socket.send.buffer.bytes: Send buffer of a connection; -1 leaves it to the system.
 telemetry.max.bytes: Most bytes of metrics that a client may push at once, compressed or not.
+transaction.abort.timed.out.transaction.cleanup.interval.ms: How often open transactions are looked through for timed out ones.
+transaction.max.timeout.ms: Longest timeout that a producer may ask for its transactions.
+transaction.partition.verification.enable: Whether a partition asks the coordinator before the first batch of a transaction.
+transaction.remove.expired.transaction.cleanup.interval.ms: How often transactional ids are looked through for expired ones.
+transaction.state.log.load.buffer.size: Bytes read at a time when the transactions topic is loaded.
 transaction.state.log.min.isr: Replicas of the transactions topic that must be in sync; at most the number of brokers.
+transaction.state.log.num.partitions: Partitions of the transactions topic; not to be changed once it exists.
 transaction.state.log.replication.factor: Replicas of the transactions topic; the default is at most the broker count.
+transaction.state.log.segment.bytes: Segment size of the transactions topic.
+transaction.two.phase.commit.enable: Whether producers may begin transactions without a timeout, for a two-phase commit (KIP-939).
+transactional.id.expiration.ms: After this time without a transaction a transactional id is forgotten.
 unclean.leader.election.enable: Whether a replica that is not in sync may become leader, at the price of lost records.
 """
 

@@ -8,32 +8,45 @@ says so when it starts.
 from __future__ import annotations
 
 _ACTED_ON = """
-advertised.listeners auto.create.topics.enable broker.id broker.rack cluster.id compression.gzip.level
-compression.lz4.level compression.type compression.zstd.level config.providers connections.max.idle.ms
-controller.listener.names controller.quorum.voters controller.quota.window.num controller.quota.window.size.seconds
-cordoned.log.dirs default.replication.factor delete.topic.enable fetch.max.bytes group.initial.rebalance.delay.ms
-group.max.session.timeout.ms group.max.size group.min.session.timeout.ms inter.broker.listener.name
-internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs
-log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
-log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes
-log.index.size.max.bytes log.initial.task.delay.ms log.message.timestamp.after.max.ms
-log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms
-log.retention.hours log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms
-log.roll.ms log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
-max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
+add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners
+auto.create.topics.enable broker.id broker.rack cluster.id compression.gzip.level compression.lz4.level compression.type
+compression.zstd.level config.providers connections.max.idle.ms controller.listener.names controller.quorum.voters
+controller.quota.window.num controller.quota.window.size.seconds cordoned.log.dirs default.replication.factor
+delete.topic.enable fetch.max.bytes group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
+group.min.session.timeout.ms group.share.assignment.interval.ms group.share.delivery.count.limit
+group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms group.share.max.assignment.interval.ms
+group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms group.share.max.partition.max.record.locks
+group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms group.share.max.share.sessions
+group.share.max.size group.share.min.assignment.interval.ms group.share.min.delivery.count.limit
+group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks group.share.min.record.lock.duration.ms
+group.share.min.session.timeout.ms group.share.partition.max.record.locks group.share.record.lock.duration.ms
+group.share.session.timeout.ms inter.broker.listener.name internal.metadata.log.segment.bytes
+listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs log.flush.interval.messages
+log.flush.interval.ms log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms
+log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes log.index.size.max.bytes
+log.initial.task.delay.ms log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms
+log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms log.retention.hours log.retention.minutes
+log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
+log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate max.connections
+max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
 max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
 metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms min.insync.replicas node.id
 num.partitions num.recovery.threads.per.data.dir offset.metadata.max.bytes offsets.commit.timeout.ms
 offsets.load.buffer.size offsets.retention.check.interval.ms offsets.retention.minutes offsets.topic.compression.codec
 offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes process.roles
 producer.id.expiration.check.interval.ms producer.id.expiration.ms quota.window.num quota.window.size.seconds
-replica.high.watermark.checkpoint.interval.ms security.inter.broker.protocol
+replica.high.watermark.checkpoint.interval.ms request.timeout.ms security.inter.broker.protocol
 share.coordinator.cold.partition.snapshot.interval.ms share.coordinator.load.buffer.size
 share.coordinator.snapshot.update.records.per.snapshot share.coordinator.state.topic.compression.codec
 share.coordinator.state.topic.min.isr share.coordinator.state.topic.num.partitions
 share.coordinator.state.topic.prune.interval.ms share.coordinator.state.topic.replication.factor
 share.coordinator.state.topic.segment.bytes share.coordinator.write.timeout.ms socket.listen.backlog.size
 socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes telemetry.max.bytes
+transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.max.timeout.ms
+transaction.partition.verification.enable transaction.remove.expired.transaction.cleanup.interval.ms
+transaction.state.log.load.buffer.size transaction.state.log.min.isr transaction.state.log.num.partitions
+transaction.state.log.replication.factor transaction.state.log.segment.bytes transaction.two.phase.commit.enable
+transactional.id.expiration.ms unstable.api.versions.enable
 """
 
 ACTED_ON = frozenset(_ACTED_ON.split())

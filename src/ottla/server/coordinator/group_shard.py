@@ -16,7 +16,7 @@ from ottla.protocol.messages.list_groups import ListedGroup
 from ottla.server.coordinator import group_records
 from ottla.server.coordinator.classic_group import GROUP_METADATA, ClassicGroup, GroupState
 from ottla.server.coordinator.classic_membership import ClassicGroups
-from ottla.server.coordinator.group import GroupType
+from ottla.server.coordinator.group import Group, GroupType
 from ottla.server.coordinator.group_machine import GroupConfigs, GroupContext, GroupMachine
 from ottla.server.coordinator.offsets import Offsets
 from ottla.server.coordinator.result import CoordinatorRecord, Instant, Result
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Machine → its module, its class and the key types of its records.
 _MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {
+    GroupType.CONSUMER: ("consumer_groups", "ConsumerGroups", frozenset({3, 4, 5, 6, 7, 8, 16})),
+    GroupType.SHARE: ("share_groups", "ShareGroups", frozenset(range(10, 16))),
     GroupType.STREAMS: ("streams_groups", "StreamsGroups", frozenset(range(17, 24))),
 }
 
@@ -122,7 +124,51 @@ class GroupShard:
         for machine in self._machines.values():
             machine.unload(code)
 
+    # -- the classic protocol, over whatever kind of group
+
+    def join(self, call: JoinCall, now: Instant) -> Result[None]:
+        """JoinGroup: a classic group's, a migrated member's, or the first one after all of another kind have left."""
+        group = self.groups.get(call.request.group_id)
+        if group is None or group.group_type is GroupType.CLASSIC:
+            return self.classic.join(call, now)
+        if group.group_type in (GroupType.CONSUMER, GroupType.STREAMS) and not _has_members(group):
+            return self.classic.join_instead(group, call, now)
+        if group.group_type is GroupType.CONSUMER:
+            result: Result[None] = self.machine(GroupType.CONSUMER).classic.join(group, call, now)
+            return result
+        return self.classic.join(call, now)
+
+    def sync(self, request: SyncGroupRequest, pending: Pending[SyncGroupResponse], now: Instant) -> Result[None]:
+        """SyncGroup."""
+        group = self.groups.get(request.group_id)
+        if group is not None and group.group_type is GroupType.CONSUMER:
+            result: Result[None] = self.machine(GroupType.CONSUMER).classic.sync(group, request, pending, now)
+            return result
+        return self.classic.sync(request, pending, now)
+
+    def heartbeat(self, request: HeartbeatRequest, now_ms: int) -> ErrorCode:
+        """Heartbeat; ``now_ms`` is monotonic."""
+        group = self.groups.get(request.group_id)
+        if group is not None and group.group_type is GroupType.CONSUMER:
+            code: ErrorCode = self.machine(GroupType.CONSUMER).classic.heartbeat(group, request, now_ms)
+            return code
+        return self.classic.heartbeat(request, now_ms)
+
+    def leave(self, request: LeaveGroupRequest, now: Instant) -> Result[LeaveGroupResponse]:
+        """LeaveGroup."""
+        group = self.groups.get(request.group_id)
+        if group is not None and group.group_type is GroupType.CONSUMER:
+            result: Result[LeaveGroupResponse] = self.machine(GroupType.CONSUMER).classic.leave(group, request, now)
+            return result
+        return self.classic.leave(request, now)
+
     # -- commands over groups and offsets
+
+    def check_fetch(self, request: OffsetFetchRequestGroup) -> None:
+        """ApiError unless the sender may fetch the group's offsets; there is nothing to check of an absent group."""
+        group = self.groups.get(request.group_id)
+        if group is not None:
+            group.check_fetch(request.member_id, request.member_epoch)
 
     def describe(self, group_id: str) -> DescribedGroup | None:
         """DescribeGroups for one group; None when it does not exist. Metadata is told of Stable groups only.
@@ -219,6 +265,14 @@ class GroupShard:
             group.check_invariants()
         for group_id in (*self.offsets.committed, *(key for groups in self.offsets.pending.values() for key in groups)):
             assert group_id in self.groups
+
+
+def _has_members(group: Group) -> bool:
+    try:
+        group.check_delete()
+    except ApiError:
+        return True
+    return False
 
 
 def durable_state(shard: GroupShard) -> dict[str, object]:

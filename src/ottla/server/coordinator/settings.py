@@ -35,6 +35,8 @@ class GroupSettings:
     #: disabled, upgrade, downgrade or bidirectional.
     consumer_migration_policy: str = "bidirectional"
     consumer_regex_refresh_interval_ms: int = 600_000
+    share_max_size: int = 200
+    share_initialize_retry_interval_ms: int = 30_000
     streams_max_size: int = 2_147_483_647
     #: Whether members are asked for a description of their topology, kept in memory (KIP-1331).
     streams_keep_descriptions: bool = False
@@ -58,6 +60,8 @@ class GroupSettings:
             consumer_assignors=_assignors(config["group.consumer.assignors"]),
             consumer_migration_policy=config["group.consumer.migration.policy"].lower(),
             consumer_regex_refresh_interval_ms=config["group.consumer.regex.refresh.interval.ms"],
+            share_max_size=config["group.share.max.size"],
+            share_initialize_retry_interval_ms=config["group.share.initialize.retry.interval.ms"],
             streams_max_size=config["group.streams.max.size"],
             streams_keep_descriptions=config["group.streams.topology.description.plugin.class"] is not None,
         )

@@ -16,9 +16,7 @@ from ottla.server.coordinator.modern_group import Assignment
 _Pair = tuple[bytes, int]
 
 
-def assign(
-    members: Mapping[str, MemberSpec], assignable: Mapping[bytes, Collection[int]]
-) -> dict[str, Assignment]:
+def assign(members: Mapping[str, MemberSpec], assignable: Mapping[bytes, Collection[int]]) -> dict[str, Assignment]:
     """Each member's partitions; ``assignable`` says which partitions of the topics may be handed out."""
     pairs = {
         topic_id: [(topic_id, partition) for partition in sorted(partitions)]
@@ -75,7 +73,7 @@ def _shared(
                 break
             member_id, due = unfilled.popleft()
             share = shares[member_id]
-            if pair not in had[member_id] or pair not in share:
+            if not (pair in had[member_id] and pair in share):
                 share.append(pair)
                 missing -= 1
             if len(share) < due:

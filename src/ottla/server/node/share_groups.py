@@ -1,0 +1,39 @@
+"""Share groups as a part of this node: members at the group coordinator, offsets at the share coordinator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ApiError
+from ottla.server.coordinator.share_group_service import ShareGroupService
+
+if TYPE_CHECKING:
+    from ottla.server.metadata.delta import MetadataDelta
+    from ottla.server.metadata.image import MetadataImage
+    from ottla.server.node.coordinators import Surroundings
+
+
+class ShareGroupPart(ShareGroupService):
+    """The service as a `coordinators.Part`: all its state is in the two coordinators, which follow the metadata."""
+
+    def load(self, image: MetadataImage) -> None:
+        """Nothing to take over."""
+
+    def on_metadata_change(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        """Nothing to take over."""
+
+    def stop(self) -> None:
+        """Nothing is kept here."""
+
+
+def open_part(surroundings: Surroundings) -> ShareGroupPart:
+    """Serve the share groups whose coordinator is this broker."""
+    replicas, broker = surroundings.replicas, surroundings.broker
+
+    def end_offset(topic: str, index: int) -> int:
+        partition = replicas.get(topic, index)
+        if partition is None:
+            raise ApiError(replicas.missing_partition_error(topic, index, broker.image))
+        return partition.log.high_watermark
+
+    return ShareGroupPart(broker.groups, lambda: broker.share_state, end_offset)
