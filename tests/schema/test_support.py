@@ -37,6 +37,9 @@ BY_ATTRIBUTE = {
     "share.coordinator.state.topic.min.isr",
     "share.coordinator.state.topic.replication.factor",
     "share.coordinator.state.topic.segment.bytes",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.segment.bytes",
 }
 """Read through an attribute or method of `BrokerConfig`, or under a name put together at run time."""
 

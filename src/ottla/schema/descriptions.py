@@ -1,8 +1,8 @@
 """What settings do, in a sentence each, for DescribeConfigs and the reference page. Loaded only when asked for."""
 
 _TEXT = """
-add.partitions.to.txn.retry.backoff.max.ms: How long a broker waits for the transaction before, when it adds a partition.
-add.partitions.to.txn.retry.backoff.ms: How long a broker waits before it tries again to add a partition to a transaction.
+add.partitions.to.txn.retry.backoff.max.ms: Longest wait for a transaction that ends, before the next begins.
+add.partitions.to.txn.retry.backoff.ms: Pause before a partition is added to a transaction again.
 advertised.listeners: Addresses that clients are told to connect to, when they differ from what the broker listens on.
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 broker.id: Older name of node.id.
@@ -154,17 +154,18 @@ socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the
 socket.request.max.bytes: Largest request that is read.
 socket.send.buffer.bytes: Send buffer of a connection; -1 leaves it to the system.
 telemetry.max.bytes: Most bytes of metrics that a client may push at once, compressed or not.
-transaction.abort.timed.out.transaction.cleanup.interval.ms: How often open transactions are looked through for timed out ones.
+transaction.abort.timed.out.transaction.cleanup.interval.ms: How often timed out transactions are aborted.
 transaction.max.timeout.ms: Longest timeout that a producer may ask for its transactions.
-transaction.partition.verification.enable: Whether a partition asks the coordinator before the first batch of a transaction.
-transaction.remove.expired.transaction.cleanup.interval.ms: How often transactional ids are looked through for expired ones.
+transaction.partition.verification.enable: Ask the coordinator before a transaction's first batch.
+transaction.remove.expired.transaction.cleanup.interval.ms: How often unused transactional ids are forgotten.
 transaction.state.log.load.buffer.size: Bytes read at a time when the transactions topic is loaded.
 transaction.state.log.min.isr: Replicas of the transactions topic that must be in sync; at most the number of brokers.
 transaction.state.log.num.partitions: Partitions of the transactions topic; not to be changed once it exists.
 transaction.state.log.replication.factor: Replicas of the transactions topic; the default is at most the broker count.
 transaction.state.log.segment.bytes: Segment size of the transactions topic.
-transaction.two.phase.commit.enable: Whether producers may begin transactions without a timeout, for a two-phase commit (KIP-939).
+transaction.two.phase.commit.enable: Whether transactions without timeout may be begun (KIP-939).
 transactional.id.expiration.ms: After this time without a transaction a transactional id is forgotten.
+unstable.api.versions.enable: Serve versions of APIs that Apache Kafka has not settled yet.
 unclean.leader.election.enable: Whether a replica that is not in sync may become leader, at the price of lost records.
 """
 
