@@ -15,6 +15,7 @@ from ottla.records.control import ControlType, control_type
 from ottla.records.record import read_batch_records
 from ottla.runtime.disk import DiskError
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
+from ottla.server.metadata.features import BOOTSTRAP_FEATURES
 from ottla.server.raft.local_log import LocalMetadataLog, LocalVoter, open_local_log
 from ottla.server.raft.metadata_log import MetadataLogError, VoterState
 from ottla.server.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
@@ -35,7 +36,7 @@ def test_first_start_and_restart() -> None:
     async def main() -> None:
         env = new_env()
         log, bootstrap = formatted(env)
-        assert len(bootstrap) == 1
+        assert len(bootstrap) == len(BOOTSTRAP_FEATURES)
         assert load(log).is_empty()
         log.lead(NOW_MS)
         assert (log.leader_epoch, log.end_offset, log.committed_offset) == (1, 3, 0)
@@ -295,7 +296,7 @@ def test_formatting_is_started_over_after_a_crash() -> None:
         except SimulatedCrashError:
             env.disk.crash(Random(count))
         log, bootstrap = formatted(env)
-        assert len(bootstrap) == 1
+        assert len(bootstrap) == len(BOOTSTRAP_FEATURES)
         load(log)
         log.lead(NOW_MS)
         assert [voter.voter_id for voter in log.voters] == [1]

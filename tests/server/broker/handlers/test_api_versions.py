@@ -7,13 +7,14 @@ import pytest
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from ottla.server.broker.api_table import APIS
+from ottla.server.metadata.features import SUPPORTED_FEATURES
 from ottla.server.metadata.image import BrokerImage, MetadataImage
 from tests.server.broker.support import NODE_ID, Client, FixedController, listening, make_broker, run
 
 FEATURES = {"metadata.version": (7, 30), "group.version": (0, 1)}
 IMAGE = MetadataImage(
     offset=12,
-    features={"metadata.version": 29, "group.version": 1, "transaction.version": 0},
+    features={"metadata.version": 29, "group.version": 1, "transaction.version": 1, "odd.version": 1},
     brokers={NODE_ID: BrokerImage(NODE_ID, 1, bytes(16), {}, FEATURES)},
 )
 
@@ -48,7 +49,8 @@ def test_features_that_may_be_off_are_for_clients_that_know_of_them(version: int
         assert (supported, finalized) == ({}, {})
     else:
         assert supported == (FEATURES if version >= 4 else {"metadata.version": (7, 30)})
-        assert finalized == {"metadata.version": (29, 29), "kraft.version": (1, 1)}, "of features, what is served"
+        served = {name: (level, level) for name, level in IMAGE.features.items() if name in SUPPORTED_FEATURES}
+        assert finalized == {**served, "kraft.version": (1, 1)}, "of features, what is served"
         assert response.finalized_features_epoch == 12
 
 

@@ -209,8 +209,6 @@ def test_producer_ids(version: int) -> None:
             (0, 1, 0),
             (0, 2, 0),
         ]
-        refused = await world.ask(InitProducerIdRequest(transactional_id="t", transaction_timeout_ms=1000), version)
-        assert (refused.error_code, refused.producer_id) == (E.UNSUPPORTED_VERSION, -1)
         empty = await world.ask(InitProducerIdRequest(transactional_id=""), version)
         assert empty.error_code == E.INVALID_REQUEST
         if version >= 3:
