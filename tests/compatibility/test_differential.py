@@ -21,6 +21,7 @@ from tests.compatibility.differential import (
     group_scenarios,
     produce_scenarios,
     protocol_scenarios,
+    quota_scenarios,
     topic_scenarios,
 )
 from tests.compatibility.differential.comparison import differences
@@ -39,6 +40,7 @@ MODULES = (
     produce_scenarios,
     fetch_scenarios,
     group_scenarios,
+    quota_scenarios,
 )
 SCENARIOS: dict[str, Callable[[World], None]] = {
     scenario.__name__: scenario for module in MODULES for scenario in module.SCENARIOS

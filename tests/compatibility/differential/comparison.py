@@ -27,6 +27,8 @@ IDENTITY += (
     "node_id",
     "broker_id",
     "log_dir",
+    "entity_type",
+    "entity_name",
 )
 
 
@@ -113,6 +115,8 @@ def _readable_list(world: World, value: Sequence[Any], field: str) -> Any:
     keyed: dict[str, Any] = {}
     for item in items:
         parts = [str(item[name]) for name in IDENTITY if name in item and item[name] not in ("", None, ZERO_UUID)]
+        if isinstance(item.get("entity"), dict):
+            parts += sorted(item["entity"])  # of a quota: its parts, which may come in any order
         identity = " ".join(dict.fromkeys(parts))
         while identity in keyed:
             identity += "'"
