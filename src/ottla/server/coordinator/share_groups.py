@@ -11,16 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.protocol.messages.share_group_describe import (
-    Assignment as DescribedAssignment,
-)
-from ottla.protocol.messages.share_group_describe import (
-    DescribedGroup,
-    Member,
-)
-from ottla.protocol.messages.share_group_describe import (
-    TopicPartitions as DescribedPartitions,
-)
 from ottla.protocol.messages.share_group_heartbeat import (
     Assignment as MemberAssignment,
 )
@@ -51,15 +41,15 @@ from ottla.server.coordinator.share_group import (
     joined,
     separated,
 )
+from ottla.server.coordinator.share_group_description import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ottla.protocol.messages.share_group_describe import DescribedGroup
     from ottla.protocol.messages.share_records import TopicPartitionsInfo
     from ottla.server.coordinator.group_machine import GroupContext
     from ottla.server.metadata.delta import MetadataDelta
-
-ASSIGNOR_NAME = "simple"
 
 _REMOVAL_RETRY_MS = 1_000
 
@@ -345,39 +335,7 @@ class ShareGroups:
 
     def describe(self, group_id: str) -> DescribedGroup:
         """ShareGroupDescribe for one group; ApiError GROUP_ID_NOT_FOUND."""
-        group = self.group(group_id)
-        topics = self._context.image.topics.by_id
-
-        def described(assignment: Assignment) -> DescribedAssignment:
-            return DescribedAssignment(
-                topic_partitions=[
-                    DescribedPartitions(
-                        topic_id=topic_id, topic_name=topics[topic_id].name, partitions=list(partitions)
-                    )
-                    for topic_id, partitions in assignment.items()
-                    if topic_id in topics
-                ]
-            )
-
-        return DescribedGroup(
-            group_id=group_id,
-            group_state=group.state_name,
-            group_epoch=group.group_epoch,
-            assignment_epoch=group.assignment_epoch,
-            assignor_name=ASSIGNOR_NAME,
-            members=[
-                Member(
-                    member_id=member.member_id,
-                    rack_id=member.rack_id,
-                    member_epoch=member.member_epoch,
-                    client_id=member.client_id,
-                    client_host=member.client_host,
-                    subscribed_topic_names=sorted(member.subscribed_topic_names),
-                    assignment=described(member.assigned),
-                )
-                for member in group.members.values()
-            ],
-        )
+        return described(self.group(group_id), self._context.image)
 
     # -- the shard's port (group_machine.GroupMachine)
 

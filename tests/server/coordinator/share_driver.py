@@ -1,0 +1,143 @@
+"""Drives the share groups of one shard by hand, with the share coordinator in the test's hand as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages import metadata_records
+from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
+from ottla.server.coordinator.group import GroupType
+from ottla.server.coordinator.group_shard import GroupShard
+from ottla.server.coordinator.share_group import ShareGroup
+from ottla.server.coordinator.share_groups import HeartbeatOutcome, Initialization, ShareGroups, durable_state
+from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
+from tests.server.coordinator.driver import Driver
+
+SESSION_MS = 45_000
+ASSIGNMENT_INTERVAL_MS = 1_000
+
+
+class ShareDriver(Driver):
+    """``initializations`` are those the share coordinator has not answered yet."""
+
+    image: MetadataImage = EMPTY_IMAGE
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.initializations: list[Initialization] = []
+        self._topic_count = 0
+
+    @property
+    def machine(self) -> ShareGroups:
+        machine: ShareGroups = self.shard.machine(GroupType.SHARE)
+        return machine
+
+    def group(self, group_id: str = "g") -> ShareGroup:
+        return self.machine.group(group_id)
+
+    def restart(self) -> None:
+        before = self.durable()
+        self.initializations.clear()
+        super().restart()
+        assert self.durable() == before
+
+    def durable(self) -> dict[str, object]:
+        return {
+            group_id: durable_state(group)
+            for group_id, group in self.shard.groups.items()
+            if isinstance(group, ShareGroup)
+        }
+
+    # -- members
+
+    def heartbeat(
+        self,
+        member_id: str,
+        epoch: int = 0,
+        topics: tuple[str, ...] | None = None,
+        *,
+        group: str = "g",
+        rack: str | None = None,
+    ) -> ShareGroupHeartbeatResponse:
+        request = ShareGroupHeartbeatRequest(
+            group_id=group,
+            member_id=member_id,
+            member_epoch=epoch,
+            rack_id=rack,
+            subscribed_topic_names=None if topics is None else list(topics),
+        )
+        result = self.machine.heartbeat(request, "client", "/127.0.0.1", self.now())
+        outcome: HeartbeatOutcome
+        outcome, code = self.apply(result)
+        assert code is None
+        if outcome.initialization is not None:
+            self.machine.begin_initialization(outcome.initialization, self.now())
+            self.initializations.append(outcome.initialization)
+        self.machine.check_invariants()
+        return outcome.response
+
+    def code_of(self, *arguments: Any, **values: Any) -> ErrorCode:
+        try:
+            self.heartbeat(*arguments, **values)
+        except ApiError as error:
+            return error.code
+        return ErrorCode.NONE
+
+    def assigned(self, member_id: str, group: str = "g") -> dict[str, list[int]]:
+        """Topic names and partitions that the member has now."""
+        member = self.group(group).members[member_id]
+        return {
+            self.image.topics.by_id[topic_id].name: list(partitions) for topic_id, partitions in member.assigned.items()
+        }
+
+    # -- the share coordinator
+
+    def initialize(self, *, succeeds: bool = True) -> None:
+        """It answers everything that it was asked."""
+        asked, self.initializations = self.initializations, []
+        for initialization in asked:
+            if succeeds:
+                self.apply(self.machine.initialized(initialization))
+            self.machine.initialization_over(initialization)
+
+    # -- topics
+
+    def put_topic(self, name: str, partitions: int) -> None:
+        """Create the topic, or let it grow."""
+        delta = MetadataDelta(self.image)
+        topic = self.image.topics.by_name.get(name)
+        if topic is None:
+            self._topic_count += 1
+            topic_id = self._topic_count.to_bytes(16, "big")
+            delta.replay(metadata_records.TopicRecord(name=name, topic_id=topic_id))
+        else:
+            topic_id = topic.topic_id
+        for index in range(0 if topic is None else len(topic.partitions), partitions):
+            delta.replay(
+                metadata_records.PartitionRecord(
+                    partition_id=index, topic_id=topic_id, replicas=[0], isr=[0], leader=0, leader_epoch=0
+                )
+            )
+        self._commit(delta)
+
+    def delete_topic(self, name: str) -> None:
+        topic_id = self.image.topics.id_of(name)
+        if topic_id is not None:
+            delta = MetadataDelta(self.image)
+            delta.replay(metadata_records.RemoveTopicRecord(topic_id=topic_id))
+            self._commit(delta)
+
+    def _commit(self, delta: MetadataDelta) -> None:
+        self.image = delta.apply(self.image.offset + 1, 0, 0)
+        self.apply(self.shard.metadata_changed(delta, self.image, self.now()))
+
+    def _new_shard(self) -> GroupShard:
+        shard = GroupShard(self.settings, self._new_id, self.image)
+        for offset, (key, value) in enumerate(self.log):
+            record = self.codec.decode(key, value)
+            assert record is not None
+            shard.replay(record, offset, -1)
+        shard.loaded(self.now())
+        return shard
