@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +147,18 @@ def test_a_closed_connection_forgets_its_client() -> None:
         forget()
         assert len(instances) == 0
         assert world.ask(asked.client_instance_id).subscription_id == asked.subscription_id
+
+    run(test)
+
+
+def test_the_documentation_knows_every_field() -> None:
+    documentation = (Path(__file__).resolve().parents[4] / "docs" / "client-metrics.md").read_text()
+
+    async def test(world: World) -> None:
+        await world.push(world.ask(), some(client_rack="r"))
+        (line,) = await world.lines()
+        for field in (*line, *line["metrics"][0]):
+            assert f"`{field}`" in documentation
 
     run(test)
 
