@@ -11,6 +11,10 @@ from ottla.server.coordinator.result import Pending
 if TYPE_CHECKING:
     from ottla.server.metadata.image import MetadataImage
 
+#: Operations that exist on groups, as bits: READ 3, DELETE 6, DESCRIBE 8, DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11.
+#: Without an authorizer everybody may do all of them.
+ALL_GROUP_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
+
 R = TypeVar("R")
 T = TypeVar("T")
 

@@ -493,6 +493,32 @@ class ClassicGroups:
                 timer.cancel()
         group.state = GroupState.DEAD
 
+    def resume(self, group: ClassicGroup, now: Instant, rebalance_reason: str | None) -> None:
+        """The group was a consumer group a moment ago: its sessions start, and it rebalances if there is a reason."""
+        for member in group.members.values():
+            self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
+        if rebalance_reason is not None:
+            self._prepare_rebalance(group, now, rebalance_reason)
+
+    def join_instead(self, empty: Group, call: JoinCall, now: Instant) -> Result[None]:
+        """Join a classic group that takes the place of an empty group of another kind."""
+        request = call.request
+        if request.member_id:
+            return self._refuse(call, ErrorCode.UNKNOWN_MEMBER_ID)
+        if not request.protocol_type or not call.protocols:
+            return self._refuse(call, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+        group_id = request.group_id
+        new = group_records.new_group_metadata(ClassicGroup(group_id, self._completions, now.wall_ms))
+
+        def appended(error: ErrorCode | None) -> None:
+            group = self.get(group_id)
+            if error is not None or group is None:
+                self._refuse(call, append_error(error or ErrorCode.UNKNOWN_SERVER_ERROR))
+            else:
+                self._join_new(group, call, now)
+
+        return Result(None, [*empty.tombstones(), new], appended=appended)
+
     def start_sessions(self, now: Instant) -> None:
         """After loading: every member gets a whole session timeout to find its new coordinator."""
         for group in self.groups.values():

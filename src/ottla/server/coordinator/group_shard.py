@@ -24,6 +24,12 @@ from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.metadata.image import EMPTY_IMAGE
 
 if TYPE_CHECKING:
+    from ottla.protocol.messages.heartbeat import HeartbeatRequest
+    from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
+    from ottla.protocol.messages.offset_fetch import OffsetFetchRequestGroup
+    from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+    from ottla.server.coordinator.classic_membership import JoinCall
+    from ottla.server.coordinator.result import Pending
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
 

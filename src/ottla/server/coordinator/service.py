@@ -108,7 +108,7 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
             return refusal(error.code)
         pending = Pending(refusal)
         call = JoinCall(request, version, client_id, client_host, pending)
-        partition.complete(partition.shard.classic.join(call, partition.now()), ignore_refusal)
+        partition.complete(partition.shard.join(call, partition.now()), ignore_refusal)
         return pending if pending.response is None else pending.response
 
     def sync(self, request: SyncGroupRequest) -> SyncGroupResponse | Pending[SyncGroupResponse]:
@@ -120,7 +120,7 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
         except ApiError as error:
             return refused_sync(error.code)
         pending = Pending(refused_sync)
-        partition.complete(partition.shard.classic.sync(request, pending, partition.now()), ignore_refusal)
+        partition.complete(partition.shard.sync(request, pending, partition.now()), ignore_refusal)
         return pending if pending.response is None else pending.response
 
     def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
@@ -133,7 +133,7 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
             loading = error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
             return HeartbeatResponse(error_code=ErrorCode.NONE if loading else error.code)
         # Sessions only move later here, so the timer need not be armed again.
-        return HeartbeatResponse(error_code=partition.shard.classic.heartbeat(request, partition.monotonic_ms()))
+        return HeartbeatResponse(error_code=partition.shard.heartbeat(request, partition.monotonic_ms()))
 
     def leave(self, request: LeaveGroupRequest) -> LeaveGroupResponse | Pending[LeaveGroupResponse]:
         """LeaveGroup for every listed member."""
@@ -143,7 +143,7 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
             partition = self.partition_of(request.group_id)
         except ApiError as error:
             return _refused_leave(error.code)
-        return partition.complete(partition.shard.classic.leave(request, partition.now()), _refused_leave)
+        return partition.complete(partition.shard.leave(request, partition.now()), _refused_leave)
 
     # -- offsets
 
@@ -202,6 +202,7 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
 
         try:
             partition = self.partition_of(group_id)
+            partition.shard.check_fetch(group)
         except ApiError as error:
             return refusal(error.code)
         topics = partition.shard.offsets.fetch(group_id, group.topics, require_stable=require_stable)

@@ -35,7 +35,7 @@ FEATURES: Final[Mapping[str, Feature]] = {
     # Makes producers use transactions v2 (KIP-890).
     "transaction.version": Feature(0, 2, initial=2),
     # Consumer groups of KIP-848.
-    "group.version": Feature(0, 1, initial=None),
+    "group.version": Feature(0, 1, initial=1),
     # Share groups (KIP-932).
     "share.version": Feature(0, 1, initial=1),
     # Streams groups (KIP-1071).

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
+from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.describe_groups import DescribeGroupsRequest
     from ottla.server.broker.broker import Broker, RequestContext
 
 _FIRST_VERSION_WITH_NOT_FOUND = 6
-# Operations that exist on groups, as bits: READ 3, DELETE 6, DESCRIBE 8, DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11.
-# Without an authorizer everybody may do all of them.
-_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 
 
 def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
@@ -27,7 +25,7 @@ def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestConte
     for group_id in request.groups:
         described = _describe(broker, group_id, context.api_version)
         if request.include_authorized_operations and described.error_code == ErrorCode.NONE:
-            described.authorized_operations = _ALL_OPERATIONS
+            described.authorized_operations = ALL_GROUP_OPERATIONS
         groups.append(described)
     return DescribeGroupsResponse(groups=groups)
 

@@ -19,8 +19,8 @@ from ottla.protocol.messages.list_transactions import (
 from ottla.server.coordinator import transaction_state
 
 if TYPE_CHECKING:
+    from ottla.core.regex import Regex
     from ottla.server.broker.broker import Broker, RequestContext
-    from ottla.server.coordinator.topic_regex import TopicRegex
 
 _STATES = {state.title: state for state in transaction_state.TransactionState}
 
@@ -54,10 +54,10 @@ def handle(broker: Broker, request: ListTransactionsRequest, context: RequestCon
     )
 
 
-def _compiled(pattern: str | None) -> TopicRegex | None:
+def _compiled(pattern: str | None) -> Regex | None:
     if not pattern:
         return None
     # Imported with the first pattern: few requests have any.
-    from ottla.server.coordinator.topic_regex import TopicRegex
+    from ottla.server.coordinator.topic_regex import topic_regex
 
-    return TopicRegex(pattern)
+    return topic_regex(pattern)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
+from ottla.core.ids import ZERO_UUID
 from ottla.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestTopic,
@@ -40,9 +41,11 @@ def handle(
 
 
 def _find(topics: TopicsImage, topic: OffsetCommitRequestTopic, version: int) -> TopicImage | None:
-    """The topic; at version 10 its name is filled in."""
+    """The topic; what the request does not say of it, name or id, is filled in."""
     if version < _FIRST_VERSION_WITH_TOPIC_IDS:
-        return topics.by_name.get(topic.name)
+        found = topics.by_name.get(topic.name)
+        topic.topic_id = ZERO_UUID if found is None else found.topic_id
+        return found
     found = topics.by_id.get(topic.topic_id)
     if found is not None:
         topic.name = found.name

@@ -77,7 +77,9 @@ def _named(group: OffsetFetchRequestGroup, known: TopicsImage) -> OffsetFetchReq
             for topic in group.topics
             if (name := known.name_of(topic.topic_id)) is not None
         ]
-    return OffsetFetchRequestGroup(group_id=group.group_id, topics=topics)
+    return OffsetFetchRequestGroup(
+        group_id=group.group_id, member_id=group.member_id, member_epoch=group.member_epoch, topics=topics
+    )
 
 
 def _by_id(
