@@ -43,7 +43,7 @@ BY_ATTRIBUTE = {
 }
 """Read through an attribute or method of `BrokerConfig`, or under a name put together at run time."""
 
-GROUP_KINDS = ("share",)
+GROUP_KINDS = ("consumer", "share")
 """Groups whose defaults and bounds `schema.group` reads, under names put together at run time."""
 
 
@@ -53,7 +53,7 @@ def read_for_groups():
         for kind, _, rest in (name.partition(".") for name in GROUP_SETTINGS)
         for bound in ("", "min.", "max.")
         if kind in GROUP_KINDS and f"group.{kind}.{bound}{rest}" in BROKER_SETTINGS
-    } - {"group.share.assignor.offload.enable"}
+    } - {f"group.{kind}.assignor.offload.enable" for kind in GROUP_KINDS}
 
 
 @cache

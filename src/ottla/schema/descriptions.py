@@ -29,6 +29,20 @@ file.delete.delay.ms: How long a deleted segment's files stay on disk under anot
 flush.messages: Force the log to disk after this many records.
 flush.ms: Force the log to disk after this time.
 follower.replication.throttled.rate: Bytes per second at which throttled replicas fetch.
+group.consumer.assignment.interval.ms: Least time between two assignments of a consumer group.
+group.consumer.assignors: Assignors that members of consumer groups may ask for; the first one is the default.
+group.consumer.heartbeat.interval.ms: How often members of consumer groups send heartbeats.
+group.consumer.max.assignment.interval.ms: Greatest time between assignments that a consumer group may set.
+group.consumer.max.heartbeat.interval.ms: Greatest heartbeat interval that a consumer group may set.
+group.consumer.max.session.timeout.ms: Greatest session timeout that a consumer group may set.
+group.consumer.max.size: Most members that a consumer group may have.
+group.consumer.migration.policy: Whether groups change between the classic and the consumer protocol with their members.
+group.consumer.min.assignment.interval.ms: Least time between assignments that a consumer group may set.
+group.consumer.min.heartbeat.interval.ms: Least heartbeat interval that a consumer group may set.
+group.consumer.min.session.timeout.ms: Least session timeout that a consumer group may set.
+group.consumer.regex.refresh.interval.ms: When the topics that expressions match are looked up again at the latest.
+group.consumer.session.timeout.ms: How long a member of a consumer group may be silent before it is removed.
+group.coordinator.rebalance.protocols: Protocols of groups that clients may use.
 group.initial.rebalance.delay.ms: How long the first rebalance of an empty group waits for more members.
 group.max.session.timeout.ms: Longest session timeout that a member of a classic group may ask for.
 group.max.size: Most members that a classic group may have.

@@ -12,7 +12,12 @@ add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.m
 auto.create.topics.enable broker.id broker.rack cluster.id compression.gzip.level compression.lz4.level compression.type
 compression.zstd.level config.providers connections.max.idle.ms controller.listener.names controller.quorum.voters
 controller.quota.window.num controller.quota.window.size.seconds cordoned.log.dirs default.replication.factor
-delete.topic.enable fetch.max.bytes group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
+delete.topic.enable fetch.max.bytes group.consumer.assignment.interval.ms group.consumer.assignors
+group.consumer.heartbeat.interval.ms group.consumer.max.assignment.interval.ms
+group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms group.consumer.max.size
+group.consumer.migration.policy group.consumer.min.assignment.interval.ms group.consumer.min.heartbeat.interval.ms
+group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms group.consumer.session.timeout.ms
+group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
 group.min.session.timeout.ms group.share.assignment.interval.ms group.share.delivery.count.limit
 group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms group.share.max.assignment.interval.ms
 group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms group.share.max.partition.max.record.locks
