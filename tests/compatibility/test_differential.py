@@ -22,6 +22,7 @@ from tests.compatibility.differential import (
     produce_scenarios,
     protocol_scenarios,
     quota_scenarios,
+    share_scenarios,
     topic_scenarios,
 )
 from tests.compatibility.differential.comparison import differences
@@ -41,6 +42,7 @@ MODULES = (
     fetch_scenarios,
     group_scenarios,
     quota_scenarios,
+    share_scenarios,
 )
 SCENARIOS: dict[str, Callable[[World], None]] = {
     scenario.__name__: scenario for module in MODULES for scenario in module.SCENARIOS
