@@ -236,6 +236,36 @@ def thread_counts(world: World) -> None:
             _alter(world, f"{name} {value} of the broker", BROKER, "1", operation, validate_only=True)
 
 
+def log_levels(world: World) -> None:
+    cases: dict[str, list[Operation]] = {
+        "level": [("root", SET, "WARN")],
+        "level in lower case": [("root", SET, "warn")],
+        "off": [("root", SET, "OFF")],
+        "trace": [("root", SET, "TRACE")],
+        "fatal": [("root", SET, "FATAL")],
+        "null": [("root", SET, None)],
+        "empty": [("root", SET, "")],
+        "root deleted": [("root", DELETE, None)],
+        "subtract": [("root", SUBTRACT, "INFO")],
+        "unknown operation": [("root", 9, "INFO")],
+        "unknown logger": [("no.such.logger", SET, "INFO")],
+        "unknown logger deleted": [("no.such.logger", DELETE, None)],
+        "unknown logger appended to": [("no.such.logger", APPEND, "INFO")],
+        "twice": [("root", SET, "INFO"), ("root", SET, "WARN")],
+        "good and bad": [("root", SET, "INFO"), ("no.such.logger", SET, "WARN")],
+        "nothing": [],
+    }
+    for label, operations in cases.items():
+        _alter(world, label, LOGGER, "1", *operations, validate_only=True)
+    for name in ("", "2", "x", "01"):
+        _alter(world, f"broker {name!r}", LOGGER, name, ("root", SET, "INFO"), validate_only=True)
+    setting = AlterableConfig(name="root", config_operation=SET, value="INFO")
+    resource = AlterConfigsResource(resource_type=LOGGER, resource_name="1", configs=[setting])
+    world.ask("resource twice", IncrementalAlterConfigsRequest(resources=[resource, resource], validate_only=True))
+    _describe(world, "root", LOGGER, "1", ["root"])
+    _describe(world, "unknown", LOGGER, "1", ["no.such.logger"])
+
+
 def elections(world: World) -> None:
     world.create("elected", 2)
     name = world.name("elected")
@@ -296,6 +326,7 @@ SCENARIOS = (
     client_metrics_settings,
     group_settings,
     thread_counts,
+    log_levels,
     elections,
     reassignments,
     unregister,

@@ -20,8 +20,8 @@ _LEVELS: Final = {
     "INFO": logging.INFO,
     "DEBUG": logging.DEBUG,
     "TRACE": logging.DEBUG,
-    "OFF": logging.CRITICAL + 10,
 }
+_OFF: Final = logging.CRITICAL + 10
 
 
 def logger_levels() -> dict[str, str]:
@@ -58,7 +58,9 @@ def _logger(name: str) -> logging.Logger:
 
 
 def _level_name(level: int) -> str:
-    for name in ("OFF", "FATAL", "ERROR", "WARN", "INFO"):
+    if level >= _OFF:
+        return "OFF"
+    for name in ("FATAL", "ERROR", "WARN", "INFO"):
         if level >= _LEVELS[name]:
             return name
     return "DEBUG"

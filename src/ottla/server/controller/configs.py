@@ -79,7 +79,7 @@ class ConfigCommands:
         self, resource: ConfigResource, changes: list[Change], replace: bool
     ) -> list[messages.ConfigRecord]:
         resource_type, name = resource
-        _check_changes(changes)
+        check_changes(changes)
         before = self.image.config_of(resource_type, name)
         validate = self._validator(resource_type, name)
         after = {} if replace else dict(before)
@@ -189,7 +189,8 @@ def check_own_broker(name: str, node_id: int) -> None:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {node_id}, but received {name}")
 
 
-def _check_changes(changes: list[Change]) -> None:
+def check_changes(changes: list[Change]) -> None:
+    """Raise ApiError INVALID_REQUEST for what no resource can be asked: a key twice, a null to set, no operation."""
     names = [change.name for change in changes]
     if len(set(names)) < len(names):
         raise ApiError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")

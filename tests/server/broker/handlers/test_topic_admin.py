@@ -162,6 +162,8 @@ def test_incremental_alter_configs(version: int) -> None:
     [
         ("ottla.nope", 0, "INFO", E.INVALID_CONFIG),
         ("root", 0, "LOUD", E.INVALID_CONFIG),
+        ("root", 0, "OFF", E.INVALID_CONFIG),
+        ("root", 0, None, E.INVALID_REQUEST),
         ("root", 1, None, E.INVALID_REQUEST),
         ("root", 2, "INFO", E.INVALID_REQUEST),
     ],

@@ -8,7 +8,7 @@ broker's id, an empty name where there must be one, or an unknown resource type.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.describe_configs import (
@@ -19,7 +19,6 @@ from ottla.protocol.messages.describe_configs import (
     DescribeConfigsResult,
     DescribeConfigsSynonym,
 )
-from ottla.schema.definition import SettingType
 from ottla.schema.describe import DYNAMIC_BROKER_LOGGER, Description
 from ottla.server.broker.loggers import logger_levels
 from ottla.server.controller.configs import check_own_broker, describe
@@ -27,6 +26,9 @@ from ottla.server.metadata.image import ConfigResourceType
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
+
+_NO_TYPE: Final = 0
+"""Levels are no settings: Kafka tells no type of them."""
 
 
 def handle(broker: Broker, request: DescribeConfigsRequest, context: RequestContext) -> DescribeConfigsResponse:
@@ -74,7 +76,7 @@ def _describe(broker: Broker, resource: DescribeConfigsResource) -> list[Descrip
             raise ApiError(ErrorCode.INVALID_REQUEST, "Broker id must not be empty")
         check_own_broker(resource.resource_name, broker.node_id)
         return [
-            Description(name, level, DYNAMIC_BROKER_LOGGER, False, False, SettingType.STRING, [], None)
+            Description(name, level, DYNAMIC_BROKER_LOGGER, False, False, _NO_TYPE, [], None)
             for name, level in logger_levels().items()
             if not keys or name in keys
         ]

@@ -8,7 +8,8 @@ broker's id), UNKNOWN_TOPIC_OR_PARTITION.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.incremental_alter_configs import (
@@ -18,11 +19,13 @@ from ottla.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResponse,
 )
 from ottla.server.broker.loggers import change_levels
-from ottla.server.controller.configs import ACCEPTED, Change, Refusal, check_own_broker
+from ottla.server.controller.configs import ACCEPTED, Change, Refusal, check_changes, check_own_broker
 from ottla.server.metadata.image import ConfigResourceType
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
+
+_TWICE: Final = Refusal(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
 
 
 async def handle(
@@ -36,9 +39,11 @@ async def handle(
         )
     )
     responses = []
+    times = Counter(r.resource_name for r in request.resources if r.resource_type == ConfigResourceType.BROKER_LOGGER)
     for resource in request.resources:
         if resource.resource_type == ConfigResourceType.BROKER_LOGGER:
-            answer = _alter_loggers(broker, resource, request.validate_only)
+            once = times[resource.resource_name] == 1
+            answer = _alter_loggers(broker, resource, request.validate_only) if once else _TWICE
         else:
             answer = next(answers)
         responses.append(_response(resource, answer))
@@ -59,8 +64,10 @@ def _changes(resource: AlterConfigsResource) -> list[Change]:
 
 def _alter_loggers(broker: Broker, resource: AlterConfigsResource, validate_only: bool) -> Refusal:
     try:
+        changes = _changes(resource)
+        check_changes(changes)
         check_own_broker(resource.resource_name, broker.node_id)
-        change_levels(_changes(resource), validate_only=validate_only)
+        change_levels(changes, validate_only=validate_only)
     except ApiError as error:
         return Refusal(error.code, error.message)
     return ACCEPTED
