@@ -9,6 +9,7 @@ the part that is cleaned (the end of the log must not move).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,7 +33,7 @@ from ottla.server.log.compaction.records import (
     batch_with_delete_horizon,
     empty_batch,
     keep_records,
-    pick_records,
+    records_at,
     split_records,
 )
 from ottla.server.log.compaction.transactions import PassedTransactions
@@ -43,8 +44,6 @@ KEEP: Final = True
 DROP: Final = None
 Verdict = bytes | bool | None
 """KEEP (the batch as it is), DROP, or the bytes of the batch that takes its place."""
-
-NO_OFFSET = -1
 
 
 def record_bytes(chunk: bytes, position: int, header: BatchHeader) -> tuple[bytes, int, int]:
@@ -66,13 +65,17 @@ def put_batch(keys: KeyMap, chunk: bytes, position: int, header: BatchHeader, fi
     """Take the records of a data batch from `first_offset` on into the map."""
     if header.magic >= 2 and header.base_offset >= first_offset:
         data, start, end = record_bytes(chunk, position, header)
-        keys.put_batch(data, start, end, header.base_offset)
+        keys.put_batch(data, start, end, header.base_offset, has_gaps=_has_gaps(header))
         return
     if not crc_matches(chunk, position, header):
         raise CorruptRecordError(f"the batch at offset {header.base_offset} has a wrong CRC")
     for record in read_batch_records(chunk, position, header):
         if record.key is not None and record.offset >= first_offset:
             keys.put(record.key, record.offset)
+
+
+def _has_gaps(header: BatchHeader) -> bool:
+    return header.records_count != header.last_offset_delta + 1
 
 
 class BatchFilter:
@@ -97,13 +100,24 @@ class BatchFilter:
         self._keys = keys
         self._transactions = transactions
         self._last_batches = last_batches
+        self._needed_offsets = sorted(offset for offset, _ in last_batches.values() if offset >= 0)
         self._first_dirty_offset = first_dirty_offset
         self._end_offset = end_offset
         self._now_ms = now_ms
         self._new_horizon_ms = now_ms + delete_retention_ms
         self._next_survivor = 0
         self.retained_aborted: list[AbortedTransaction] = []
-        self.records_dropped = 0
+
+    def next_wanted(self, offset: int) -> int | None:
+        """The lowest offset from `offset` on whose batch is not sure to be dropped, in a segment that is wholly in the
+        map and has no transactions; None when there is none.
+        """
+        survivor = self._keys.next_survivor(offset)
+        index = bisect_left(self._needed_offsets, offset)
+        needed = self._needed_offsets[index] if index < len(self._needed_offsets) else None
+        if survivor is None or needed is None:
+            return needed if survivor is None else survivor
+        return min(survivor, needed)
 
     def decide(self, chunk: bytes, position: int, header: BatchHeader) -> Verdict:
         """What becomes of the batch at `position`. Raises `CorruptRecordError`."""
@@ -123,7 +137,6 @@ class BatchFilter:
         elif (
             header.base_offset >= self._first_dirty_offset
             and last_offset <= self._keys.latest_offset
-            and header.records_count == header.last_offset_delta + 1
             and not attributes & DELETE_HORIZON_FLAG
         ):
             verdict = self._decide_dirty(chunk, position, header)
@@ -134,7 +147,6 @@ class BatchFilter:
         return self._emptied(header, is_needed) if verdict is DROP else verdict
 
     def _emptied(self, header: BatchHeader, is_needed: bool) -> Verdict:
-        self.records_dropped += header.records_count
         if not is_needed:
             return DROP
         return empty_batch(header) if header.records_count or header.magic < 2 else KEEP
@@ -175,25 +187,19 @@ class BatchFilter:
         return self._emptied(header, is_needed)
 
     def _decide_dirty(self, chunk: bytes, position: int, header: BatchHeader) -> Verdict:
-        """A batch that is wholly in the map, as producers write them: only the offsets have to be looked at."""
+        """A batch that is wholly in the map: it is known where the records are that stay."""
         keys = self._keys
-        base_offset, count = header.base_offset, header.records_count
-        begin, end = keys.survivors_between(base_offset, base_offset + count - 1, self._next_survivor)
-        self._next_survivor = end
-        kept_count = end - begin
-        if not kept_count:
+        starts, self._next_survivor = keys.survivors(header.base_offset, header.next_offset, self._next_survivor)
+        if not starts:
             return DROP
-        has_tombstones = base_offset in keys.tombstone_batches
-        if kept_count == count and not has_tombstones:
+        if header.base_offset in keys.tombstone_batches:
+            return self._decide_any(chunk, position, header)
+        if len(starts) == header.records_count:
             return KEEP
-        if has_tombstones:
-            return self._decide_any(chunk, position, header)
-        data, start, stop = record_bytes(chunk, position, header)
-        kept = pick_records(data, start, stop, [offset - base_offset for offset in keys.survivors[begin:end]])
-        if kept is None:
-            return self._decide_any(chunk, position, header)
-        self.records_dropped += count - kept_count
-        return batch_of_kept(header, data, kept)
+        data, start, end = record_bytes(chunk, position, header)
+        if start:
+            starts = [start + local for local in starts]
+        return batch_of_kept(header, data, records_at(data, starts, end))
 
     def _decide_any(self, chunk: bytes, position: int, header: BatchHeader) -> Verdict:
         """Any v2 batch of data, record by record."""
@@ -201,20 +207,21 @@ class BatchFilter:
         records = split_records(data, start, end)
         if len(records.keys) != header.records_count:
             raise CorruptRecordError(f"the batch at offset {header.base_offset} has another number of records")
-        offsets, latest_offset = self._keys.offsets, self._keys.latest_offset
+        places, latest_offset = self._keys.places, self._keys.latest_offset
         base_offset = header.base_offset
         if header.last_offset < self._first_dirty_offset:
             # All records of the map are newer than these.
-            if None not in records.keys and offsets.keys().isdisjoint(records.keys):
+            if None not in records.keys and places.keys().isdisjoint(records.keys):
                 indexes = list(range(len(records.keys)))
             else:
-                indexes = [index for index, key in enumerate(records.keys) if key is not None and key not in offsets]
+                indexes = [index for index, key in enumerate(records.keys) if key is not None and key not in places]
         else:
+            offset_of = self._keys.offset_of
             indexes = [
                 index
                 for index, key in enumerate(records.keys)
                 if (offset := base_offset + records.deltas[index]) > latest_offset
-                or (key is not None and offset >= offsets.get(key, NO_OFFSET))
+                or (key is not None and offset >= offset_of(key))
             ]
         tombstones = set(records.tombstones)
         horizon_ms = header.delete_horizon_ms
@@ -227,11 +234,9 @@ class BatchFilter:
         if not indexes:
             return DROP
         if horizon_ms is None and not tombstones.isdisjoint(indexes):
-            self.records_dropped += len(records.keys) - len(indexes)
             return batch_with_delete_horizon(header, data, records.starts, indexes, self._new_horizon_ms)
         if len(indexes) == len(records.keys):
             return KEEP
-        self.records_dropped += len(records.keys) - len(indexes)
         kept: Kept = keep_records(data, records.starts, indexes)
         return batch_of_kept(header, data, kept)
 
@@ -241,17 +246,14 @@ class BatchFilter:
         """
         if not crc_matches(chunk, position, header):
             raise CorruptRecordError(f"the message at offset {header.base_offset} has a wrong CRC")
-        offsets, latest_offset = self._keys.offsets, self._keys.latest_offset
+        offset_of, latest_offset = self._keys.offset_of, self._keys.latest_offset
         records = read_batch_records(chunk, position, header)
         kept = [
             record
             for record in records
-            if record.offset > latest_offset
-            or (record.key is not None and record.offset >= offsets.get(record.key, NO_OFFSET))
+            if record.offset > latest_offset or (record.key is not None and record.offset >= offset_of(record.key))
         ]
-        self.records_dropped += len(records) - len(kept)
         if not kept:
-            self.records_dropped -= header.records_count  # counted by the caller
             return DROP
         return self._convert(header, kept)
 

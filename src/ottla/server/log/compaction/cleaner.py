@@ -164,15 +164,13 @@ class LogCleaner:
         elapsed_s = asyncio.get_running_loop().time() - started_s
         statistics = cleaning.statistics
         logger.info(
-            "compacted %s up to offset %d: %d segments of %.1f MB are %.1f MB now, %d keys, %d records dropped, "
-            "in %.1f s",
+            "compacted %s up to offset %d: %.1f MB are %.1f MB now, %d segments written, %d keys, in %.1f s",
             log.topic_partition,
             cleaning.cleaned_offset,
-            statistics.groups_replaced,
             size_before / 1e6,
             log.size_in_bytes / 1e6,
+            statistics.groups_replaced,
             statistics.keys,
-            statistics.records_dropped,
             elapsed_s,
         )
 

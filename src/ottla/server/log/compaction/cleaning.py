@@ -19,6 +19,7 @@ from ottla.records.batch import (
     parse_header,
 )
 from ottla.server.log.compaction.batch_filter import KEEP, BatchFilter, put_batch
+from ottla.server.log.compaction.dirty_batches import DirtyBatches
 from ottla.server.log.compaction.key_map import KeyMap
 from ottla.server.log.compaction.output import Output
 from ottla.server.log.compaction.plan import CleaningPlan, group_segments
@@ -34,6 +35,9 @@ BATCH_COST = 4
 BYTES_PER_RECORD_COST = 4096
 SMALLEST_BATCH = 26
 
+# Batches whose fate depends on others.
+_DEPENDENT = CONTROL_FLAG | TRANSACTIONAL_FLAG
+
 _INT32 = struct.Struct(">i")
 
 
@@ -48,7 +52,6 @@ class CleaningStatistics:
     bytes_indexed: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
-    records_dropped: int = 0
     keys: int = 0
     memory_bytes: int = 0
     groups_replaced: int = 0
@@ -76,6 +79,8 @@ class Cleaning:
     _filter: BatchFilter | None = None
     _generation: int = 0
     _last_batches: dict[int, tuple[int, int]] = field(default_factory=dict)
+    # By base offset of the segment; of segments that are wholly in the map.
+    _dirty: dict[int, DirtyBatches] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         log = self.plan.log
@@ -102,6 +107,7 @@ class Cleaning:
             following = self._segments[number + 1].base_offset if number + 1 < len(self._segments) else plan.end_offset
             if following <= first_offset:
                 continue
+            batches = DirtyBatches(segment.base_offset)
             with segment.file.reader() as read_at:
                 for chunk, position, header in stored_batches(read_at, segment.size, self.io_bytes):
                     last_offset = header.base_offset + header.last_offset_delta
@@ -112,6 +118,10 @@ class Cleaning:
                             put_batch(keys, chunk, position, header, first_offset)
                         keys.latest_offset = last_offset
                     size = header.batch_length + LENGTH_END
+                    batches.append(header.base_offset, size, header.records_count)
+                    keys.noted_bytes += DirtyBatches.BYTES_PER_BATCH
+                    if header.attributes & _DEPENDENT or header.magic < 2:
+                        batches.is_plain = False
                     moved += size
                     cost += header.records_count + BATCH_COST + size // BYTES_PER_RECORD_COST
                     if cost >= SLICE_RECORDS:
@@ -120,6 +130,9 @@ class Cleaning:
                         cost = moved = 0
                 else:
                     keys.latest_offset = following - 1  # there may be a hole
+                    if segment.base_offset >= first_offset and batches.is_plain:
+                        batches.next_offset = following
+                        self._dirty[segment.base_offset] = batches
                     continue
             break
         statistics.bytes_indexed += moved
@@ -152,12 +165,14 @@ class Cleaning:
         """
         batch_filter = self._filter
         assert batch_filter is not None
+        self.output = None
+        if len(group) == 1 and self._is_untouched(group[0]):
+            return
         batch_filter.retained_aborted = []
         config = self.log.config
         output = Output(self.log.disk, group, config.index_interval_bytes, group[0].created_ms)
-        self.output = None
         try:
-            if len(group) > 1:
+            if len(group) > 1 or group[0].base_offset in self._dirty:
                 yield from output.begin()
             for segment in group:
                 yield from self._write_segment(segment, output, batch_filter)
@@ -169,14 +184,35 @@ class Cleaning:
         finally:
             if self.output is not output:
                 output.discard()
-        self.statistics.records_dropped += batch_filter.records_dropped
-        batch_filter.records_dropped = 0
+
+    def _is_untouched(self, segment: Segment) -> bool:
+        """Whether it is known that every record of a segment stays, and every batch as it is."""
+        batches = self._dirty.get(segment.base_offset)
+        return batches is not None and self._keys.keeps_all(batches.first_offset, batches.next_offset, batches.records)
+
+    def _batches_to_write(
+        self, segment: Segment, read_at: Callable[[int, int], bytes]
+    ) -> Iterator[tuple[bytes, int, BatchHeader]]:
+        """The batches of a segment, or those of them that are not sure to be dropped."""
+        batches = self._dirty.get(segment.base_offset)
+        if batches is None or batches.end != segment.size:
+            yield from stored_batches(read_at, segment.size, self.io_bytes)
+            return
+        assert self._filter is not None
+        make, unpack = BatchHeader._make, HEADER.unpack_from
+        for together in batches.ranges(self._filter.next_wanted, self.io_bytes):
+            first = together[0][0]
+            chunk = read_at(first, together[-1][1] - first)
+            if len(chunk) < together[-1][1] - first:
+                raise CorruptRecordError(f"{segment.file.path} is shorter than it was")
+            for start, _ in together:
+                yield chunk, start - first, make(unpack(chunk, start - first))
 
     def _write_segment(self, segment: Segment, output: Output, batch_filter: BatchFilter) -> Iterator[int]:
         decide = batch_filter.decide
         cost = moved = 0
         with segment.file.reader() as read_at:
-            for chunk, position, header in stored_batches(read_at, segment.size, self.io_bytes):
+            for chunk, position, header in self._batches_to_write(segment, read_at):
                 verdict = decide(chunk, position, header)
                 size = header.batch_length + LENGTH_END
                 last_offset = header.base_offset + header.last_offset_delta

@@ -1,8 +1,4 @@
-"""Encoded records of v2 batches, taken apart as far as compaction needs it: boundaries, offsets, keys, tombstones.
-
-Hot: these loops run once for every record that is compacted, so varints are read in place (one to three bytes cover
-nearly all that occur) and no object is made but the key.
-"""
+"""Encoded records of v2 batches, taken apart as far as compaction needs it, and put together from the same bytes."""
 
 from __future__ import annotations
 
@@ -24,54 +20,7 @@ from ottla.records.batch import (
 )
 from ottla.records.compression import compress
 
-NULL = 1  # the varint of -1: the length of a key or value that is not there
-
-
-def put_keys(data: bytes, position: int, end: int, base_offset: int, offsets: dict[bytes, int]) -> bool:
-    """Note the offset of every record with a key under that key; whether any record is a tombstone.
-
-    Raises `CorruptRecordError` when these bytes are no records.
-    """
-    has_tombstones = False
-    try:
-        while position < end:
-            size = data[position]
-            position += 1
-            if size > 127:
-                byte = data[position]
-                position += 1
-                size = size & 127 | byte << 7
-                if byte > 127:
-                    size, position = _read_rest(data, position, size & 0x3FFF, 14)
-            following = position + (size >> 1)
-            position += 1
-            while data[position] > 127:
-                position += 1
-            delta = data[position + 1]
-            position += 2
-            if delta > 127:
-                byte = data[position]
-                position += 1
-                delta = delta & 127 | byte << 7
-                if byte > 127:
-                    delta, position = _read_rest(data, position, delta & 0x3FFF, 14)
-            length = data[position]
-            position += 1
-            if length > 127:
-                length, position = _read_rest(data, position, length & 127, 7)
-            if not length & 1:
-                key_end = position + (length >> 1)
-                if key_end >= following:
-                    raise CorruptRecordError("the key of a record is longer than the record")
-                offsets[data[position:key_end]] = base_offset + (delta >> 1)
-                if data[key_end] == NULL:
-                    has_tombstones = True
-            position = following
-    except IndexError:
-        raise CorruptRecordError("record is cut off") from None
-    if position != end:
-        raise CorruptRecordError("the records do not end where the batch does")
-    return has_tombstones
+NULL_LENGTH = 1  # the varint of -1: of a key or value that is not there
 
 
 class Records(NamedTuple):
@@ -97,7 +46,7 @@ def split_records(data: bytes, position: int, end: int) -> Records:
             size = data[position]
             position += 1
             if size > 127:
-                size, position = _read_rest(data, position, size & 127, 7)
+                size, position = read_rest(data, position, size & 127, 7)
             following = position + (size >> 1)
             position += 1
             while data[position] > 127:
@@ -105,12 +54,12 @@ def split_records(data: bytes, position: int, end: int) -> Records:
             delta = data[position + 1]
             position += 2
             if delta > 127:
-                delta, position = _read_rest(data, position, delta & 127, 7)
+                delta, position = read_rest(data, position, delta & 127, 7)
             deltas.append(delta >> 1)
             length = data[position]
             position += 1
             if length > 127:
-                length, position = _read_rest(data, position, length & 127, 7)
+                length, position = read_rest(data, position, length & 127, 7)
             if length & 1:
                 keys.append(None)
                 length = 0
@@ -119,7 +68,7 @@ def split_records(data: bytes, position: int, end: int) -> Records:
             key_end = position + (length >> 1)
             if key_end >= following:
                 raise CorruptRecordError("the key of a record is longer than the record")
-            if data[key_end] == NULL:
+            if data[key_end] == NULL_LENGTH:
                 tombstones.append(len(starts) - 1)
             position = following
     except IndexError:
@@ -140,66 +89,42 @@ class Kept(NamedTuple):
     newest: int
 
 
-def pick_records(data: bytes, position: int, end: int, deltas: Sequence[int]) -> Kept | None:
-    """The records with these offset deltas (ascending, one at least) of a batch without gaps, where a record's delta is
-    its number. None when that turns out not to be so.
-    """
+def records_at(data: bytes, starts: Sequence[int], end: int) -> Kept:
+    """The records that start at these places (ascending, one at least). Raises `CorruptRecordError`."""
     pieces: list[tuple[int, int]] = []
-    remaining = iter(deltas)
-    wanted = next(remaining)
     piece_start = piece_end = -1
     newest: int | None = None
-    number = 0
     try:
-        while position < end:
-            start = position
-            size = data[position]
-            position += 1
+        for start in starts:
+            size = data[start]
+            position = start + 1
             if size > 127:
-                byte = data[position]
-                position += 1
-                size = size & 127 | byte << 7
-                if byte > 127:
-                    size, position = _read_rest(data, position, size & 0x3FFF, 14)
-            if number == wanted:
-                timestamp_delta, at = _read_varint(data, position + 1)
-                if _read_varint(data, at)[0] != wanted:
-                    return None
-                position += size >> 1
-                if newest is None or timestamp_delta > newest:
-                    newest = timestamp_delta
-                if start == piece_end:
-                    piece_end = position
-                else:
-                    if piece_end >= 0:
-                        pieces.append((piece_start, piece_end))
-                    piece_start, piece_end = start, position
-                wanted = next(remaining, -1)
-                if wanted < 0:
-                    break
+                size, position = read_rest(data, position, size & 127, 7)
+            timestamp_delta = data[position + 1]
+            if timestamp_delta > 127:
+                timestamp_delta, _ = read_rest(data, position + 2, timestamp_delta & 127, 7)
+            timestamp_delta = timestamp_delta >> 1 ^ -(timestamp_delta & 1)
+            if newest is None or timestamp_delta > newest:
+                newest = timestamp_delta
+            position += size >> 1
+            if start == piece_end:
+                piece_end = position
             else:
-                position += size >> 1
-            number += 1
-        else:
-            return None
+                if piece_end >= 0:
+                    pieces.append((piece_start, piece_end))
+                piece_start, piece_end = start, position
     except IndexError:
         raise CorruptRecordError("record is cut off") from None
+    if piece_end > end:
+        raise CorruptRecordError("record is cut off")
     pieces.append((piece_start, piece_end))
     assert newest is not None
-    return Kept(pieces, len(deltas), newest)
+    return Kept(pieces, len(starts), newest)
 
 
 def keep_records(data: bytes, starts: Sequence[int], indexes: Sequence[int]) -> Kept:
     """The records with these indexes (ascending, one at least) of those that `split_records` found."""
-    pieces: list[tuple[int, int]] = []
-    newest = max(_timestamp_delta(data, starts[index]) for index in indexes)
-    for index in indexes:
-        start, end = starts[index], starts[index + 1]
-        if pieces and pieces[-1][1] == start:
-            pieces[-1] = pieces[-1][0], end
-        else:
-            pieces.append((start, end))
-    return Kept(pieces, len(indexes), newest)
+    return records_at(data, [starts[index] for index in indexes], starts[-1])
 
 
 def batch_of_kept(header: BatchHeader, data: bytes, kept: Kept) -> bytes:
@@ -227,8 +152,8 @@ def batch_with_delete_horizon(
     records = bytearray()
     newest = NO_TIMESTAMP
     for index in indexes:
-        _, position = _read_varint(data, starts[index])
-        delta, rest = _read_varint(data, position + 1)
+        _, position = read_varint(data, starts[index])
+        delta, rest = read_varint(data, position + 1)
         newest = max(newest, header.base_timestamp + delta)
         encoded = _varint(delta + shift)
         end = starts[index + 1]
@@ -260,12 +185,7 @@ def _assemble(header: BatchHeader, records: bytes | bytearray | memoryview, coun
     return b"".join((packed, payload))
 
 
-def _timestamp_delta(data: bytes, start: int) -> int:
-    _, position = _read_varint(data, start)
-    return _read_varint(data, position + 1)[0]
-
-
-def _read_rest(data: bytes, position: int, value: int, shift: int) -> tuple[int, int]:
+def read_rest(data: bytes, position: int, value: int, shift: int) -> tuple[int, int]:
     """The further bytes of a varint whose first ones were above 127: the value, still in zigzag, and where it ends."""
     while True:
         byte = data[position]
@@ -278,11 +198,12 @@ def _read_rest(data: bytes, position: int, value: int, shift: int) -> tuple[int,
             raise CorruptRecordError("varint is too long")
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """A zigzag varint and where it ends. IndexError at the end of the data."""
     value = data[position]
     position += 1
     if value > 127:
-        value, position = _read_rest(data, position, value & 127, 7)
+        value, position = read_rest(data, position, value & 127, 7)
     return value >> 1 ^ -(value & 1), position
 
 
