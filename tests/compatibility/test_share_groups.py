@@ -1,48 +1,149 @@
-"""Share groups with Apache Kafka's own tools: consuming, describing, moving and deleting offsets, deleting groups."""
+"""Share groups with Apache Kafka's own consumer and tools (KIP-932): a topic as a work queue."""
 
 from __future__ import annotations
 
 import re
+import threading
+import time
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.compatibility.drivers import Java, Message, wait_until
 from tests.compatibility.topics import create_topic
+from tests.conftest import MakeBroker
 
 pytestmark = pytest.mark.xdist_group("tools")
 
-SHARE_GROUPS = "org.apache.kafka.tools.consumer.group.ShareGroupCommand"
-GROUPS = "org.apache.kafka.tools.GroupsCommand"
 CONFIGS = "kafka.admin.ConfigCommand"
-CONSOLE_SHARE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
+CONSOLE = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
+PERFORMANCE = "org.apache.kafka.tools.ShareConsumerPerformance"
+WORKER = "ShareWorker"
 
 
-def test_kafka_share_groups(java: Java, bootstrap: str, name: str) -> None:
-    create_topic(bootstrap, name, 2)
-    java.produce(bootstrap, name, [Message(number % 2, None, b"%d" % number) for number in range(10)])
-    server = ("--bootstrap-server", bootstrap)
+def configure(java: Java, bootstrap: str, group: str, **settings: str) -> None:
+    """Settings of the group, dots written as underscores."""
+    given = ",".join(f"{key.replace('_', '.')}={value}" for key, value in settings.items())
+    java.tool(
+        CONFIGS,
+        *("--bootstrap-server", bootstrap, "--alter", "--entity-type", "groups", "--entity-name", group),
+        *("--add-config", given),
+    )
 
-    def groups(*arguments: object) -> str:
-        return java.tool(SHARE_GROUPS, *server, *arguments)
 
-    def consume(count: int) -> list[str]:
-        return java.tool(
-            CONSOLE_SHARE_CONSUMER,
-            *(*server, "--topic", name, "--group", name, "--max-messages", count, "--timeout-ms", 20000),
+def produce(java: Java, bootstrap: str, topic: str, *values: str) -> None:
+    java.produce(bootstrap, topic, [Message(0, None, value.encode()) for value in values])
+
+
+def work(java: Java, bootstrap: str, group: str, topic: str, count: int | str, *settings: str) -> list[str]:
+    """Let a worker do what the records say until it was given `count` of them."""
+    return java.tool(WORKER, bootstrap, group, topic, count, 30_000, *settings).splitlines()
+
+
+def test_console_share_consumer_gets_every_record_once(java: Java, bootstrap: str, name: str) -> None:
+    create_topic(bootstrap, name, partitions=2)
+    configure(java, bootstrap, name, share_auto_offset_reset="earliest")
+    produce(java, bootstrap, name, *(f"job {number}" for number in range(30)))
+    lines: list[str] = []
+    for count in (10, 20):
+        lines += java.tool(
+            CONSOLE,
+            *("--bootstrap-server", bootstrap, "--topic", name, "--group", name),
+            *("--max-messages", count, "--timeout-ms", 20_000),
         ).splitlines()
+    assert sorted(lines) == sorted(f"job {number}" for number in range(30))
 
-    settings = ("--entity-type", "groups", "--entity-name", name)
-    java.tool(CONFIGS, *server, "--alter", *settings, "--add-config", "share.auto.offset.reset=earliest")
-    assert "share.auto.offset.reset=earliest" in java.tool(CONFIGS, *server, "--describe", *settings)
-    assert sorted(consume(10)) == sorted(str(number) for number in range(10))
-    assert re.search(rf"{name} +Share +share", java.tool(GROUPS, *server, "--list"))
-    assert name in groups("--list").split()
-    wait_until(lambda: re.search(rf"{name} .*Empty", groups("--describe", "--group", name, "--state")), "nobody")
-    described = groups("--describe", "--group", name)
-    assert len(re.findall(rf"{name} +{name} +[01] +5 +0", described)) == 2, described
-    reset = groups("--group", name, "--reset-offsets", "--to-earliest", "--topic", f"{name}:1", "--execute")
-    assert re.search(rf"{name} +{name} +1 +0", reset), reset
-    assert sorted(consume(5)) == ["1", "3", "5", "7", "9"]
-    assert re.search(name, groups("--group", name, "--delete-offsets", "--topic", name))
-    assert "Deletion of requested share groups" in groups("--group", name, "--delete")
-    assert name not in groups("--list").split()
+
+def test_explicit_acknowledgements(java: Java, bootstrap: str, name: str) -> None:
+    create_topic(bootstrap, name)
+    configure(java, bootstrap, name, share_auto_offset_reset="earliest", share_delivery_count_limit="3")
+    jobs = ["accept", "release,accept", "reject", "release", "accept", "renew,accept"]
+    produce(java, bootstrap, name, *jobs)
+    lines = work(java, bootstrap, name, name, 6 + 1 + 2 + 1)
+    by_offset: dict[str, list[str]] = {}
+    for line in lines:
+        offset, _, rest = line.partition(" ")
+        by_offset.setdefault(offset, []).append(rest)
+    assert by_offset == {
+        "0": ["1 accept"],
+        "1": ["1 release", "2 accept"],
+        "2": ["1 reject"],
+        "3": ["1 release", "2 release", "3 release"],
+        "4": ["1 accept"],
+        "5": ["1 renew", "1 accept"],
+    }
+    # All of them are settled now.
+    produce(java, bootstrap, name, "accept")
+    assert work(java, bootstrap, name, name, 1) == ["6 1 accept"]
+
+
+def test_performance_tool(java: Java, bootstrap: str, name: str) -> None:
+    create_topic(bootstrap, name, partitions=2)
+    configure(java, bootstrap, name, share_auto_offset_reset="earliest")
+    produce(java, bootstrap, name, *("x" * 100 for _ in range(5_000)))
+    output = java.tool(
+        PERFORMANCE,
+        *("--bootstrap-server", bootstrap, "--topic", name, "--group", name, "--num-records", 5_000),
+        *("--threads", 3, "--timeout", 20_000, "--hide-header"),
+    )
+    consumed = [field.strip() for field in output.strip().splitlines()[-1].split(",")]
+    assert 5_000 <= int(consumed[5]) <= 5_500, output
+
+
+def test_a_broker_that_is_killed_while_workers_work(java: Java, make_broker: MakeBroker, name: str) -> None:
+    broker = make_broker()
+    create_topic(broker.bootstrap, name)
+    configure(java, broker.bootstrap, name, share_auto_offset_reset="earliest")
+    jobs = 2_000
+    lines: list[str] = []
+
+    def consume() -> None:
+        lines.extend(work(java, broker.bootstrap, name, name, f"~{jobs}", "max.poll.records=50"))
+
+    worker = threading.Thread(target=consume)
+    worker.start()
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "enable.idempotence": True, "log_level": 0})
+    for number in range(jobs):
+        producer.produce(name, b"accept")
+        producer.poll(0)
+        if number % 50 == 0:
+            time.sleep(0.1)
+        if number == jobs // 2:
+            broker.kill()
+            broker.start()
+    assert producer.flush(30) == 0
+    worker.join(60)
+    delivered = [int(line.split()[0]) for line in lines if "failed" not in line]
+    assert set(delivered) == set(range(jobs))
+    # What was not acknowledged when the broker ended came again, and nothing else.
+    assert len(delivered) < jobs + 500
+    producer.produce(name, b"accept")
+    assert producer.flush(30) == 0
+    assert work(java, broker.bootstrap, name, name, 1) == [f"{jobs} 1 accept"]
+
+
+def test_dead_letter_queue(java: Java, bootstrap: str, name: str) -> None:
+    create_topic(bootstrap, name)
+    queue = create_topic(bootstrap, f"dlq.{name}", config={"errors.deadletterqueue.group.enable": "true"})
+    configure(
+        java,
+        bootstrap,
+        name,
+        share_auto_offset_reset="earliest",
+        share_delivery_count_limit="2",
+        errors_deadletterqueue_topic_name=queue,
+        errors_deadletterqueue_copy_record_enable="true",
+    )
+    produce(java, bootstrap, name, "accept", "reject", "release")
+    assert len(work(java, bootstrap, name, name, 4)) == 4
+    wait_until(lambda: len(java.consume(bootstrap, queue, 2, timeout=2)) == 2, "two dead letters")
+    letters = {message.value: dict(message.headers) for message in java.consume(bootstrap, queue, 2)}
+    assert set(letters) == {b"reject", b"release"}
+    for value, offset, count in ((b"reject", b"1", b"1"), (b"release", b"2", b"2")):
+        headers = letters[value]
+        assert headers["__dlq.errors.topic"] == name.encode()
+        assert headers["__dlq.errors.group"] == name.encode()
+        assert headers["__dlq.errors.partition"] == b"0"
+        assert headers["__dlq.errors.offset"] == offset
+        assert headers["__dlq.errors.delivery.count"] == count
+        assert re.fullmatch(rb"Offset (rejected|delivery count) .*", headers["__dlq.errors.message"] or b"")

@@ -67,6 +67,19 @@ def test_rejected_and_worn_out_records_go_to_the_queue() -> None:
     run(main)
 
 
+def test_the_queue_gets_what_the_last_member_rejects_when_it_goes() -> None:
+    async def main(world: ShareWorld) -> None:
+        await with_queue(world)
+        await world.produce(b"poison")
+        async with world.worker() as worker:
+            await worker.fetch()
+            assert await worker.acknowledge((0, 0, [3]), epoch=-1) is ErrorCode.NONE
+        assert [letter["offset"] for letter in await letters(world)] == ["0"]
+        assert world.node.broker.share_partitions.existing(GROUP, world.topic_id, 0) is None, "nobody needs it any more"
+
+    run(main)
+
+
 def test_locks_that_time_out_for_the_last_time_and_gaps() -> None:
     async def main(world: ShareWorld) -> None:
         await with_queue(world)

@@ -393,8 +393,8 @@ class SharePartition(InFlightWindow):
 
     @property
     def is_idle(self) -> bool:
-        """Everything is written."""
-        return not self._unsent and not self._sent
+        """Everything is written, and nothing is on its way to the dead-letter queue."""
+        return not self._unsent and not self._sent and all(found.state != ARCHIVING for found in self._ranges)
 
     def touch(self) -> None:
         """Have the start offset written although no record changed its state."""
