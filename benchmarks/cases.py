@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import load_cluster, load_compaction, load_latency, load_throughput
+from benchmarks import load_cluster, load_compaction, load_latency, load_share, load_throughput
 from benchmarks.load_throughput import RDKAFKA_PERFORMANCE
 from benchmarks.measure import Measures
 from benchmarks.topics import Options, Target
 
-CREATE_TOPICS, ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT = 19, 24, 68
+CREATE_TOPICS, ADD_PARTITIONS_TO_TXN, CONSUMER_GROUP_HEARTBEAT, SHARE_FETCH = 19, 24, 68, 78
 K, M = 1000, 1_000_000
 SIZES = (100, 1024)
 
@@ -51,6 +51,10 @@ def cases() -> Iterator[Case]:
         for members in (1, 10):
             run = partial(load_cluster.group_join, members=members, protocol=protocol)
             yield Case("group", f"join {protocol} {members}", run, needs)
+    for partitions in (1, 8):
+        for one_request, how in ((False, "fetch, then acknowledge"), (True, "acknowledge with the next fetch")):
+            share = partial(load_share.work_queue, partitions=partitions, one_request=one_request)
+            yield Case("share", f"50 workers, {partitions} partitions, {how}", share, SHARE_FETCH)
 
 
 def _producing() -> Iterator[Case]:

@@ -24,6 +24,9 @@ cordoned.log.dirs: Data directories that get no new partitions.
 default.replication.factor: Replicas of a topic that is created without saying how many.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
 delete.topic.enable: Whether topics may be deleted.
+errors.deadletterqueue.auto.create.topics.enable: Whether the dead-letter queue of a share group is created if need be.
+errors.deadletterqueue.group.enable: Whether share groups may use the topic as their dead-letter queue.
+errors.deadletterqueue.topic.name.prefix: What names of dead-letter queues have to begin with; empty for anything.
 fetch.max.bytes: Upper limit of the answer to one fetch request.
 file.delete.delay.ms: How long a deleted segment's files stay on disk under another name.
 flush.messages: Force the log to disk after this many records.

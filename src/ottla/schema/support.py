@@ -12,28 +12,28 @@ add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.m
 auto.create.topics.enable broker.id broker.rack cluster.id compression.gzip.level compression.lz4.level compression.type
 compression.zstd.level config.providers connections.max.idle.ms controller.listener.names controller.quorum.voters
 controller.quota.window.num controller.quota.window.size.seconds cordoned.log.dirs default.replication.factor
-delete.topic.enable fetch.max.bytes group.consumer.assignment.interval.ms group.consumer.assignors
-group.consumer.heartbeat.interval.ms group.consumer.max.assignment.interval.ms
-group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms group.consumer.max.size
-group.consumer.migration.policy group.consumer.min.assignment.interval.ms group.consumer.min.heartbeat.interval.ms
-group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms group.consumer.session.timeout.ms
-group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
-group.min.session.timeout.ms group.share.assignment.interval.ms group.share.delivery.count.limit
-group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms group.share.max.assignment.interval.ms
-group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms group.share.max.partition.max.record.locks
-group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms group.share.max.share.sessions
-group.share.max.size group.share.min.assignment.interval.ms group.share.min.delivery.count.limit
-group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks group.share.min.record.lock.duration.ms
-group.share.min.session.timeout.ms group.share.partition.max.record.locks group.share.record.lock.duration.ms
-group.share.session.timeout.ms inter.broker.listener.name internal.metadata.log.segment.bytes
-listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs log.flush.interval.messages
-log.flush.interval.ms log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms
-log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes log.index.size.max.bytes
-log.initial.task.delay.ms log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms
-log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms log.retention.hours log.retention.minutes
-log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
-log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate max.connections
-max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
+delete.topic.enable errors.deadletterqueue.auto.create.topics.enable errors.deadletterqueue.topic.name.prefix
+fetch.max.bytes group.consumer.assignment.interval.ms group.consumer.assignors group.consumer.heartbeat.interval.ms
+group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms
+group.consumer.max.size group.consumer.migration.policy group.consumer.min.assignment.interval.ms
+group.consumer.min.heartbeat.interval.ms group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms
+group.consumer.session.timeout.ms group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms
+group.max.session.timeout.ms group.max.size group.min.session.timeout.ms group.share.assignment.interval.ms
+group.share.delivery.count.limit group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms
+group.share.max.assignment.interval.ms group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms
+group.share.max.partition.max.record.locks group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms
+group.share.max.share.sessions group.share.max.size group.share.min.assignment.interval.ms
+group.share.min.delivery.count.limit group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks
+group.share.min.record.lock.duration.ms group.share.min.session.timeout.ms group.share.partition.max.record.locks
+group.share.record.lock.duration.ms group.share.session.timeout.ms inter.broker.listener.name
+internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs
+log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
+log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes
+log.index.size.max.bytes log.initial.task.delay.ms log.message.timestamp.after.max.ms
+log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms
+log.retention.hours log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms
+log.roll.ms log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
+max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
 max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
 metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms min.insync.replicas node.id
 num.partitions num.recovery.threads.per.data.dir offset.metadata.max.bytes offsets.commit.timeout.ms
@@ -58,7 +58,6 @@ ACTED_ON = frozenset(_ACTED_ON.split())
 
 TOPIC_SETTINGS_WITHOUT_EFFECT = (
     "delete.retention.ms",
-    "errors.deadletterqueue.group.enable",
     "follower.replication.throttled.replicas",
     "leader.replication.throttled.replicas",
     "local.retention.bytes",
