@@ -9,7 +9,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
 
 from ottla.protocol.apis import ApiKey
-from ottla.protocol.codec import encode
+from ottla.protocol.codec import decode, encode
 from ottla.protocol.connection import NEED_DATA, ServerConnection
 from ottla.protocol.errors import ProtocolError
 from ottla.protocol.headers import parse_request_header
@@ -228,10 +228,11 @@ class Connection(asyncio.BufferedProtocol):
                 if quotas is not None:
                     usage = self._usage = quotas.begin(api_key, end - frame[1], context)
                 try:
-                    # What is metered takes the long way: its response has to be an object.
-                    quick = route.quick if usage is None else None
+                    quick = route.quick
                     response = None if quick is None else quick(self._broker, buffer, offset, end, context)
                     if response.__class__ is bytes:
+                        if usage is not None:
+                            response = self._settle_encoded(usage, route, response)
                         size = len(response) + route.header_bytes
                         parts += (route.pack_header(size, context.correlation_id), response)
                         continue
@@ -380,6 +381,15 @@ class Connection(asyncio.BufferedProtocol):
             before, response.throttle_time_ms = response.throttle_time_ms, throttle_ms
             route.encode(response, parts)
             response.throttle_time_ms = before
+
+    def _settle_encoded(self, usage: Usage, route: Route, body: bytes) -> bytes:
+        """Charge for a response that is encoded already; the body to send, with the time to wait if there is one."""
+        throttle_ms = self._settle(usage, body, len(body))
+        if not throttle_ms:
+            return body
+        response = decode(route.response_class, route.version, body)
+        response.throttle_time_ms = throttle_ms
+        return encode(response, route.version)
 
     def _settle(self, usage: Usage, response: Any, size: int) -> int:
         """Charge for what was just answered, and mute where that is called for; for how many milliseconds."""
