@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,6 +18,8 @@ from tests.conftest import SETTINGS, MakeBroker
 
 pytestmark = pytest.mark.xdist_group("tools")
 
+FEATURES = "org.apache.kafka.tools.FeatureCommand"
+CLIENT_METRICS = "org.apache.kafka.tools.ClientMetricsCommand"
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
 COMPLAINTS = (
     "isvalid: false",
@@ -137,7 +140,9 @@ def transactions(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_we_open_a_directory_that_apache_kafka_wrote(how: str, handover: Handover, clients: dict[str, Client]) -> None:
+def test_we_open_a_directory_that_apache_kafka_wrote(
+    how: str, handover: Handover, clients: dict[str, Client], java: Java
+) -> None:
     kafka, ottla, writer = handover.kafka, handover.ottla, clients["confluent-kafka"]
     kafka.start()
     counts = fill(kafka, writer)
@@ -163,6 +168,8 @@ def test_we_open_a_directory_that_apache_kafka_wrote(how: str, handover: Handove
     create_topic(ottla.bootstrap, "made-by-us", 2)
     writer.produce(ottla.bootstrap, "made-by-us", more)
     commit(ottla, "readers", {"topic-zstd": 200})
+    assert administered(java, ottla) == ("1", [])
+    administer(java, ottla)
     ottla.stop()
 
     kafka.start()
@@ -170,6 +177,24 @@ def test_we_open_a_directory_that_apache_kafka_wrote(how: str, handover: Handove
     assert len(found) == counts["topic-lz4"] + 50
     assert len(writer.consume(kafka.bootstrap, "made-by-us", 50)) == 50
     wait_until(lambda: committed(kafka, "readers", ["topic-zstd"]) == {"topic-zstd": 200}, "the commit made with us")
+    assert administered(java, kafka) == ("0", ["kept"])
+
+
+def administer(java: Java, broker: Broker) -> None:
+    """A feature disabled and a subscription made, with metrics that came in beside the logs."""
+    server = ("--bootstrap-server", broker.bootstrap)
+    java.tool(FEATURES, *server, "disable", "--feature", "share.version")
+    java.tool(CLIENT_METRICS, *server, "--alter", "--name", "kept", "--metrics", "*", "--interval", 60000)
+    (broker.log_directory / "client-metrics.jsonl").write_text("{}\n")
+
+
+def administered(java: Java, broker: Broker) -> tuple[str, list[str]]:
+    """The level of the feature, and the subscriptions."""
+    server = ("--bootstrap-server", broker.bootstrap)
+    (level,) = re.findall(
+        r"Feature: share.version .*FinalizedVersionLevel: (\S+)", java.tool(FEATURES, *server, "describe")
+    )
+    return level, java.tool(CLIENT_METRICS, *server, "--list").split()
 
 
 def place(message: Message) -> tuple[int, int]:
