@@ -52,9 +52,11 @@ def cases() -> Iterator[Case]:
             run = partial(load_cluster.group_join, members=members, protocol=protocol)
             yield Case("group", f"join {protocol} {members}", run, needs)
     for partitions in (1, 8):
-        for one_request, how in ((False, "fetch, then acknowledge"), (True, "acknowledge with the next fetch")):
-            share = partial(load_share.work_queue, partitions=partitions, one_request=one_request)
-            yield Case("share", f"50 workers, {partitions} partitions, {how}", share, SHARE_FETCH)
+        run = partial(load_share.work_queue, partitions=partitions)
+        workers = f"50 workers, {partitions} partitions, fetch"
+        yield Case("share", f"{workers}, then acknowledge", run, SHARE_FETCH)
+        yield Case("share", f"{workers} and acknowledge", partial(run, one_request=True), SHARE_FETCH)
+        yield Case("share", f"{workers}, then acknowledge, batches of 100", partial(run, batch=100), SHARE_FETCH)
 
 
 def _producing() -> Iterator[Case]:

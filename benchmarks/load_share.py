@@ -22,10 +22,12 @@ MAX_WAIT_MS = 500
 NOT_YET = (14, 15, 16)  # the share coordinator is loading, or not there yet
 
 
-def work_queue(target: Target, options: Options, partitions: int, *, one_request: bool, batch: int = 1) -> Measures:
+def work_queue(
+    target: Target, options: Options, partitions: int, *, one_request: bool = False, batch: int = 1
+) -> Measures:
     """Fifty workers and a filled topic. With `one_request` a worker acknowledges a job with its next fetch, otherwise
     with a request of its own. `batch` jobs were produced together."""
-    jobs = int(60_000 * options.scale)
+    jobs = int(20_000 * options.scale)
     with target.topic(partitions) as topic, ExitStack() as stack:
         topic_id = _topic_id(target, topic)
         group = f"queue-{uuid.uuid4().hex[:8]}"
