@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.brokers import ApacheKafka, OttlaOnProperties
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest
 from tests.compatibility.differential.world import World
 from tests.compatibility.drivers import ClientError, Java, Message, wait_until
 from tests.compatibility.topics import create_topic
+from tests.conftest import SETTINGS
 
 pytestmark = pytest.mark.xdist_group("tools")
 
@@ -96,3 +99,50 @@ def test_a_group_with_members(java: Java, bootstrap: str, name: str) -> None:
         assert "is not EMPTY" in groups("--group", name, "--delete")
     wait_until(lambda: re.search(rf"{name} .*Empty", groups("--describe", "--group", name, "--state")), "nobody")
     assert "Deletion of requested share groups" in groups("--group", name, "--delete")
+
+
+def test_kafka_and_this_broker_go_on_where_the_other_stopped(java: Java, tmp_path: Path, name: str) -> None:
+    """One data directory, opened by Apache Kafka, by Ottla, and by Apache Kafka again."""
+    heap = "-Xmx512m -Xms128m -XX:TieredStopAtLevel=1"
+    kafka = ApacheKafka(tmp_path / "node", settings=SETTINGS, heap=heap)
+    ottla = OttlaOnProperties(tmp_path / "node" / "ottla", kafka.properties, kafka.log_directory, port=kafka.port)
+    seen: list[str] = []
+
+    def consume(bootstrap: str, count: int) -> None:
+        seen.extend(
+            java.tool(
+                CONSOLE_SHARE_CONSUMER,
+                *("--bootstrap-server", bootstrap, "--topic", name, "--group", name),
+                *("--max-messages", count, "--timeout-ms", 30000),
+            ).splitlines()
+        )
+
+    def start_offsets(bootstrap: str) -> list[str]:
+        described = java.tool(SHARE_GROUPS, "--bootstrap-server", bootstrap, "--describe", "--group", name)
+        return re.findall(rf"{name} +{name} +[01] +(\d+ +\d+)", described)
+
+    try:
+        bootstrap = kafka.start().bootstrap
+        create_topic(bootstrap, name, 2)
+        settings = ("--entity-type", "groups", "--entity-name", name)
+        earliest = ("--add-config", "share.auto.offset.reset=earliest")
+        java.tool(CONFIGS, "--bootstrap-server", bootstrap, "--alter", *settings, *earliest)
+        java.produce(bootstrap, name, [Message(number % 2, None, b"%d" % number) for number in range(20)])
+        consume(bootstrap, 5)
+        offsets = start_offsets(bootstrap)
+        kafka.stop()
+        bootstrap = ottla.start().bootstrap
+        assert start_offsets(bootstrap) == offsets
+        consume(bootstrap, 10)
+        offsets = start_offsets(bootstrap)
+        ottla.stop()
+        bootstrap = kafka.start().bootstrap
+        assert start_offsets(bootstrap) == offsets
+        consume(bootstrap, 5)
+        assert sorted(seen) == sorted(str(number) for number in range(20))
+        assert "Deletion of requested share groups" in java.tool(
+            SHARE_GROUPS, "--bootstrap-server", bootstrap, "--group", name, "--delete"
+        )
+    finally:
+        kafka.stop()
+        ottla.stop()
