@@ -12,6 +12,10 @@ leads the partition coordinates them. One *shard* per partition is a pure state 
 replays them *after* the append succeeded (so that a failed append has nothing to undo) and lets the response go when
 the high watermark has passed them. ``service.GroupCoordinator`` routes group ids to partitions.
 
+Share groups (KIP-932) have two coordinators: members and assignments are groups as any other (``share_groups``), how
+far a group got in a partition is state in a topic of its own (``share_state_shard``); ``share_group_service`` carries
+out what needs both.
+
 A classic group has, beside its durable part, state that Kafka never writes down: who waits in a join or a sync, and
 the generation being negotiated. Commands change that part directly; the record written when the leader's assignment
 arrives is its durable image.
