@@ -101,12 +101,12 @@ class Driver:
             protocols=[JoinGroupRequestProtocol(name=name, metadata=metadata) for name, metadata in protocols],
         )
         pending: Pending[JoinGroupResponse] = Pending(refused_join(member_id))
-        self.apply(self.shard.classic.join(JoinCall(request, version, client, "/127.0.0.1", pending), self.now()))
+        self.apply(self.shard.join(JoinCall(request, version, client, "/127.0.0.1", pending), self.now()))
         return pending
 
     def sync(self, request: SyncGroupRequest) -> Pending[SyncGroupResponse]:
         pending: Pending[SyncGroupResponse] = Pending(refused_sync)
-        self.apply(self.shard.classic.sync(request, pending, self.now()))
+        self.apply(self.shard.sync(request, pending, self.now()))
         return pending
 
     def _new_shard(self) -> GroupShard:

@@ -173,7 +173,7 @@ class Transcript:
                 member_id=options.get("id", self.member_ids.get(name, "")),
                 group_instance_id=self.instances.get(name),
             )
-            code = self.driver.shard.classic.heartbeat(request, self.driver.now().monotonic_ms)
+            code = self.driver.shard.heartbeat(request, self.driver.now().monotonic_ms)
             self.lines.append(f"{name} heartbeat: {code.name}")
 
     def do_leave(self, names: list[str], options: dict[str, str]) -> None:
@@ -184,7 +184,7 @@ class Transcript:
         if "instance" in options:
             members.append(MemberIdentity(member_id="", group_instance_id=options["instance"]))
         request = LeaveGroupRequest(group_id=options.get("group", "g"), members=members)
-        response, _ = self.driver.apply(self.driver.shard.classic.leave(request, self.driver.now()))
+        response, _ = self.driver.apply(self.driver.shard.leave(request, self.driver.now()))
         answers = [
             f"{answer.member_id or answer.group_instance_id}={ErrorCode(answer.error_code).name}"
             for answer in response.members

@@ -306,3 +306,16 @@ def _add(counts: Counter[str], key: str, change: int) -> None:
 
 def _stale_code(member: ConsumerMember) -> ErrorCode:
     return ErrorCode.STALE_MEMBER_EPOCH if member.classic is None else ErrorCode.ILLEGAL_GENERATION
+
+
+def durable_state(group: ConsumerGroup) -> dict[str, object]:
+    """What a restart must bring back; for tests and simulations."""
+    return {
+        "group_epoch": group.group_epoch,
+        "metadata_hash": group.metadata_hash,
+        "assignment_epoch": group.assignment_epoch,
+        "assignment_timestamp_ms": group.assignment_timestamp_ms,
+        "members": group.members,
+        "target": group.target,
+        "regexes": group.resolved_regexes,
+    }

@@ -1,0 +1,111 @@
+"""RE2's syntax: what it takes and refuses, what matches, and that no expression takes long."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ottla.core.regex import Regex, RegexError
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("a", ["a"], ["", "b", "aa"]),
+        ("topic-.*", ["topic-", "topic-1", "topic-é"], ["topic", "a-topic-1"]),
+        ("a|bc|", ["a", "bc", ""], ["b", "abc"]),
+        ("(a|b)*c+d?", ["c", "ababccd"], ["abd", "d"]),
+        ("a{2}b{1,}c{0,2}", ["aab", "aabbcc"], ["ab", "aabccc"]),
+        ("a{,2}", ["a{,2}"], ["a", "aa"]),
+        ("x*?y+?z??", ["y", "xxyyz"], ["x"]),
+        ("[a-c]_[^a-c]", ["a_d", "c__"], ["d_d", "a_a"]),
+        ("[]a]", ["]", "a"], ["[]a]"]),
+        ("[-a]", ["-", "a"], ["b"]),
+        (r"[\d_]\D\w\W\s\S", ["1ab. x", "_xy- -"], ["aab. x"]),
+        ("[[:upper:]][[:^upper:]]", ["Aa", "A1"], ["AA"]),
+        (r"\pL\p{Lu}\PL\p{^Ll}\p{Latin}", ["aA1Ab"], ["aa1Ab"]),
+        (r"\Qa.b*\E+", ["a.b*", "a.b***"], ["aab*"]),
+        (r"a\.b\-c\x2e\x{2F}\101\012", ["a.b-c./A\n"], ["axb-c./A\n"]),
+        ("^a$", ["a"], ["ab"]),
+        (r"\Aa\z", ["a"], ["ba"]),
+        (r"a\b.*", ["a", "a-b"], ["ab"]),
+        (r"a\B.*", ["ab", "a_"], ["a", "a-b"]),
+        ("(?i)aB(?-i)c", ["abc", "ABc"], ["ABC"]),
+        ("(?i:a)b", ["ab", "Ab"], ["aB"]),
+        ("(?P<one>a)(?<two>b)(?:c)", ["abc"], ["ab"]),
+        (".", ["a"], ["\n", ""]),
+        ("(?s).", ["\n"], [""]),
+    ],
+)
+def test_matches_whole_texts(pattern: str, matching: list[str], others: list[str]) -> None:
+    regex = Regex(pattern)
+    assert [text for text in (*matching, *others) if regex.matches(text)] == matching
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a",
+        "a)",
+        "*a",
+        "a**",
+        "a{2}{3}",
+        "(|*)",
+        "a{2,1}",
+        "a{1001}",
+        "[a",
+        "[b-a]",
+        "[[:nothing:]]",
+        r"[a-\d]",
+        "a\\",
+        r"\1",
+        r"\8",
+        r"\y",
+        r"\pX",
+        r"\p{Klingon}",
+        r"\x{110000}",
+        r"\xg1",
+        "(?=a)",
+        "(?!a)",
+        "(?<=a)",
+        "(?<!a)",
+        "(?x)a",
+        "(?P<a>x)(?P<a>y)",
+        "(?P<a-b>x)",
+        "(?i",
+        "(" * 300 + ")" * 300,
+        "((a{200}){200}){200}",
+    ],
+)
+def test_refuses_what_re2_refuses(pattern: str) -> None:
+    with pytest.raises(RegexError):
+        Regex(pattern)
+
+
+def test_takes_linear_time() -> None:
+    """What keeps a backtracking matcher busy for ages."""
+    assert not Regex("(a*)*b").matches("a" * 5_000)
+    assert not Regex("(a|aa)+c").matches("a" * 5_000)
+    assert Regex("a?" * 100 + "a" * 100).matches("a" * 100)
+
+
+_PARTS = st.recursive(
+    st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", r"\b", "^", "$", "-"]),
+    lambda parts: (
+        st.lists(parts, min_size=1, max_size=3).map("".join)
+        | st.lists(parts, min_size=2, max_size=3).map(lambda choices: f"(?:{'|'.join(choices)})")
+        | st.tuples(parts, st.sampled_from(["*", "+", "?", "{2}", "{1,2}"])).map(lambda pair: f"(?:{pair[0]}){pair[1]}")
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(_PARTS, st.lists(st.text("ab1-_", max_size=5), max_size=10))
+def test_agrees_with_python_where_the_syntax_is_the_same(pattern: str, texts: list[str]) -> None:
+    regex = Regex(pattern)
+    for text in texts:
+        assert regex.matches(text) == (re.fullmatch(pattern, text) is not None), (pattern, text)
