@@ -12,11 +12,16 @@ from ottla.protocol.messages import delete_share_group_offsets as deleting_offse
 from ottla.protocol.messages import delete_share_group_state as deleting
 from ottla.protocol.messages import describe_share_group_offsets as describing
 from ottla.protocol.messages import initialize_share_group_state as initializing
+from ottla.protocol.messages import offset_commit, offset_delete, offset_fetch
 from ottla.protocol.messages import read_share_group_state as reading
 from ottla.protocol.messages import read_share_group_state_summary as summing
 from ottla.protocol.messages import write_share_group_state as writing
+from ottla.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
+from ottla.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from ottla.protocol.messages.delete_groups import DeleteGroupsRequest
+from ottla.protocol.messages.describe_groups import DescribeGroupsRequest
 from ottla.protocol.messages.find_coordinator import FindCoordinatorRequest
+from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from ottla.protocol.messages.list_groups import ListGroupsRequest
 from ottla.protocol.messages.share_group_describe import ShareGroupDescribeRequest
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest
@@ -241,6 +246,58 @@ def share_members(world: World) -> None:
     world.ask("describe the empty group", ShareGroupDescribeRequest(group_ids=groups[:1]), 1)
 
 
+def share_groups_among_others(world: World) -> None:
+    """An id names one group, whatever its kind."""
+    world.create("kinds")
+    member = Member(world, "kinds", "one")
+    member.join("kinds", partitions=1)
+    group = world.name("kinds")
+    world.ask("describe as a classic group", DescribeGroupsRequest(groups=[group]), 6)
+    world.ask("describe as a consumer group", ConsumerGroupDescribeRequest(group_ids=[group]), 0)
+    join = JoinGroupRequest(
+        group_id=group,
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=10_000,
+        member_id="",
+        protocol_type="consumer",
+        protocols=[JoinGroupRequestProtocol(name="range", metadata=b"")],
+    )
+    world.ask("join as a classic member", join, 9)
+    heartbeat = ConsumerGroupHeartbeatRequest(
+        group_id=group,
+        member_id="other",
+        member_epoch=0,
+        rebalance_timeout_ms=10_000,
+        subscribed_topic_names=[world.name("kinds")],
+        topic_partitions=[],
+    )
+    world.ask("join as a consumer member", heartbeat, 1)
+    partition = offset_commit.OffsetCommitRequestPartition(partition_index=0, committed_offset=1)
+    topic = offset_commit.OffsetCommitRequestTopic(name=world.name("kinds"), partitions=[partition])
+    world.ask("commit", offset_commit.OffsetCommitRequest(group_id=group, topics=[topic]), 9)
+    fetched = offset_fetch.OffsetFetchRequestGroup(group_id=group, topics=None)
+    world.ask("fetch", offset_fetch.OffsetFetchRequest(groups=[fetched]), 9)
+    deleted = offset_delete.OffsetDeleteRequestTopic(
+        name=world.name("kinds"), partitions=[offset_delete.OffsetDeleteRequestPartition(partition_index=0)]
+    )
+    world.ask("delete offsets", offset_delete.OffsetDeleteRequest(group_id=group, topics=[deleted]), 0)
+    for states, types in (([], ["share"]), (["stable"], []), (["Empty"], ["Share"])):
+        listed = world.ask_quietly(ListGroupsRequest(states_filter=states, types_filter=types), 5)
+        found = [one.group_id for one in listed.groups if one.group_id == group]
+        world.note(f"listed by {states} {types}", found)
+    commit = offset_commit.OffsetCommitRequest(group_id=world.name("classic"), topics=[topic])
+    coordinator_ready(world, "classic")
+    assert world.ask_quietly(commit, 9).topics[0].partitions[0].error_code == 0
+    classic = Member(world, "classic", "one")
+    classic.ask("join a classic group", ("kinds",))
+    classic.ask("stay in a classic group", member_epoch=2)
+    world.ask("describe a classic group", ShareGroupDescribeRequest(group_ids=[classic.group]), 1)
+    _alter(world, "classic group", classic.group, {"kinds": [(0, 0)]})
+    _delete_offsets(world, "classic group", classic.group, "kinds")
+    _describe_offsets(world, "classic group", classic.group, None)
+    world.ask("delete both", DeleteGroupsRequest(groups_names=[group, classic.group]), 2)
+
+
 def share_offsets(world: World) -> None:
     world.create("offsets", 2)
     world.create("others")
@@ -332,4 +389,11 @@ def _state_ready(world: World, group: str, topic_id: bytes) -> None:
         time.sleep(0.05)
 
 
-SCENARIOS = (share_coordinator, share_state, share_state_of_nothing, share_members, share_offsets)
+SCENARIOS = (
+    share_coordinator,
+    share_state,
+    share_state_of_nothing,
+    share_members,
+    share_groups_among_others,
+    share_offsets,
+)

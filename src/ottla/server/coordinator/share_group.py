@@ -149,8 +149,7 @@ class ShareGroup(ModernGroup[ShareMember]):
         raise self._no_consumer_group()
 
     def check_fetch(self, member_id: str | None, member_epoch: int) -> None:
-        """A share group has no committed offsets."""
-        raise self._no_consumer_group()
+        """Who asks is told that there are no committed offsets."""
 
     def check_offset_delete(self) -> None:
         """A share group has no committed offsets."""
