@@ -1,6 +1,6 @@
 """Compaction: the same compacted topic is filled on each broker, then its cleaner is let loose and timed.
 
-While the topic is filled its `min.cleanable.dirty.ratio` is 1, which is never exceeded. Lowering it is the start signal;
+While the topic is filled its `min.cleanable.dirty.ratio` is 1, which is never exceeded. Lowering it is the signal;
 the end is the entry in `cleaner-offset-checkpoint`, which both brokers write when a round is done.
 """
 

@@ -111,15 +111,15 @@ class SliceRequest:
     def locate_later(self, segments: list[Segment], bases: list[int]) -> LogSlice:
         """The same as a piece of work for a worker thread."""
         index = max(bisect_right(bases, self.offset) - 1, 0)
-        candidates = [
-            (
-                segment.file,
-                segment.file.size,
-                segment.offset_index.searcher(),
-                bases[number + 1] if number + 1 < len(bases) else self.end_offset,
-            )
-            for number, segment in enumerate(segments[index : index + 2], index)
-        ]
+        candidates = []
+        for number in range(index, len(segments)):
+            segment = segments[number]
+            end_offset = bases[number + 1] if number + 1 < len(bases) else self.end_offset
+            candidates.append((segment.file, segment.file.size, segment.offset_index.searcher(), end_offset))
+            # What is not in the segment that should have it is in the next one that has anything (compaction leaves
+            # holes, and empty segments).
+            if number > index and segment.file.size:
+                break
 
         def locate() -> tuple[SegmentFile, int, int] | None:
             for file, end, position_of, end_offset in candidates:

@@ -184,7 +184,8 @@ class BatchFilter:
                 return batch_with_delete_horizon(header, data, [start, end], [0], self._new_horizon_ms)
             if horizon_ms > self._now_ms:
                 return KEEP
-        return self._emptied(header, is_needed)
+        # Emptied, as Kafka does it, it would no longer tell a start without snapshots of its producer's epoch.
+        return KEEP if is_needed else DROP
 
     def _decide_dirty(self, chunk: bytes, position: int, header: BatchHeader) -> Verdict:
         """A batch that is wholly in the map: it is known where the records are that stay."""

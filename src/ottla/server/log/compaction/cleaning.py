@@ -73,6 +73,7 @@ class Cleaning:
     statistics: CleaningStatistics = field(default_factory=CleaningStatistics)
     output: Output | None = None
     cleaned_offset: int = -1
+    _all_segments: list[Segment] = field(default_factory=list)
     _segments: list[Segment] = field(default_factory=list)
     _keys: KeyMap = field(init=False)
     _aborted: list[AbortedTransaction] = field(default_factory=list)
@@ -85,7 +86,8 @@ class Cleaning:
     def __post_init__(self) -> None:
         log = self.plan.log
         self._keys = KeyMap(self.budget_bytes)
-        self._segments = [segment for segment in log.segments if segment.base_offset < self.plan.end_offset]
+        self._all_segments = list(log.segments)
+        self._segments = [segment for segment in self._all_segments if segment.base_offset < self.plan.end_offset]
         self._generation = log.generation
         self._last_batches = log.producers_state.last_batches()
 
@@ -100,7 +102,9 @@ class Cleaning:
         """Fill the map from the dirty part, as far as its budget goes. Raises `CorruptRecordError`, `DiskError`."""
         plan, keys, statistics = self.plan, self._keys, self.statistics
         first_offset = plan.first_dirty_offset
-        self._aborted = [item for segment in self._segments for item in segment.transaction_index.entries()]
+        # Transactions of the cleaned part may end after it; all have ended below the last stable offset.
+        entries = (item for segment in self._all_segments for item in list(segment.transaction_index.entries()))
+        self._aborted = [item for item in entries if item.first_offset < plan.end_offset]
         transactions = PassedTransactions([item for item in self._aborted if item.last_offset >= first_offset])
         cost = moved = 0
         for number, segment in enumerate(self._segments):
