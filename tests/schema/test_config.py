@@ -271,6 +271,7 @@ MAP = {"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT
         ),
         ({"group.share.max.heartbeat.interval.ms": "1"}, "must be at most group.share.max.heartbeat.interval.ms"),
         ({"group.streams.num.standby.replicas": "3"}, "must be at most group.streams.max.standby.replicas"),
+        ({"group.streams.topology.description.plugin.class": "com.example.Plugin"}, "there is one plugin"),
         (
             {
                 "group.consumer.min.session.timeout.ms": "1000",

@@ -23,6 +23,7 @@ BY_ATTRIBUTE = {
     "config.providers",
     "controller.listener.names",
     "controller.quorum.voters",
+    "group.streams.max.standby.replicas",
     "inter.broker.listener.name",
     "listener.security.protocol.map",
     "listeners",
@@ -43,7 +44,7 @@ BY_ATTRIBUTE = {
 }
 """Read through an attribute or method of `BrokerConfig`, or under a name put together at run time."""
 
-GROUP_KINDS = ("consumer", "share")
+GROUP_KINDS = ("consumer", "share", "streams")
 """Groups whose defaults and bounds `schema.group` reads, under names put together at run time."""
 
 

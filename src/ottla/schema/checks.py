@@ -183,6 +183,9 @@ def _at_most(config: BrokerConfig, smaller: str, larger: str) -> None:
         _refuse(name, f"{smaller} ({config[smaller]}) must be at most {larger} ({config[larger]})")
 
 
+#: The plugin that Kafka comes with (KIP-1331); Ottla does what it does.
+_TOPOLOGY_DESCRIPTIONS_IN_MEMORY = "org.apache.kafka.server.streams.InMemoryTopologyDescriptionPlugin"
+
 _GROUP_LIMITS = {
     "consumer": ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms"),
     "share": (
@@ -209,6 +212,9 @@ def _check_groups(config: BrokerConfig) -> None:
         if config[heartbeat] >= config[session]:
             _refuse(_first_given(config, heartbeat, session), f"{heartbeat} must be less than {session}")
     _at_most(config, "group.streams.num.standby.replicas", "group.streams.max.standby.replicas")
+    plugin = "group.streams.topology.description.plugin.class"
+    if config[plugin] not in (None, _TOPOLOGY_DESCRIPTIONS_IN_MEMORY):
+        _refuse(plugin, f"there is one plugin, {_TOPOLOGY_DESCRIPTIONS_IN_MEMORY}")
 
 
 def _refuse_secure_listeners(config: BrokerConfig) -> None:

@@ -71,6 +71,24 @@ group.share.min.session.timeout.ms: Least session timeout that a share group may
 group.share.partition.max.record.locks: Most records of a partition that members of a share group may hold.
 group.share.record.lock.duration.ms: How long a member of a share group may hold a record.
 group.share.session.timeout.ms: How long a member of a share group may be silent.
+group.streams.acceptable.recovery.lag: How far a copy of a task's state may be behind to count as complete.
+group.streams.assignment.interval.ms: Least time between two assignments of a streams group.
+group.streams.heartbeat.interval.ms: How often members of streams groups send heartbeats.
+group.streams.initial.rebalance.delay.ms: How long the first assignment of a streams group waits for more members.
+group.streams.max.assignment.interval.ms: Greatest time between assignments that a streams group may set.
+group.streams.max.heartbeat.interval.ms: Greatest heartbeat interval that a streams group may set.
+group.streams.max.session.timeout.ms: Greatest session timeout that a streams group may set.
+group.streams.max.size: Most members that a streams group may have.
+group.streams.max.standby.replicas: Most standby copies of a task that a streams group may set.
+group.streams.min.assignment.interval.ms: Least time between assignments that a streams group may set.
+group.streams.min.heartbeat.interval.ms: Least heartbeat interval that a streams group may set.
+group.streams.min.session.timeout.ms: Least session timeout that a streams group may set.
+group.streams.min.task.offset.interval.ms: Least interval between reports of task offsets that a streams group may set.
+group.streams.num.standby.replicas: Standby copies of each stateful task of a streams group.
+group.streams.rack.aware.assignment.tags: Client tags in whose values copies of a task shall differ, first one first.
+group.streams.session.timeout.ms: How long a member of a streams group may be silent before it is removed.
+group.streams.task.offset.interval.ms: How often members of streams groups report the offsets of their tasks.
+group.streams.topology.description.plugin.class: Kafka's in-memory plugin, to ask members to describe their topology.
 index.interval.bytes: Bytes of log between two entries of its offset index.
 inter.broker.listener.name: Listener that brokers use among each other.
 internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.

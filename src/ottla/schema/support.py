@@ -25,7 +25,13 @@ group.share.max.partition.max.record.locks group.share.max.record.lock.duration.
 group.share.max.share.sessions group.share.max.size group.share.min.assignment.interval.ms
 group.share.min.delivery.count.limit group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks
 group.share.min.record.lock.duration.ms group.share.min.session.timeout.ms group.share.partition.max.record.locks
-group.share.record.lock.duration.ms group.share.session.timeout.ms inter.broker.listener.name
+group.share.record.lock.duration.ms group.share.session.timeout.ms group.streams.acceptable.recovery.lag
+group.streams.assignment.interval.ms group.streams.heartbeat.interval.ms group.streams.initial.rebalance.delay.ms
+group.streams.max.assignment.interval.ms group.streams.max.heartbeat.interval.ms group.streams.max.session.timeout.ms
+group.streams.max.size group.streams.max.standby.replicas group.streams.min.assignment.interval.ms
+group.streams.min.heartbeat.interval.ms group.streams.min.session.timeout.ms group.streams.min.task.offset.interval.ms
+group.streams.num.standby.replicas group.streams.rack.aware.assignment.tags group.streams.session.timeout.ms
+group.streams.task.offset.interval.ms group.streams.topology.description.plugin.class inter.broker.listener.name
 internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs
 log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
 log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes
