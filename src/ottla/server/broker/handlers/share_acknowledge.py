@@ -26,6 +26,7 @@ from ottla.server.broker.share.sessions import FINAL_EPOCH, INITIAL_EPOCH
 if TYPE_CHECKING:
     from ottla.protocol.messages.share_acknowledge import ShareAcknowledgeRequest
     from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.share.delivery import ShareSettings
 
 
 def handle(
@@ -45,13 +46,14 @@ def handle(
     listener_name = context.listener_name
 
     def answer() -> ShareAcknowledgeResponse:
-        return _response(broker, acknowledgements, group_id, listener_name)
+        return _response(broker, share.group_settings(group_id), acknowledgements, listener_name)
 
     acknowledgements = Acknowledgements(
         context.api_version, is_renew=request.is_renew_ack, on_done=lambda: delayed.respond(answer())
     )
     acknowledgements.apply(
-        broker,
+        share,
+        broker.image.topics,
         group_id,
         member_id,
         (
@@ -66,7 +68,7 @@ def handle(
 
 
 def _response(
-    broker: Broker, acknowledgements: Acknowledgements, group_id: str, listener_name: str
+    broker: Broker, settings: ShareSettings, acknowledgements: Acknowledgements, listener_name: str
 ) -> ShareAcknowledgeResponse:
     topics: dict[bytes, list[PartitionData]] = {}
     leaders: set[int] = set()
@@ -75,7 +77,6 @@ def _response(
         if code:
             hint_leader(broker, topic_id, data, leaders)
         topics.setdefault(topic_id, []).append(data)
-    settings = broker.share_partitions.group_settings(group_id)
     return ShareAcknowledgeResponse(
         acquisition_lock_timeout_ms=settings.record_lock_duration_ms,
         responses=[ShareAcknowledgeTopicResponse(topic_id=key, partitions=found) for key, found in topics.items()],

@@ -151,7 +151,13 @@ class _Answer:
         self._acknowledgements = Acknowledgements(
             self._version, is_renew=request.is_renew_ack, on_done=self._maybe_respond
         )
-        self._acknowledgements.apply(self._broker, self._session.group_id, self._session.member_id, acknowledgements)
+        self._acknowledgements.apply(
+            self._share,
+            self._broker.image.topics,
+            self._session.group_id,
+            self._session.member_id,
+            acknowledgements,
+        )
 
     def fetch(self, entries: list[SharedPartition]) -> None:
         request, share = self._request, self._share

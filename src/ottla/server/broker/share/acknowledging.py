@@ -11,9 +11,10 @@ from ottla.server.broker.share.delivery import RENEW, Acknowledgement
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ottla.server.broker.broker import Broker
     from ottla.server.broker.share.hosted import HostedSharePartition
     from ottla.server.broker.share.sessions import PartitionKey
+    from ottla.server.broker.share.share_partitions import SharePartitions
+    from ottla.server.metadata.image import TopicsImage
 
 _FIRST_RENEW_VERSION = 2
 
@@ -52,14 +53,13 @@ class Acknowledgements:
 
     def apply(
         self,
-        broker: Broker,
+        share: SharePartitions,
+        topics: TopicsImage,
         group_id: str,
         member_id: str,
         partitions: Iterable[tuple[PartitionKey, Sequence[AcknowledgementBatch]]],
     ) -> None:
         """Hand them over; what has to be written first is outstanding afterwards."""
-        share = broker.share_partitions
-        topics = broker.image.topics
         for key, batches in partitions:
             try:
                 topic = topics.by_id.get(key[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -31,11 +31,12 @@ _SPECIAL = CONTROL_FLAG | TRANSACTIONAL_FLAG
 class FetchedBatches:
     """Complete batches, read at `offset`.
 
-    Batch i holds the offsets `[bases[i], ends[i])` in the bytes up to `positions[i]`. `skipped` are ascending ranges of
-    offsets without a record for a consumer: gaps between batches, control batches, batches of aborted transactions.
+    Batch i holds the offsets `[bases[i], ends[i])` in the bytes up to `positions[i]`; the first one begins at `start`.
+    `skipped` are ascending ranges of offsets without a record for a consumer: gaps between batches, control batches,
+    batches of aborted transactions.
     """
 
-    __slots__ = ("bases", "buffer", "ends", "offset", "positions", "skipped")
+    __slots__ = ("bases", "buffer", "ends", "offset", "positions", "skipped", "start")
 
     def __init__(self, offset: int, buffer: Buffer) -> None:
         self.offset = offset
@@ -43,6 +44,7 @@ class FetchedBatches:
         self.bases: list[int] = []
         self.ends: list[int] = []
         self.positions: list[int] = []
+        self.start = 0
         self.skipped: list[tuple[int, int]] = []
 
     @property
@@ -59,11 +61,35 @@ class FetchedBatches:
         last = first
         while ends[last] <= last_offset:
             last += 1
-        start = self.positions[first - 1] if first else 0
+        start = self.positions[first - 1] if first else self.start
         stop = self.positions[last]
         if start == 0 and stop == len(self.buffer):
             return self.buffer
         return memoryview(self.buffer)[start:stop]
+
+    def part(self, offset: int, wanted_end_offset: int, max_bytes: int) -> FetchedBatches | None:
+        """What a read at `offset` would have given, if all of it is here; at least one batch, whatever its size."""
+        ends = self.ends
+        if not self.offset <= offset < wanted_end_offset <= self.end_offset:
+            return None
+        first = bisect_right(ends, offset)
+        last = bisect_left(ends, wanted_end_offset)
+        start = self.positions[first - 1] if first else self.start
+        while last > first and self.positions[last] - start > max_bytes:
+            last -= 1
+        found = FetchedBatches(offset, self.buffer)
+        found.start = start
+        found.bases = self.bases[first : last + 1]
+        found.ends = ends[first : last + 1]
+        found.positions = self.positions[first : last + 1]
+        if self.skipped:
+            end_offset = ends[last]
+            found.skipped = [
+                (max(skip_offset, offset), skip_end_offset)
+                for skip_offset, skip_end_offset in self.skipped
+                if skip_end_offset > offset and skip_offset < end_offset
+            ]
+        return found
 
     def cut(self, first_offset: int, end_offset: int, max_records: int, *, is_strict: bool) -> int:
         """Where to end a range that is too long: at the limit or, not strictly, after the batch that reaches it."""

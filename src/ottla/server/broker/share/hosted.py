@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The first read for several records, and how it grows until there are enough of them.
+# Whoever takes a job or two at a time is served from what was read ahead: the next one wants the next job.
+_READ_AHEAD_RECORDS = 16
+_READ_AHEAD_BYTES = 32_768
+# The first read for more records, and how it grows until there are enough of them.
 _FIRST_READ_BYTES = 65_536
 _READ_GROWTH = 4
 _NO_OFFSET = -1
@@ -46,6 +49,7 @@ class HostedSharePartition:
     """One partition for one group. `core` is None until the state is read; after `close` a new object takes over."""
 
     __slots__ = (
+        "_ahead",
         "_armed_ms",
         "_dead_letter_queue",
         "_env",
@@ -93,6 +97,7 @@ class HostedSharePartition:
         self._is_writing = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ms = 0
+        self._ahead: FetchedBatches | None = None
         partition.add_waiter(self)
 
     def __repr__(self) -> str:
@@ -174,6 +179,7 @@ class HostedSharePartition:
         """The group has other settings."""
         if self.core is not None:
             self.core.settings = self.group.settings
+            self._ahead = None  # what it leaves out depends on the isolation level
             self.wake()
 
     # Log
@@ -201,13 +207,23 @@ class HostedSharePartition:
         end_offset = self.readable_end_offset
         if wanted_end_offset > end_offset:
             wanted_end_offset = end_offset
-        # For one record, exactly one batch.
-        read_bytes = 0 if wanted_end_offset - offset == 1 and at_least_one else min(_FIRST_READ_BYTES, max_bytes)
+        reads_ahead = at_least_one and wanted_end_offset - offset <= _READ_AHEAD_RECORDS
+        if reads_ahead and self._ahead is not None:
+            found_ahead = self._ahead.part(offset, wanted_end_offset, max_bytes)
+            if found_ahead is not None:
+                return found_ahead
+        read_bytes = _READ_AHEAD_BYTES if reads_ahead else min(_FIRST_READ_BYTES, max_bytes)
         while True:
             found = log.read(offset, read_bytes, upper_bound=end_offset, min_one_batch=at_least_one)
             content = found.read_cached()
             if content is None:
                 return found
+            if reads_ahead:
+                self._ahead = self.scan(content, offset, end_offset)
+                found_ahead = self._ahead.part(offset, wanted_end_offset, max_bytes)
+                if found_ahead is not None:
+                    return found_ahead
+                reads_ahead = False
             fetched = self.scan(content, offset, wanted_end_offset)
             if fetched.end_offset >= wanted_end_offset or found.size < read_bytes or read_bytes >= max_bytes:
                 return fetched
