@@ -109,7 +109,7 @@ def test_every_input_is_in_the_committed_output_once(seed: int, version: int) ->
     disk = MemoryDisk()
     story = Story()
     for number in range(LIVES):
-        disk.crash_at(dice.randint(60, 1500))
+        disk.crash_at(dice.randint(60, 500))
         try:
             simulate(lambda env: live(env, story, version, is_last=False), seed=seed * LIVES + number, disk=disk)
         except SimulatedCrashError:
