@@ -35,7 +35,11 @@ def handle(
     """Answered at once but for the first time."""
     version, listener_name = context.api_version, context.listener_name
     coordinator = _coordinator(broker, request.key_type, version)
-    if coordinator is not None and coordinator.topic not in broker.image.topics.by_name:
+    if (
+        coordinator is not None
+        and coordinator.topic not in broker.image.topics.by_name
+        and _asks_for_a_key(coordinator, request, version)
+    ):
         return _create_and_answer(broker, coordinator, request, version, listener_name)
     return _answer(broker, request, version, listener_name)
 
@@ -79,6 +83,17 @@ def _coordinator(broker: Broker, key_type: int, version: int) -> Any | None:
     if key_type == SHARE and version >= _FIRST_VERSION_WITH_SHARE:
         return broker.share_state
     return None
+
+
+def _asks_for_a_key(coordinator: Any, request: FindCoordinatorRequest, version: int) -> bool:
+    """Whether it is worth creating the topic."""
+    for key in request.coordinator_keys if version >= _FIRST_VERSION_WITH_KEYS else [request.key]:
+        try:
+            coordinator.partition_for(key)
+        except ApiError:
+            continue
+        return True
+    return False
 
 
 def _find(broker: Broker, key: str, key_type: int, version: int, listener_name: str) -> Coordinator:
