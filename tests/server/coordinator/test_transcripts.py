@@ -1,4 +1,4 @@
-"""The rules of classic groups and offsets, as transcripts (OTTLA_REWRITE_TESTDATA=1 writes what happens now)."""
+"""The rules of groups and offsets, as transcripts (OTTLA_REWRITE_TESTDATA=1 writes what happens now)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.coordinator.consumer_transcript import ConsumerTranscript
 from tests.server.coordinator.transcript import Transcript
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -36,8 +37,8 @@ def _all() -> list[object]:
     ]
 
 
-def _run(steps: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    transcript = Transcript()
+def _run(path: Path, steps: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    transcript = ConsumerTranscript() if path.stem.startswith("consumer") else Transcript()
     done = []
     for text, _ in steps:
         commands = [line for line in text.splitlines() if not line.startswith("#")]
@@ -49,7 +50,7 @@ def _run(steps: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def test_transcript(path: Path, title: str) -> None:
     scenarios = _scenarios(path.read_text())
     steps = dict(scenarios)[title]
-    happened = _run(steps)
+    happened = _run(path, steps)
     if os.environ.get("OTTLA_REWRITE_TESTDATA"):
         rewritten = [(name, happened if name == title else content) for name, content in scenarios]
         path.write_text(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.ids import ZERO_UUID
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from ottla.protocol.messages.offset_commit import (
@@ -102,6 +103,12 @@ class Transcript:
         elif code == "NONE":
             code = f"assignment={bytes(response.assignment).decode()!r}"
         self.lines.append(f"{name} {what}: {code}")
+
+    def assignment_text(self, assignment: bytes) -> str:
+        return repr(bytes(assignment).decode())
+
+    def topic_id(self, topic: str) -> bytes:
+        return ZERO_UUID
 
     # -- commands
 
@@ -211,6 +218,7 @@ class Transcript:
             topics.append(
                 OffsetCommitRequestTopic(
                     name=topic,
+                    topic_id=self.topic_id(topic),
                     partitions=[
                         OffsetCommitRequestPartition(
                             partition_index=int(index), committed_offset=int(offset), committed_metadata=metadata
@@ -311,7 +319,7 @@ class Transcript:
             instance = "" if member.group_instance_id is None else f" instance={member.group_instance_id}"
             self.lines.append(
                 f"  {member.member_id}{instance} client={member.client_id} host={member.client_host} "
-                f"assignment={bytes(member.member_assignment).decode()!r}"
+                f"assignment={self.assignment_text(member.member_assignment)}"
             )
 
     def do_timestamp(self, names: list[str], options: dict[str, str]) -> None:

@@ -112,7 +112,7 @@ class ConsumerGroups:
     ) -> Result[ConsumerGroupHeartbeatResponse]:
         records: list[CoordinatorRecord] = []
         joins = request.member_epoch == JOIN_EPOCH
-        group = self._group_to_join(request.group_id, records) if joins else self._existing(request.group_id)
+        group = self._group_to_join(request.group_id, records, now) if joins else self._existing(request.group_id)
         self.check_size(group, request.member_id)
         owned = None if request.topic_partitions is None else assignment_of(request.topic_partitions)
         member_id = request.member_id or self.context.new_id()
@@ -171,14 +171,16 @@ class ConsumerGroups:
             raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
         return group
 
-    def _group_to_join(self, group_id: str, records: list[CoordinatorRecord]) -> ConsumerGroup:
+    def _group_to_join(self, group_id: str, records: list[CoordinatorRecord], now: Instant) -> ConsumerGroup:
         """The group; a new one, also in place of a classic group, is put among the groups by replay."""
         group = self.context.groups.get(group_id)
         if isinstance(group, ClassicGroup):
             if group.state is not GroupState.EMPTY:
-                return consumer_migration.upgraded(self, group, records)
-            if group.protocol_type is not None or group.generation_id:
-                records += group.tombstones()
+                upgraded = consumer_migration.upgraded(self, group, records)
+                for member in upgraded.members.values():
+                    self._start_session(upgraded, member, now)
+                return upgraded
+            records += group.tombstones()
             group = None
         return self.new_group(group_id) if group is None else self._existing(group_id)
 
@@ -340,11 +342,6 @@ class ConsumerGroups:
         else:
             session_ms = member.classic.session_timeout_ms
         self.sessions.restart(group.group_id, member.member_id, now.monotonic_ms + session_ms)
-
-    def start_sessions(self, group: ConsumerGroup, now: Instant) -> None:
-        """The group came to be with members in it."""
-        for member in group.members.values():
-            self._start_session(group, member, now)
 
     def group_in_log(self, group_id: str, *, exists: bool) -> ConsumerGroup | None:
         """The group that a record is about; a record that says something makes it."""
