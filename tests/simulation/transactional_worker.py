@@ -2,13 +2,15 @@
 
 A worker is a Kafka Streams task in a few lines: input ``n`` is the number ``n``, its result is written to one of two
 partitions, and the position goes along as the group's offset. It gives up now and then without a word, loses answers,
-and has a twin with the same transactional id: whoever initializes last fences the other.
+has requests that arrive long after it aborted the transaction they belong to, and a twin with the same transactional
+id: whoever initializes last fences the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from random import Random
 from typing import TypeVar
 
@@ -74,6 +76,7 @@ class Worker:
         self.version = version
         self.commits = 0
         self.fenced = 0
+        self._late: list[asyncio.Future[None]] = []
         self._client: WireClient | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -121,6 +124,9 @@ class Worker:
         await self._commit_offsets(inputs.stop)
         if self.random.random() < 0.05:
             await asyncio.sleep(TIMEOUT_MS / 1000 * 4)
+        await self._end(is_commit=is_commit)
+
+    async def _end(self, *, is_commit: bool) -> None:
         request = EndTxnRequest(
             transactional_id="workers-1",
             producer_id=self.producer_id,
@@ -170,6 +176,11 @@ class Worker:
             topic_data=[TopicProduceData(name=OUTPUT, partition_data=[data])],
         )
         version = 12 if self.version >= 2 else self.random.choice((9, 11))
+        if self.random.random() < 0.04:
+            # It is stuck somewhere, and comes when nobody waits for it any more.
+            self._late.append(asyncio.ensure_future(self._send_late(request, version)))
+            await self._end(is_commit=False)
+            raise GaveUpError("a request takes too long")
         await self._until(
             request, version, ProduceResponse, lambda response: response.responses[0].partition_responses[0].error_code
         )
@@ -237,6 +248,12 @@ class Worker:
             asked.cancel()
             raise ConnectionResetError
         return await self._client.ask(request, version, response)
+
+    async def _send_late(self, request: Request, version: int) -> None:
+        await asyncio.sleep(self.random.expovariate(10))
+        with suppress(OSError, asyncio.IncompleteReadError):
+            async with WireClient.connected(ADDRESS) as client:
+                await client.ask(request, version, ProduceResponse)
 
     def _disconnect(self) -> None:
         if self._writer is not None:
