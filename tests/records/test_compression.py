@@ -248,3 +248,10 @@ def test_zstd_of_several_frames_and_skippable_ones_is_read_as_one() -> None:
     skippable = struct.pack("<II", 0x184D2A53, 3) + b"abc"
     data = bytes(compress(Codec.ZSTD, b"one ")) + skippable + bytes(compress(Codec.ZSTD, b"two"))
     assert bytes(decompress(Codec.ZSTD, data, LIMIT)) == b"one two"
+
+
+@pytest.mark.parametrize("length", [3, 20, 62, 127])
+def test_lz4_block_that_begins_like_a_length_is_read_as_a_block(length: int) -> None:
+    """A first record of less than 64 bytes starts with its size and two zeros: with the token, a small number."""
+    data = bytes((length << 1 & 0x7F, 0, 0)) + bytes(range(1, 60)) * 5
+    assert bytes(decompress(Codec.LZ4, compress(Codec.LZ4, data))) == data

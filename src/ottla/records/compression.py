@@ -312,7 +312,9 @@ def _decompress_lz4_blocks(blocks: list[tuple[bool, memoryview]], block_size: in
                 raise CorruptRecordError("lz4 block is larger than its frame or the limit allows")
             target[end : end + count] = block
         else:
-            count = decompress_block_into(block, target[end : end + block_size])
+            room = target[end : end + block_size]
+            # Not told the length, the library may take the first bytes of a block for it.
+            count = decompress_block_into(block, room, output_len=len(room))
         end += count
     target.release()
     del output[end:]
