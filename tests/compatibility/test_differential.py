@@ -23,6 +23,7 @@ from tests.compatibility.differential import (
     protocol_scenarios,
     quota_scenarios,
     share_scenarios,
+    streams_scenarios,
     topic_scenarios,
 )
 from tests.compatibility.differential.comparison import differences
@@ -43,6 +44,7 @@ MODULES = (
     group_scenarios,
     quota_scenarios,
     share_scenarios,
+    streams_scenarios,
 )
 SCENARIOS: dict[str, Callable[[World], None]] = {
     scenario.__name__: scenario for module in MODULES for scenario in module.SCENARIOS

@@ -93,8 +93,12 @@ def owned_tasks(request: StreamsGroupHeartbeatRequest) -> TaskRoles | None:
 def updated_profile(
     profile: Profile, request: StreamsGroupHeartbeatRequest, client_id: str, client_host: str
 ) -> Profile:
-    """What the member says of itself now: what the request leaves out is as before."""
-    endpoint = request.user_endpoint
+    """What the member says of itself now: what the request leaves out is as before, but for the endpoint of a join."""
+    endpoint = profile.user_endpoint
+    if request.user_endpoint is not None:
+        endpoint = Endpoint(request.user_endpoint.host, request.user_endpoint.port)
+    elif request.member_epoch == JOIN_EPOCH:
+        endpoint = None
     tags = profile.client_tags
     if request.client_tags is not None:
         tags = tuple(sorted({said.key: said.value for said in request.client_tags}.items()))
@@ -108,7 +112,7 @@ def updated_profile(
         ),
         topology_epoch=profile.topology_epoch if request.topology is None else request.topology.epoch,
         process_id=profile.process_id if request.process_id is None else request.process_id,
-        user_endpoint=profile.user_endpoint if endpoint is None else Endpoint(endpoint.host, endpoint.port),
+        user_endpoint=endpoint,
         client_tags=tags,
     )
 
@@ -169,7 +173,7 @@ def check_tasks(configured: ConfiguredTopology, owned: TaskRoles | None) -> None
 
 def refused(code: ErrorCode, message: str | None = None) -> StreamsGroupHeartbeatResponse:
     """The error answer of a heartbeat."""
-    return StreamsGroupHeartbeatResponse(error_code=code, error_message=message, status=None)
+    return StreamsGroupHeartbeatResponse(error_code=code, error_message=message, status=[])
 
 
 def status(code: StatusCode, detail: str) -> Status:
