@@ -17,6 +17,7 @@ from benchmarks.brokers import ApacheKafka, BrokerError, OttlaBroker, require_ka
 from tests.compatibility.differential import (
     admin_scenarios,
     config_scenarios,
+    consumer_group_scenarios,
     fetch_scenarios,
     group_scenarios,
     produce_scenarios,
@@ -42,6 +43,7 @@ MODULES = (
     produce_scenarios,
     fetch_scenarios,
     group_scenarios,
+    consumer_group_scenarios,
     quota_scenarios,
     share_scenarios,
     streams_scenarios,
