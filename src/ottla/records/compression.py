@@ -312,9 +312,9 @@ def _decompress_lz4_blocks(blocks: list[tuple[bool, memoryview]], block_size: in
                 raise CorruptRecordError("lz4 block is larger than its frame or the limit allows")
             target[end : end + count] = block
         else:
-            room = target[end : end + block_size]
             # Not told the length, the library may take the first bytes of a block for it.
-            count = decompress_block_into(block, room, output_len=len(room))
+            room = min(block_size, len(output) - end)
+            count = decompress_block_into(block, target[end : end + room], output_len=room)
         end += count
     target.release()
     del output[end:]
