@@ -117,9 +117,12 @@ class EpochedGroup:
         self._refreshed_epoch = group_epoch
 
     def may_assign(self, interval_ms: int, wall_ms: int) -> bool:
-        """Whether enough time has passed since the last assignment; an interval of 0 always lets through."""
+        """Whether enough time has passed since the last assignment; an interval of 0 always lets through.
+
+        An assignment from the future was made before the clock was set back, and says nothing.
+        """
         timestamp_ms = self.assignment_timestamp_ms
-        return not timestamp_ms or not interval_ms or wall_ms >= timestamp_ms + interval_ms
+        return not interval_ms or not timestamp_ms <= wall_ms < timestamp_ms + interval_ms
 
 
 class ModernGroup(EpochedGroup, Generic[M]):
