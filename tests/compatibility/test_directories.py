@@ -12,6 +12,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from benchmarks.brokers import ApacheKafka, Broker, OttlaOnProperties
+from ottla.protocol.messages.streams_group_describe import StreamsGroupDescribeRequest, StreamsGroupDescribeResponse
+from tests.compatibility.differential.group_scenarios import coordinator_ready
+from tests.compatibility.differential.streams_scenarios import Group as StreamsGroup
+from tests.compatibility.differential.streams_scenarios import table as streams_table
+from tests.compatibility.differential.world import World
 from tests.compatibility.drivers import ALL_CODECS, Client, Java, Message, wait_until
 from tests.compatibility.topics import create_topic
 from tests.conftest import SETTINGS, MakeBroker
@@ -150,6 +155,8 @@ def test_we_open_a_directory_that_apache_kafka_wrote(
     transactions(kafka)
     topics = {topic: writer.consume(kafka.bootstrap, topic, count) for topic, count in counts.items()}
     commit(kafka, "more readers", {"topic-zstd": 77})
+    run_streams(kafka, "first")
+    streams_group = described_streams_group(kafka)
     getattr(kafka, how)()
 
     ottla.start()
@@ -168,6 +175,9 @@ def test_we_open_a_directory_that_apache_kafka_wrote(
     create_topic(ottla.bootstrap, "made-by-us", 2)
     writer.produce(ottla.bootstrap, "made-by-us", more)
     commit(ottla, "readers", {"topic-zstd": 200})
+    assert described_streams_group(ottla) == streams_group
+    run_streams(ottla, "second")
+    streams_group = described_streams_group(ottla)
     assert administered(java, ottla) == ("1", [])
     administer(java, ottla)
     ottla.stop()
@@ -177,7 +187,34 @@ def test_we_open_a_directory_that_apache_kafka_wrote(
     assert len(found) == counts["topic-lz4"] + 50
     assert len(writer.consume(kafka.bootstrap, "made-by-us", 50)) == 50
     wait_until(lambda: committed(kafka, "readers", ["topic-zstd"]) == {"topic-zstd": 200}, "the commit made with us")
+    assert described_streams_group(kafka) == streams_group
     assert administered(java, kafka) == ("0", ["kept"])
+
+
+def run_streams(broker: Broker, member: str) -> None:
+    """A member joins a streams group, which reads one topic and keeps state in another."""
+    world = World("member", broker.bootstrap)
+    world.common = world.supported
+    group = StreamsGroup(world, "application")
+    group.join("joins", member, streams_table(world, "topic-none", "topic-lz4"))
+    world.close()
+
+
+def described_streams_group(broker: Broker) -> StreamsGroupDescribeResponse:
+    """The group, described as soon as it is loaded."""
+    world = World("administrator", broker.bootstrap)
+    world.common = world.supported
+    coordinator_ready(world, "application")
+    described: StreamsGroupDescribeResponse = world.ask_quietly(
+        StreamsGroupDescribeRequest(group_ids=["application"]), 0
+    )
+    world.close()
+    for subtopology in described.groups[0].topology.subtopologies:
+        # Numbers that follow from the topics, and are not stored.
+        subtopology.state_changelog_topics[0].partitions = 0
+    described.groups[0].members.sort(key=lambda member: member.member_id)
+    described.throttle_time_ms = 0
+    return described
 
 
 def administer(java: Java, broker: Broker) -> None:

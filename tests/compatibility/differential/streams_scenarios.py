@@ -80,7 +80,7 @@ def _tasks(tasks: Tasks) -> list[streams.TaskIds]:
     return [streams.TaskIds(subtopology_id=key, partitions=partitions) for key, partitions in tasks.items()]
 
 
-def _table(world: World, source: str, changelog: str = "", epoch: int = 0) -> streams.Topology:
+def table(world: World, source: str, changelog: str = "", epoch: int = 0) -> streams.Topology:
     changelogs = [streams.TopicInfo(name=world.name(changelog))] if changelog else []
     return streams.Topology(
         epoch=epoch,
@@ -111,7 +111,7 @@ def _word_count(world: World, source: str, repartition: str) -> streams.Topology
 def streams_malformed(world: World) -> None:
     world.create("malformed")
     group = Group(world, "malformed")
-    topology = _table(world, "malformed")
+    topology = table(world, "malformed")
     group.join("no member id", "", topology)
     group.join("blank member id", "  ", topology)
     group.join("no group id", "m", topology, group_id="")
@@ -127,16 +127,16 @@ def streams_malformed(world: World) -> None:
     group.heartbeat("one kind of tasks", "m", 1, active_tasks=[])
     group.heartbeat("unknown group", "m", 1)
     group.heartbeat("unknown group", "m", -1)
-    internal = _table(world, "malformed")
+    internal = table(world, "malformed")
     internal.subtopologies[0].source_topics = ["__consumer_offsets"]
     group.join("internal topic", "m", internal)
-    illegal = _table(world, "malformed")
+    illegal = table(world, "malformed")
     illegal.subtopologies[0].source_topics = ["not a name"]
     group.join("illegal topic", "m", illegal)
-    patterns = _table(world, "malformed")
+    patterns = table(world, "malformed")
     patterns.subtopologies[0].source_topic_regex = ["t.*"]
     group.join("pattern", "m", patterns)
-    counted = _table(world, "malformed", "log")
+    counted = table(world, "malformed", "log")
     counted.subtopologies[0].state_changelog_topics[0].partitions = 3
     group.join("changelog with partitions", "m", counted)
     orphan = _word_count(world, "malformed", "orphan")
@@ -178,7 +178,7 @@ def streams_topics(world: World) -> None:
 def streams_topics_that_cannot_be_made(world: World) -> None:
     world.create("unmakeable", 1)
     group = Group(world, "unmakeable")
-    topology = _table(world, "unmakeable", "unmakeable-log")
+    topology = table(world, "unmakeable", "unmakeable-log")
     topology.subtopologies[0].state_changelog_topics[0].topic_configs = [
         streams.KeyValue(key="cleanup.policy", value="keep")
     ]
@@ -209,7 +209,7 @@ def streams_copartitioning(world: World) -> None:
 def streams_members(world: World) -> None:
     world.create("table", 2)
     world.create("table-log", 2)
-    topology = _table(world, "table", "table-log")
+    topology = table(world, "table", "table-log")
     group = Group(world, "members")
     endpoint = streams.Endpoint(host="a.example", port=7)
     first = group.join("first", "a", topology, user_endpoint=endpoint, rack_id="r")
@@ -244,18 +244,18 @@ def streams_topology_epochs(world: World) -> None:
     world.create("epochs")
     world.create("epochs-log")
     group = Group(world, "epochs")
-    group.join("first", "a", _table(world, "epochs", epoch=5))
-    group.join("first again", "a", _table(world, "epochs", epoch=5))
-    group.join("older", "b", _table(world, "epochs", epoch=4))
-    group.join("same epoch, another topology", "c", _table(world, "epochs", "epochs-log", epoch=5))
-    group.join("newer", "d", _table(world, "epochs", "epochs-log", epoch=6))
+    group.join("first", "a", table(world, "epochs", epoch=5))
+    group.join("first again", "a", table(world, "epochs", epoch=5))
+    group.join("older", "b", table(world, "epochs", epoch=4))
+    group.join("same epoch, another topology", "c", table(world, "epochs", "epochs-log", epoch=5))
+    group.join("newer", "d", table(world, "epochs", "epochs-log", epoch=6))
     group.describe("all of them")
 
 
 def streams_offsets(world: World) -> None:
     world.create("committed")
     group = Group(world, "offsets")
-    epoch = group.join("join", "a", _table(world, "committed")).member_epoch
+    epoch = group.join("join", "a", table(world, "committed")).member_epoch
 
     def commit(label: str, member: str, at: int, version: int = 9) -> None:
         partition = offset_commit.OffsetCommitRequestPartition(partition_index=0, committed_offset=3)
@@ -299,7 +299,7 @@ def _delete_offsets(world: World, group: str, label: str) -> None:
 def streams_groups_among_others(world: World) -> None:
     world.create("others")
     group = Group(world, "among")
-    group.join("join", "a", _table(world, "others"))
+    group.join("join", "a", table(world, "others"))
     listed = world.ask_quietly(ListGroupsRequest(types_filter=["streams"]), 5)
     found = [(each.protocol_type, each.group_state) for each in listed.groups if each.group_id == group.group]
     world.note("listed as streams", found)
