@@ -349,6 +349,16 @@ async def test_deleted_offsets_and_groups_are_gone_at_both_coordinators(world: W
 
 
 @simulated
+async def test_a_move_that_was_cut_short_is_not_undone_by_who_joins(world: World) -> None:
+    """The share coordinator wrote it down, the group did not."""
+    await world.state.ensure_topic()
+    assert codes(world.state.initialize(initialization(0, start_offset=5))) == [0]
+    joined = await world.heartbeat("a", topics=("t",))
+    assert assigned(joined) == [[0, 1]]
+    assert [start for _, start, _ in await described(world, 0, 1)] == [5, -1]
+
+
+@simulated
 async def test_a_group_whose_share_state_cannot_be_deleted_stays(world: World) -> None:
     await alter(world, (0, 5), (1, 5))
     for log in world.state_logs:

@@ -8,7 +8,7 @@ down in the group what became of it. After a crash in between the group knows wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
@@ -170,18 +170,7 @@ class ShareGroupService:
                 else:
                     wanted[topic_id] = asked.partitions
         if wanted:
-            request = reading.ReadShareGroupStateSummaryRequest(
-                group_id=group.group_id,
-                topics=[
-                    reading.ReadStateSummaryData(
-                        topic_id=topic_id,
-                        partitions=[reading.PartitionData(partition=index, leader_epoch=-1) for index in indexes],
-                    )
-                    for topic_id, indexes in wanted.items()
-                ],
-            )
-            share_state = self._share_state()
-            summary = await self._ask(lambda: share_state.read_summary(request))
+            summary = await self._summary(group.group_id, wanted)
             for found in summary.results:
                 name = topics.name_of(found.topic_id) or ""
                 partitions = [self._with_lag(name, partition) for partition in found.partitions]
@@ -265,24 +254,8 @@ class ShareGroupService:
         group_id = initialization.group_id
         partition, machine = self._shard_of(group_id)
         machine.begin_initialization(initialization, partition.now())
-        request = initializing.InitializeShareGroupStateRequest(
-            group_id=group_id,
-            topics=[
-                initializing.InitializeStateData(
-                    topic_id=topic_id,
-                    partitions=[
-                        initializing.PartitionData(
-                            partition=index, state_epoch=initialization.state_epoch, start_offset=start_offset
-                        )
-                        for index, start_offset in start_offsets.items()
-                    ],
-                )
-                for topic_id, start_offsets in initialization.start_offsets.items()
-            ],
-        )
-        share_state = self._share_state()
         try:
-            errors = _errors_of(await self._ask(lambda: share_state.initialize(request)))
+            errors = await self._have_state_begin(initialization)
             done: dict[bytes, dict[int, int]] = {}
             for (topic_id, index), code in errors.items():
                 if code is ErrorCode.NONE:
@@ -298,6 +271,61 @@ class ShareGroupService:
         finally:
             machine.initialization_over(initialization)
         return errors
+
+    async def _have_state_begin(self, initialization: Initialization) -> Errors:
+        """Ask the share coordinator. Who does not say where to start does not move what has a start already.
+
+        That is the case when an administrator's move was cut short: after the share coordinator wrote it down, before
+        the group did.
+        """
+        group_id, wanted = initialization.group_id, initialization.start_offsets
+        anywhere = {
+            topic_id: [index for index, start_offset in start_offsets.items() if start_offset < 0]
+            for topic_id, start_offsets in wanted.items()
+        }
+        errors: Errors = {}
+        if any(anywhere.values()):
+            summary = await self._summary(group_id, anywhere)
+            for topic in summary.results:
+                for found in topic.partitions:
+                    if not found.error_code and found.start_offset >= 0:
+                        errors[topic.topic_id, found.partition] = ErrorCode.NONE
+        topics = []
+        for topic_id, start_offsets in wanted.items():
+            partitions = [
+                initializing.PartitionData(
+                    partition=index, state_epoch=initialization.state_epoch, start_offset=start_offset
+                )
+                for index, start_offset in start_offsets.items()
+                if (topic_id, index) not in errors
+            ]
+            if partitions:
+                topics.append(initializing.InitializeStateData(topic_id=topic_id, partitions=partitions))
+        if topics:
+            request = initializing.InitializeShareGroupStateRequest(group_id=group_id, topics=topics)
+            share_state = self._share_state()
+            errors.update(_errors_of(await self._ask(lambda: share_state.initialize(request))))
+        return errors
+
+    async def _summary(
+        self, group_id: str, wanted: Mapping[bytes, Sequence[int]]
+    ) -> reading.ReadShareGroupStateSummaryResponse:
+        """Where the group stands in these partitions, by topic id."""
+        request = reading.ReadShareGroupStateSummaryRequest(
+            group_id=group_id,
+            topics=[
+                reading.ReadStateSummaryData(
+                    topic_id=topic_id,
+                    partitions=[reading.PartitionData(partition=index, leader_epoch=-1) for index in indexes],
+                )
+                for topic_id, indexes in wanted.items()
+                if indexes
+            ],
+        )
+        share_state = self._share_state()
+        response: reading.ReadShareGroupStateSummaryResponse
+        response = await self._ask(lambda: share_state.read_summary(request))
+        return response
 
     async def _delete(self, group_id: str, deletion: offsets.Deletion) -> Errors:
         """Have share state forgotten."""
