@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.share_acknowledge import (
+    LeaderIdAndEpoch,
     NodeEndpoint,
     PartitionData,
     ShareAcknowledgeResponse,
@@ -20,7 +21,7 @@ from ottla.protocol.messages.share_acknowledge import (
 from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.leader_hints import leader_endpoints
 from ottla.server.broker.share.acknowledging import Acknowledgements
-from ottla.server.broker.share.requests import checked_share_partitions, hint_leader
+from ottla.server.broker.share.requests import checked_share_partitions, leader_hint
 from ottla.server.broker.share.sessions import FINAL_EPOCH, INITIAL_EPOCH
 
 if TYPE_CHECKING:
@@ -48,9 +49,13 @@ def handle(
     def answer() -> ShareAcknowledgeResponse:
         return _response(broker, share.group_settings(group_id), acknowledgements, listener_name)
 
-    acknowledgements = Acknowledgements(
-        context.api_version, is_renew=request.is_renew_ack, on_done=lambda: delayed.respond(answer())
-    )
+    def done() -> None:
+        try:
+            delayed.respond(answer())
+        except Exception as error:
+            delayed.fail(error)
+
+    acknowledgements = Acknowledgements(context.api_version, is_renew=request.is_renew_ack, on_done=done)
     acknowledgements.apply(
         share,
         broker.image.topics,
@@ -74,8 +79,10 @@ def _response(
     leaders: set[int] = set()
     for (topic_id, index), (code, message) in acknowledgements.outcomes.items():
         data = PartitionData(partition_index=index, error_code=code, error_message=message)
-        if code:
-            hint_leader(broker, topic_id, data, leaders)
+        hint = leader_hint(broker, topic_id, index, code)
+        if hint is not None:
+            data.current_leader = LeaderIdAndEpoch(leader_id=hint[0], leader_epoch=hint[1])
+            leaders.add(hint[0])
         topics.setdefault(topic_id, []).append(data)
     return ShareAcknowledgeResponse(
         acquisition_lock_timeout_ms=settings.record_lock_duration_ms,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.share_fetch import (
+    LeaderIdAndEpoch,
     NodeEndpoint,
     PartitionData,
     ShareFetchableTopicResponse,
@@ -24,7 +25,7 @@ from ottla.server.broker.leader_hints import leader_endpoints
 from ottla.server.broker.share.acknowledging import Acknowledgements
 from ottla.server.broker.share.delivery import AcquireRequest
 from ottla.server.broker.share.fetching import EMPTY, Found, ShareFetch
-from ottla.server.broker.share.requests import checked_share_partitions, hint_leader
+from ottla.server.broker.share.requests import checked_share_partitions, leader_hint
 from ottla.server.broker.share.sessions import FINAL_EPOCH, INITIAL_EPOCH
 
 if TYPE_CHECKING:
@@ -195,7 +196,10 @@ class _Answer:
 
     def _maybe_respond(self) -> None:
         if self._delayed is not None and self._is_complete:
-            self._delayed.respond(self._response())
+            try:
+                self._delayed.respond(self._response())
+            except Exception as error:
+                self._delayed.fail(error)
 
     def _response(self) -> ShareFetchResponse:
         assert self._found is not None
@@ -206,8 +210,10 @@ class _Answer:
         leaders: set[int] = set()
         outcomes = {} if self._acknowledgements is None else self._acknowledgements.outcomes
         for entry, data in self._found:
-            if data.error_code:
-                hint_leader(self._broker, entry.topic_id, data, leaders)
+            hint = leader_hint(self._broker, entry.topic_id, entry.index, data.error_code)
+            if hint is not None:
+                data.current_leader = LeaderIdAndEpoch(leader_id=hint[0], leader_epoch=hint[1])
+                leaders.add(hint[0])
             outcome = outcomes.pop((entry.topic_id, entry.index), None) if outcomes else None
             if outcome is not None:
                 data.acknowledge_error_code, data.acknowledge_error_message = outcome

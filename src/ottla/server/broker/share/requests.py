@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.server.broker.leader_hints import current_leader
@@ -29,10 +29,6 @@ def checked_share_partitions(broker: Broker, group_id: str | None, member_id: st
     return share
 
 
-def hint_leader(broker: Broker, topic_id: bytes, data: Any, leaders: set[int]) -> None:
-    """Fill in `current_leader` of a partition's answer whose error says that the leader is elsewhere."""
-    if data.error_code in _HINTED:
-        leader = current_leader(broker.image, None, topic_id, data.partition_index)
-        if leader is not None:
-            data.current_leader.leader_id, data.current_leader.leader_epoch = leader
-            leaders.add(leader[0])
+def leader_hint(broker: Broker, topic_id: bytes, index: int, code: int) -> tuple[int, int] | None:
+    """(leader id, leader epoch) for the answer about a partition whose error says that the leader is elsewhere."""
+    return current_leader(broker.image, None, topic_id, index) if code in _HINTED else None
