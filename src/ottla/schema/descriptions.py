@@ -7,7 +7,7 @@ advertised.listeners: Addresses that clients are told to connect to, when they d
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 broker.id: Older name of node.id.
 broker.rack: Where this broker stands (rack, zone, host), so that replicas are kept apart.
-cleanup.policy: delete drops old segments; compact demands keys and, so far, keeps all records; both or none may be set.
+cleanup.policy: delete drops old segments; compact keeps the last record of each key; both or none may be set.
 cluster.id: Cluster id of a new data directory; an existing one must have it already.
 compression.gzip.level: Level at which the broker compresses with gzip.
 compression.lz4.level: Level at which the broker compresses with lz4.
@@ -95,10 +95,17 @@ internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a 
 leader.replication.throttled.rate: Bytes per second at which a leader feeds throttled replicas.
 listener.security.protocol.map: Which protocol each listener name speaks, as NAME:PROTOCOL.
 listeners: What the broker listens on, as NAME://host:port; an empty host means all interfaces.
+log.cleaner.backoff.ms: Pause of the cleaner when no log is dirty enough to be compacted.
+log.cleaner.dedupe.buffer.size: Memory for the keys of the logs that are being compacted, shared by the cleaner threads.
 log.cleaner.delete.retention.ms: Default of the topic setting delete.retention.ms.
+log.cleaner.enable: Whether topics with cleanup.policy=compact are compacted.
+log.cleaner.io.buffer.load.factor: Share of log.cleaner.dedupe.buffer.size that may be filled with keys.
+log.cleaner.io.buffer.size: Bytes that the cleaner reads at a time, shared by the cleaner threads.
+log.cleaner.io.max.bytes.per.second: Limit of what the cleaner reads and writes together.
 log.cleaner.max.compaction.lag.ms: Default of the topic setting max.compaction.lag.ms.
 log.cleaner.min.cleanable.ratio: Default of the topic setting min.cleanable.dirty.ratio.
 log.cleaner.min.compaction.lag.ms: Default of the topic setting min.compaction.lag.ms.
+log.cleaner.threads: How many logs are compacted at a time.
 log.cleanup.policy: Default of the topic setting cleanup.policy.
 log.dir: A data directory, when log.dirs is not set.
 log.dirs: The data directories.

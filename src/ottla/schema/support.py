@@ -32,8 +32,11 @@ group.streams.max.size group.streams.max.standby.replicas group.streams.min.assi
 group.streams.min.heartbeat.interval.ms group.streams.min.session.timeout.ms group.streams.min.task.offset.interval.ms
 group.streams.num.standby.replicas group.streams.rack.aware.assignment.tags group.streams.session.timeout.ms
 group.streams.task.offset.interval.ms group.streams.topology.description.plugin.class inter.broker.listener.name
-internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs
-log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
+internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleaner.backoff.ms
+log.cleaner.dedupe.buffer.size log.cleaner.delete.retention.ms log.cleaner.enable log.cleaner.io.buffer.load.factor
+log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.cleaner.max.compaction.lag.ms
+log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms log.cleaner.threads log.cleanup.policy log.dir
+log.dirs log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
 log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes
 log.index.size.max.bytes log.initial.task.delay.ms log.message.timestamp.after.max.ms
 log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms
@@ -63,15 +66,11 @@ transactional.id.expiration.ms unstable.api.versions.enable
 ACTED_ON = frozenset(_ACTED_ON.split())
 
 TOPIC_SETTINGS_WITHOUT_EFFECT = (
-    "delete.retention.ms",
     "follower.replication.throttled.replicas",
     "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
-    "max.compaction.lag.ms",
     "max.decompressed.message.bytes",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
     "preallocate",
     "remote.copy.lag.bytes",
     "remote.copy.lag.ms",

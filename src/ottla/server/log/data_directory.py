@@ -15,6 +15,7 @@ from ottla.server.log.files import (
     CLEAN_SHUTDOWN,
     CLEANER_OFFSET_CHECKPOINT,
     DELETE_MARK,
+    FUTURE_MARK,
     HIGH_WATERMARK_CHECKPOINT,
     LOCK,
     LOG_START_OFFSET_CHECKPOINT,
@@ -78,6 +79,7 @@ class DataDirectory:
         self.was_clean = False
         self.previous_broker_epoch = NO_BROKER_EPOCH
         self.logs: dict[TopicPartition, Log] = {}
+        self.futures: list[tuple[str, TopicPartition]] = []
         self._work = work
         self._lock: DiskLock | None = None
         self._written: dict[str, bytes] = {}
@@ -151,7 +153,8 @@ class DataDirectory:
     # Loading
 
     def begin_loading(self) -> tuple[list[tuple[str, TopicPartition]], list[str]]:
-        """What lies here: partition directories (name, partition), and those whose deletion was begun.
+        """What lies here: partition directories (name, partition), and those whose deletion was begun. The copies of
+        replicas that are moved here go to `futures`.
 
         From now on a crash counts as one: the clean shutdown marker goes.
         """
@@ -162,6 +165,8 @@ class DataDirectory:
                 continue
             if parsed.mark == DELETE_MARK:
                 doomed.append(f"{self.path}/{name}")
+            elif parsed.mark == FUTURE_MARK:
+                self.futures.append((name, parsed.topic_partition))
             elif not parsed.mark and parsed.topic_partition.topic != METADATA_TOPIC:
                 partitions.append((name, parsed.topic_partition))
         if self.was_clean:

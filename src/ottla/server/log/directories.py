@@ -16,11 +16,11 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID, TopicPartition, uuid_to_text
-from ottla.runtime.disk import DiskError
+from ottla.runtime.disk import Disk, DiskError
 from ottla.runtime.env import Env
 from ottla.schema.config import BrokerConfig
 from ottla.schema.topic import topic_settings
@@ -41,29 +41,38 @@ from ottla.server.log.loader import create_log
 from ottla.server.log.log import Log
 from ottla.server.log.segment_file import OpenFiles
 
+if TYPE_CHECKING:
+    from ottla.server.log.replica_moves import ReplicaMove, ReplicaMoves
+
 logger = logging.getLogger(__name__)
 
 MAXIMUM_OPEN_FILES = 2048
 LOGS_BETWEEN_PAUSES = 32
 FLUSH_CHECK_MS = 1000
 CLEANER_CHECK_MS = 1000
+FUTURE_DELETE_DELAY_MS = 60_000
 RESERVED_DIRECTORY_IDS = frozenset(bytes(15) + bytes((number,)) for number in range(3))
 
 
 class DirectoryDescription(NamedTuple):
-    """One data directory for DescribeLogDirs; `failure` is None while it is in service. Sizes in bytes, -1 unknown."""
+    """One data directory for DescribeLogDirs; `failure` is None while it is in service. Sizes in bytes, -1 unknown.
+
+    `futures`: copies of replicas that are being moved here.
+    """
 
     path: str
     failure: str | None
     total_bytes: int
     usable_bytes: int
     logs: list[Log]
+    futures: list[ReplicaMove]
 
 
 class LogDirectories:
     """The logs of a broker, by partition.
 
-    `on_failure` is called with (path, error) when a directory goes out of service. `config` is the broker's current
+    `on_failure` is called with (path, error) when a directory goes out of service, `on_replaced` with the old and the
+    new log when a replica was moved to another directory. `config` is the broker's current
     configuration: whoever changes it at run time sets it here. All methods belong to the event loop.
     """
 
@@ -73,6 +82,7 @@ class LogDirectories:
         self._disk = env.disk
         self.cluster_id = ""
         self.on_failure: Callable[[str, OSError], None] | None = None
+        self.on_replaced: Callable[[Log, Log], None] | None = None
         open_files, index_cache = OpenFiles(max_open_files), IndexCache()
         work = BackgroundWork(self._delete_later, self._flush_later, self._directory_failed)
 
@@ -92,6 +102,8 @@ class LogDirectories:
         self._removals: dict[asyncio.TimerHandle, None] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._checkpoint_lock = asyncio.Lock()
+        self._moves: ReplicaMoves | None = None
+        self._preferred: dict[TopicPartition, DataDirectory] = {}
         self._started = False
         self._stopped = False
 
@@ -144,7 +156,10 @@ class LogDirectories:
                 usable = await self._env.run_blocking(self._disk.free_bytes, directory.path)
             except DiskError as error:
                 directory.disk_failed(error)
-        return DirectoryDescription(directory.path, directory.failure, total, usable, list(directory.logs.values()))
+        futures = [] if self._moves is None else self._moves.into(directory)
+        return DirectoryDescription(
+            directory.path, directory.failure, total, usable, list(directory.logs.values()), futures
+        )
 
     # Starting
 
@@ -156,6 +171,9 @@ class LogDirectories:
         await self._load()
         self._started = True
         self._begin_background_work()
+        for directory in self.online:
+            for name, key in directory.futures:
+                self._spawn(self.moves.resume(key, directory, name))
 
     def _open(self) -> None:
         try:
@@ -225,12 +243,28 @@ class LogDirectories:
             self._failed_at_start(directory, error)
             return
         for log in (log for logs in loaded for log in logs):
-            other = self._homes.get(log.topic_partition)
-            if other is not None:
-                raise LogError(f"partition {log.topic_partition} lies in both {other.path} and {directory.path}")
-            self._register(directory, log)
+            if self._homes.get(log.topic_partition) is None or self._is_newer(log, directory):
+                self._register(directory, log)
         for path in doomed:
             self._delete_later([path], config.file_delete_delay_ms)
+
+    def _is_newer(self, log: Log, directory: DataDirectory) -> bool:
+        """Choose between two directories of one partition, as the crash of a move may leave them: the longer log has
+        all that the other one has, which is moved aside. Raises `LogError` when they are not of one topic.
+        """
+        key = log.topic_partition
+        other, home = self._logs[key], self._homes[key]
+        if log.topic_id != other.topic_id or log.topic_id == ZERO_UUID:
+            raise LogError(f"partition {key} lies in both {home.path} and {directory.path}")
+        if log.log_end_offset > other.log_end_offset:
+            stray = self._move_aside(key, STRAY_MARK)
+        else:
+            stray = self._rename_marked(directory, log, STRAY_MARK)
+        logger.warning(
+            "partition %s lies in both %s and %s, going on with the longer log; the other one is %s now",
+            *(key, home.path, directory.path, stray),
+        )
+        return key not in self._logs
 
     def _register(self, directory: DataDirectory, log: Log) -> None:
         directory.logs[log.topic_partition] = log
@@ -266,23 +300,31 @@ class LogDirectories:
                 log.assign_topic_id(topic_id)
             log.update_config(config)
             return log
-        home = self._directory_for(directory_id, is_new)
+        preferred = self._preferred.get(topic_partition)
+        if preferred is not None and preferred.failure is None:
+            home = preferred
+        else:
+            home = self._directory_for(directory_id, is_new)
         try:
             log = create_log(home, topic_partition, f"{home.path}/{topic_partition}", topic_id, config)
         except DiskError as error:
             home.disk_failed(error)
             raise
         self._register(home, log)
+        self._preferred.pop(topic_partition, None)
         return log
 
     def _directory_for(self, directory_id: bytes, is_new: bool) -> DataDirectory:
         online, offline = self.online, self.offline
         is_assigned = directory_id not in RESERVED_DIRECTORY_IDS
+        if offline and not is_new:
+            # It may lie there, also when the metadata says otherwise: it may have been moved.
+            raise DiskError(errno.EIO, offline[0].failure or "out of service", offline[0].path)
         if is_assigned:
             for directory in online:
                 if directory.directory_id == directory_id:
                     return directory
-        if offline and (is_assigned or not is_new):
+        if offline and is_assigned:
             raise DiskError(errno.EIO, offline[0].failure or "out of service", offline[0].path)
         if not online:
             raise DiskError(errno.EIO, "no data directory is in service", self._directories[0].path)
@@ -297,20 +339,81 @@ class LogDirectories:
         if topic_partition in self._logs:
             self._move_aside(topic_partition, DELETE_MARK)
 
-    def _move_aside(self, topic_partition: TopicPartition, mark: str) -> None:
+    def _move_aside(self, topic_partition: TopicPartition, mark: str) -> str:
         log = self._logs.pop(topic_partition)
         directory = self._homes.pop(topic_partition)
         del directory.logs[topic_partition]
+        if self._moves is not None:
+            self._moves.cancel(topic_partition)
+        path = self._rename_marked(directory, log, mark)
+        if mark == DELETE_MARK:
+            self._delete_later([path], log.config.file_delete_delay_ms)
+        return path
+
+    def _rename_marked(self, directory: DataDirectory, log: Log, mark: str) -> str:
         log.close()
         unique = self._env.random.randbytes(16).hex()
-        path = f"{directory.path}/{marked_directory_name(topic_partition, mark, unique)}"
+        path = f"{directory.path}/{marked_directory_name(log.topic_partition, mark, unique)}"
         try:
             self._disk.rename(log.directory, path)
         except DiskError as error:
             directory.disk_failed(error)
             raise
-        if mark == DELETE_MARK:
-            self._delete_later([path], log.config.file_delete_delay_ms)
+        return path
+
+    # Moving between directories
+
+    @property
+    def disk(self) -> Disk:
+        """Where all of them are."""
+        return self._disk
+
+    @property
+    def moves(self) -> ReplicaMoves:
+        """The replicas that are on their way to another directory."""
+        if self._moves is None:
+            from ottla.server.log.replica_moves import ReplicaMoves
+
+            self._moves = ReplicaMoves(self, self._env)
+        return self._moves
+
+    def is_moving(self, topic_partition: TopicPartition) -> bool:
+        """Whether a log is on its way to another directory."""
+        return self._moves is not None and self._moves.get(topic_partition) is not None
+
+    def prefer(self, topic_partition: TopicPartition, directory: DataDirectory) -> None:
+        """Make the log of a partition in this directory, when it is made."""
+        self._preferred[topic_partition] = directory
+
+    def named(self, path: str) -> DataDirectory | None:
+        """The directory that takes partitions at this path."""
+        return next((item for item in self._directories if item.path == (path.rstrip("/") or "/")), None)
+
+    def replace(self, source: Log, future: Log, destination: DataDirectory) -> str:
+        """Let the copy be the log of its partition from now on; the directory of the old one, which is left as it is.
+        Raises `DiskError`.
+        """
+        key = source.topic_partition
+        path = f"{destination.path}/{key}"
+        self._disk.rename(future.directory, path)
+        future.take_over(source, destination, path)
+        del self._homes[key].logs[key]
+        self._register(destination, future)
+        if self.on_replaced is not None:
+            self.on_replaced(source, future)
+        return source.directory
+
+    def discard(self, topic_partition: TopicPartition, path: str) -> None:
+        """Remove a directory that is nobody's log any more, after a while."""
+        unique = self._env.random.randbytes(16).hex()
+        parent = path.rpartition("/")[0]
+        doomed = f"{parent}/{marked_directory_name(topic_partition, DELETE_MARK, unique)}"
+        try:
+            self._disk.rename(path, doomed)
+        except DiskError as error:
+            logger.warning("can not remove %s, it is in the way of nobody: %s", path, error)
+            return
+        self._delete_later([doomed], FUTURE_DELETE_DELAY_MS)
 
     # Flushing
 
@@ -321,13 +424,18 @@ class LogDirectories:
         """
         wanted = log.log_end_offset
         while log.recovery_point < min(wanted, log.log_end_offset):
-            if self._logs.get(log.topic_partition) is not log:
+            current = self._logs.get(log.topic_partition)
+            if current is None:
                 return  # deleted meanwhile
+            log = current  # it may have been moved to another directory
             running = self._flushing.get(log)
             if running is None:
                 running = self._flushing[log] = asyncio.ensure_future(self._flush_once(log))
-                running.add_done_callback(lambda _: self._flushing.pop(log, None))
+                running.add_done_callback(partial(self._flush_ended, log))
             await asyncio.shield(running)
+
+    def _flush_ended(self, log: Log, _: asyncio.Future[None]) -> None:
+        self._flushing.pop(log, None)
 
     async def _flush_once(self, log: Log) -> None:
         home = self._homes.get(log.topic_partition)
@@ -487,6 +595,7 @@ class LogDirectories:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        tasks += [] if self._moves is None else self._moves.stop()
         # A flush is waited for: half of it would be neither done nor to be done.
         await asyncio.gather(*tasks, *self._flushing.values(), return_exceptions=True)
         try:

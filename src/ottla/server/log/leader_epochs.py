@@ -38,6 +38,10 @@ class LeaderEpochs:
         """The checkpoint file."""
         return self._path
 
+    def relocate(self, path: str) -> None:
+        """The file is there now."""
+        self._path = path
+
     def entries(self) -> list[tuple[int, int]]:
         """(epoch, start offset), ascending."""
         return list(zip(self._epochs, self._starts, strict=True))

@@ -17,7 +17,7 @@ from ottla.records.validation import AppendOrigin, validate_and_assign
 from ottla.runtime.disk import Disk, DiskError, DiskFullError, MissingFileError
 from ottla.server.log.checkpoint import format_topic_id, write_unsynced
 from ottla.server.log.config import LogConfig
-from ottla.server.log.files import PARTITION_METADATA
+from ottla.server.log.files import LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA
 from ottla.server.log.flush import FlushState, FlushTask
 from ottla.server.log.host import LogHost
 from ottla.server.log.indexes import WouldBlockError
@@ -607,6 +607,24 @@ class Log:
         elif not self._flushing.is_needed(self):
             return None
         return self.begin_flush(including_active_index=True)
+
+    def take_over(self, other: Log, host: LogHost, directory: str) -> None:
+        """Be the log that `other` was: this one has the same records, and its directory was renamed to `directory`."""
+        for segment in self._segments:
+            segment.close()
+            segment.relocate(directory)
+            segment.adopt(host.open_files, host.index_cache)
+        self.snapshots.directory = directory
+        self.leader_epochs.relocate(f"{directory}/{LEADER_EPOCH_CHECKPOINT}")
+        self._host = host
+        self.directory = directory
+        self.log_start_offset = other.log_start_offset
+        self.high_watermark = other.high_watermark
+        self.last_stable_offset = other.last_stable_offset
+        self.cleaned_offset = other.cleaned_offset
+        self.producers_state = other.producers_state
+        self.leader_epochs.truncate_from_start(self.log_start_offset)
+        self.update_config(other.config)
 
     def close(self) -> None:
         """Give descriptors back. Without `prepare_close` it is as if the process had been killed."""

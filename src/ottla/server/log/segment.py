@@ -326,6 +326,12 @@ class Segment:
         self.file.move_to(open_files)
         self._offset_index.cache = index_cache
 
+    def relocate(self, directory: str) -> None:
+        """The directory of the segment, which must be closed, has another name now."""
+        self.directory = directory
+        for file in self._files():
+            file.path = f"{directory}/{file.path.rpartition('/')[2]}"
+
     def mark_deleted(self) -> list[str]:
         """Rename all files to `.deleted`; the new paths. Reads that know the segment go on."""
         self.is_deleted = True

@@ -100,6 +100,7 @@ class Node:
         replicas = self._replicas = Replicas(config.node_id, controller.config, directories)
         directories.on_failure = self._on_directory_failure
         directories.config = controller.config
+        directories.on_replaced = replicas.replace_log
         broker = self._broker = Broker(
             node_id=config.node_id,
             cluster_id=directories.cluster_id,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ottla.schema.config import BrokerConfig
     from ottla.server.log.directories import LogDirectories
+    from ottla.server.log.log import Log
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import ConfigResource, MetadataImage, PartitionImage, TopicImage
 
@@ -171,6 +172,13 @@ class Replicas:
             self._log_directories.delete(key)
         except OSError as error:
             logger.error("the log of %s stays on disk until the next start: %s", key, error)
+
+    def replace_log(self, old: Log, new: Log) -> None:
+        """A replica was moved to another directory: its partition goes on with the log there."""
+        partition = self.get(*old.topic_partition)
+        if partition is not None and partition.log is old:
+            partition.log = new
+            partition.notify()
 
     # Settings
 

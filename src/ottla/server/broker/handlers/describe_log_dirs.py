@@ -3,7 +3,8 @@
 Version notes. 2: flexible. 3: top-level error code. 4: total and usable bytes of the volume (KIP-827). 5: cordoned
 directories (KIP-1066).
 
-A directory that failed is listed with KAFKA_STORAGE_ERROR. The lag of a replica in its own directory is 0.
+A directory that failed is listed with KAFKA_STORAGE_ERROR. The lag of a replica in its own directory is 0; that of a
+copy which is being made there (a future replica) is what it still misses.
 """
 
 from __future__ import annotations
@@ -42,14 +43,21 @@ def _describe(
     if directory.failure is not None:
         return DescribeLogDirsResult(log_dir=directory.path, error_code=ErrorCode.KAFKA_STORAGE_ERROR)
     topics: dict[str, DescribeLogDirsTopic] = {}
-    for log in directory.logs:
+    found = [(log, 0, False) for log in directory.logs]
+    found += [(move.future, move.offset_lag, True) for move in directory.futures]
+    for log, offset_lag, is_future in found:
         name, index = log.topic_partition
         if wanted is None or index in wanted.get(name, ()):
             topic = topics.get(name)
             if topic is None:
                 topic = topics[name] = DescribeLogDirsTopic(name=name)
             topic.partitions.append(
-                DescribeLogDirsPartition(partition_index=index, partition_size=log.size_in_bytes, offset_lag=0)
+                DescribeLogDirsPartition(
+                    partition_index=index,
+                    partition_size=log.size_in_bytes,
+                    offset_lag=offset_lag,
+                    is_future_key=is_future,
+                )
             )
     return DescribeLogDirsResult(
         log_dir=directory.path,

@@ -90,6 +90,8 @@ class LogCleaner:
     def _plan(self, log: Log, now_ms: int) -> CleaningPlan | None:
         if not log.config.is_compacted or log in self._rounds or log in self._uncleanable:
             return None
+        if self._directories.is_moving(log.topic_partition):
+            return None
         home = self._directories.directory_of(log.topic_partition)
         if home is None or home.failure is not None:
             return None
@@ -210,6 +212,8 @@ class LogCleaner:
     def _check_current(self, log: Log) -> None:
         home = self._directories.directory_of(log.topic_partition)
         if not self._is_current(log) or home is None or home.failure is not None or not log.config.is_compacted:
+            raise CleaningAbortedError
+        if self._directories.is_moving(log.topic_partition):
             raise CleaningAbortedError
 
     async def _run_slices(self, log: Log, slices: Iterator[int]) -> None:

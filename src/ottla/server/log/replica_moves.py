@@ -1,0 +1,260 @@
+"""Moving replicas between data directories while they are in use (KIP-113).
+
+A copy, the *future* log, grows in the other directory under a name ending in `-future`: worker threads bring it
+everything that is committed, at no more than `replica.alter.log.dirs.io.max.bytes.per.second`. When it is as good as
+complete the event loop copies what is left, and from that moment on the copy is the log. Its directory has got its
+final name by then; the old one is renamed for deletion after the new one, and its name, are on the device.
+
+A crash before that leaves the old log and a `-future` directory, which the next start goes on with; a crash after it
+may leave two directories of one name, of which the next start takes the longer log (`LogDirectories`). The log is not
+compacted meanwhile: the copy would not know what is clean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ottla.core.errors import ApiError
+from ottla.core.ids import TopicPartition
+from ottla.records.batch import CorruptRecordError, parse_header
+from ottla.runtime.disk import Disk, DiskError, DiskFullError, MissingFileError
+from ottla.server.log.errors import LogError
+from ottla.server.log.files import FUTURE_MARK, RECOVERY_POINT_CHECKPOINT, marked_directory_name
+from ottla.server.log.host import SimpleHost
+from ottla.server.log.loader import LoadRequest, create_log, load_log
+from ottla.server.log.log import Log
+
+if TYPE_CHECKING:
+    from ottla.runtime.env import Env
+    from ottla.server.log.data_directory import DataDirectory
+    from ottla.server.log.directories import LogDirectories
+    from ottla.server.log.slice import LogSlice
+
+logger = logging.getLogger(__name__)
+
+COPY_BYTES = 1024 * 1024
+# So much is copied on the event loop in the end.
+LAST_BYTES = 128 * 1024
+RATE = "replica.alter.log.dirs.io.max.bytes.per.second"
+
+
+class FutureHost(SimpleHost):
+    """Host of a log that nobody else knows yet: it is flushed when it is complete."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk, max_open_files=4)
+
+    def flush_later(self, log: Log) -> None:
+        pass
+
+
+class ReplicaMove:
+    """A replica on its way: the log as it is, the copy, and where the copy lies."""
+
+    __slots__ = ("destination", "future", "source", "task")
+
+    def __init__(self, source: Log, future: Log, destination: DataDirectory) -> None:
+        self.source = source
+        self.future = future
+        self.destination = destination
+        self.task: asyncio.Future[None] | None = None
+
+    @property
+    def offset_lag(self) -> int:
+        """Offsets that the copy does not have yet."""
+        return max(self.source.log_end_offset - self.future.log_end_offset, 0)
+
+
+class MoveAbortedError(Exception):
+    """The log was deleted, or moved elsewhere, while it was copied."""
+
+
+class ReplicaMoves:
+    """All moves that are under way. Belongs to the event loop."""
+
+    def __init__(self, directories: LogDirectories, env: Env) -> None:
+        self._directories = directories
+        self._env = env
+        self._moves: dict[TopicPartition, ReplicaMove] = {}
+
+    def get(self, topic_partition: TopicPartition) -> ReplicaMove | None:
+        """The move of a partition, if it is on its way."""
+        return self._moves.get(topic_partition)
+
+    def into(self, directory: DataDirectory) -> list[ReplicaMove]:
+        """The moves that lead into a directory."""
+        return [move for move in self._moves.values() if move.destination is directory]
+
+    def begin(self, log: Log, destination: DataDirectory) -> None:
+        """Begin to move a log. Raises `DiskError` when the directory can not take it; it has failed then."""
+        unique = self._env.random.randbytes(16).hex()
+        name = marked_directory_name(log.topic_partition, FUTURE_MARK, unique)
+        host = FutureHost(self._directories.disk)
+        try:
+            future = create_log(host, log.topic_partition, f"{destination.path}/{name}", log.topic_id, log.config)
+        except DiskError as error:
+            destination.disk_failed(error)
+            raise
+        self._start(ReplicaMove(log, future, destination))
+
+    async def resume(self, topic_partition: TopicPartition, destination: DataDirectory, name: str) -> None:
+        """Go on with a move that another process began."""
+        path = f"{destination.path}/{name}"
+        source = self._directories.get(topic_partition)
+        home = self._directories.directory_of(topic_partition)
+        if source is None:
+            return  # its directory may be out of service: who knows what the copy is worth
+        if home is destination or topic_partition in self._moves:
+            await self._env.run_blocking(self._directories.disk.remove_tree, path)
+            return
+        host = FutureHost(self._directories.disk)
+        request = LoadRequest()
+        now_ms = self._env.clock.now_ms()
+        try:
+            future = await self._env.run_blocking(load_log, host, topic_partition, path, source.config, request, now_ms)
+            if future.topic_id != source.topic_id:
+                await self._env.run_blocking(self._directories.disk.remove_tree, path)
+                return
+        except LogError as error:
+            logger.warning("the copy %s is begun anew: %s", path, error)
+            await self._env.run_blocking(self._directories.disk.remove_tree, path)
+            self.begin(source, destination)
+            return
+        if future.log_end_offset > source.high_watermark:
+            future.truncate_to(source.high_watermark, now_ms)
+        self._start(ReplicaMove(source, future, destination))
+
+    def cancel(self, topic_partition: TopicPartition) -> None:
+        """Give a move up and remove the copy; fine when there is none."""
+        move = self._moves.pop(topic_partition, None)
+        if move is not None and move.task is not None:
+            move.task.cancel()
+
+    def stop(self) -> list[asyncio.Future[None]]:
+        """Stop all of them, to be resumed by the next start; what to wait for."""
+        moves = list(self._moves.values())
+        self._moves.clear()
+        tasks = [move.task for move in moves if move.task is not None]
+        for task in tasks:
+            task.cancel("stopping")
+        return tasks
+
+    def _start(self, move: ReplicaMove) -> None:
+        self._moves[move.source.topic_partition] = move
+        move.task = asyncio.ensure_future(self._run(move))
+
+    # The work
+
+    async def _run(self, move: ReplicaMove) -> None:
+        key = move.source.topic_partition
+        try:
+            await self._copy(move)
+            await self._finish(move)
+            return
+        except asyncio.CancelledError as error:
+            if error.args == ("stopping",):
+                move.future.close()
+                raise
+        except MoveAbortedError:
+            pass
+        except (ApiError, DiskError, LogError, CorruptRecordError) as error:
+            logger.error("can not move %s to %s: %s", key, move.destination.path, error)
+            self._blame(move, error)
+        except Exception:
+            logger.exception("moving %s to %s failed", key, move.destination.path)
+        if self._moves.get(key) is move:
+            del self._moves[key]
+        move.future.close()
+        self._directories.discard(key, move.future.directory)
+
+    def _blame(self, move: ReplicaMove, error: Exception) -> None:
+        """Take the directory out of service that failed; a full one only gets no copy."""
+        if isinstance(error, DiskError) and not isinstance(error, DiskFullError | MissingFileError):
+            home = self._directories.directory_of(move.source.topic_partition)
+            if error.path.startswith(move.destination.path + "/"):
+                move.destination.disk_failed(error)
+            elif home is not None and error.path.startswith(home.path + "/"):
+                home.disk_failed(error)
+
+    def _check(self, move: ReplicaMove) -> None:
+        if self._directories.get(move.source.topic_partition) is not move.source:
+            raise MoveAbortedError
+        if move.destination.failure is not None:
+            raise MoveAbortedError
+
+    async def _copy(self, move: ReplicaMove) -> None:
+        """Until so little is left that the event loop can do it."""
+        source, future = move.source, move.future
+        loop = asyncio.get_running_loop()
+        paid_until_s = loop.time()
+        while True:
+            self._check(move)
+            if future.log_end_offset < source.high_watermark:
+                found = self._locate(move, source.high_watermark, COPY_BYTES)
+                now_ms = self._env.clock.now_ms()
+                copied = await self._worker(_append, move, found, now_ms)
+                if not copied:
+                    raise LogError(f"nothing to read at offset {future.log_end_offset} of {source.directory}")
+                paid_until_s = max(paid_until_s, loop.time()) + copied / self._directories.config[RATE]
+                await asyncio.sleep(max(paid_until_s - loop.time(), 0))
+                continue
+            # All that is left to bring to the device afterwards is what comes in from now on.
+            task = future.begin_flush()
+            if task is not None:
+                await self._worker(task.run)
+                future.complete_flush(task)
+            self._check(move)
+            left = source.size_in_bytes - future.size_in_bytes
+            if future.log_end_offset >= source.high_watermark or left <= LAST_BYTES:
+                return
+
+    def _locate(self, move: ReplicaMove, upper_bound: int, max_bytes: int) -> LogSlice:
+        source, future = move.source, move.future
+        if future.log_end_offset < source.log_start_offset:
+            # Nothing was copied yet, or retention was faster.
+            future.truncate_fully_and_start_at(source.log_start_offset, now_ms=self._env.clock.now_ms())
+        return source.read(future.log_end_offset, max_bytes, upper_bound=upper_bound, min_one_batch=True)
+
+    async def _worker(self, function: object, *arguments: object) -> int:
+        """Run something in a worker thread, to its end even when this task is cancelled."""
+        running: asyncio.Future[int] = asyncio.ensure_future(self._env.run_blocking(function, *arguments))  # type: ignore[arg-type]
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
+
+    async def _finish(self, move: ReplicaMove) -> None:
+        """Copy the rest and let the copy be the log, in one go; then see to it that this lasts."""
+        source, future, destination = move.source, move.future, move.destination
+        self._check(move)
+        while future.log_end_offset < source.log_end_offset:
+            if not _append(move, self._locate(move, source.log_end_offset, COPY_BYTES), self._env.clock.now_ms()):
+                break
+        if future.log_end_offset != source.log_end_offset:
+            if future.size_in_bytes:
+                raise LogError(f"the copy {future.directory} ends at {future.log_end_offset}")
+            future.truncate_fully_and_start_at(source.log_end_offset, now_ms=self._env.clock.now_ms())
+        old = self._directories.replace(source, future, destination)
+        del self._moves[source.topic_partition]
+        # From here on the old directory is all that a crash could bring back.
+        await self._directories.flush(future)
+        await self._worker(self._directories.disk.sync_directory, destination.path)
+        await self._directories.write_checkpoint(destination, RECOVERY_POINT_CHECKPOINT)
+        source.close()
+        self._directories.discard(future.topic_partition, old)
+        logger.info("moved %s to %s", future.topic_partition, destination.path)
+
+
+def _append(move: ReplicaMove, found: LogSlice, now_ms: int) -> int:
+    data = found.read()
+    future = move.future
+    if data:
+        first_offset = parse_header(data).base_offset
+        if first_offset < future.log_end_offset and not future.size_in_bytes:
+            # The log start offset lies inside of a batch.
+            future.truncate_fully_and_start_at(first_offset, now_ms=now_ms)
+        future.append_as_follower(data, now_ms)
+    return len(data)
