@@ -316,7 +316,20 @@ def test_lost_answer_is_told_again() -> None:
     first.beat(loses_answer=True)
     assert first.epoch == before
     first.beat()
-    assert (first.error, first.epoch) == (ErrorCode.NONE, before + 1)
+    assert (first.error, first.epoch, first.active) == (ErrorCode.NONE, before + 1, tasks("00", "01"))
+
+
+def test_lost_request_to_give_up_is_told_again() -> None:
+    driver = ready()
+    first, second = Client(driver, "a", table()), Client(driver, "b", table())
+    first.beat()
+    second.beat()
+    first.beat(loses_answer=True)
+    assert first.active == tasks("00", "01")
+    first.beat()
+    assert first.active == tasks("00")
+    settle(first, second)
+    assert (first.active, second.active) == (tasks("00"), tasks("01"))
 
 
 def test_tasks_move_one_after_the_other() -> None:

@@ -52,6 +52,11 @@ class Step:
         #: The holder of the instance id that the member takes the place of.
         self.replaced: Member | None = None
 
+    @property
+    def has_new_tasks(self) -> bool:
+        """Whether this heartbeat changed the member's tasks."""
+        return self.member.progress.assigned != self.before.progress.assigned
+
     def target(self) -> dict[str, TaskRoles]:
         """The target assignment; a replaced static member's part is its successor's."""
         target = self.group.target

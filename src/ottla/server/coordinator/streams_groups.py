@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FIRST_VERSION_WITH_CLIENT_TAGS_STATUS = 1
+#: Whose members know of client tags and topology descriptions.
+_FIRST_VERSION_OF_KAFKA_4_4 = 1
 #: When the record that removes a member cannot be written, the member is looked at again after this time.
 _RETRY_MS = 1_000
 
@@ -108,7 +109,10 @@ class StreamsGroups:
         self._sessions.restart(group.group_id, request.member_id, now.monotonic_ms + session_ms)
         if request.shutdown_application:
             group.shutdown_member_id = group.shutdown_member_id or request.member_id
-        response = self._response(step, call, configured, rack_aware_tags(configs), now)
+        response = self._response(step, call, configured, now)
+        if call.is_joining or step.has_new_tasks or (owned is not None and owned != step.member.progress.assigned):
+            # Kafka leaves the last case out: who has lost the answer that told it of its tasks never learns of them.
+            heartbeats.give_tasks(response, step.member.progress.assigned)
         return Result(response, step.records), configured.missing_topics
 
     def _update_profile(self, step: Step, call: Heartbeat) -> bool:
@@ -237,29 +241,23 @@ class StreamsGroups:
     # -- the answer
 
     def _response(
-        self,
-        step: Step,
-        call: Heartbeat,
-        configured: ConfiguredTopology,
-        wanted_tags: list[str],
-        now: Instant,
+        self, step: Step, call: Heartbeat, configured: ConfiguredTopology, now: Instant
     ) -> StreamsGroupHeartbeatResponse:
-        group, member, request = step.group, step.member, call.request
+        """The answer without the member's tasks."""
+        group, member = step.group, step.member
+        config = self.context.config_of(group.group_id)
         response = StreamsGroupHeartbeatResponse(
             member_id=member.member_id,
             member_epoch=member.progress.member_epoch,
-            heartbeat_interval_ms=self._config(group.group_id, "streams.heartbeat.interval.ms"),
-            task_offset_interval_ms=self._config(group.group_id, "streams.task.offset.interval.ms"),
-            acceptable_recovery_lag=self._config(group.group_id, "streams.acceptable.recovery.lag"),
+            heartbeat_interval_ms=config["streams.heartbeat.interval.ms"],
+            task_offset_interval_ms=config["streams.task.offset.interval.ms"],
+            acceptable_recovery_lag=config["streams.acceptable.recovery.lag"],
             status=step.status,
         )
-        has_new_tasks = member.progress.assigned != step.before.progress.assigned
-        if call.is_joining or has_new_tasks:
-            heartbeats.give_tasks(response, member.progress.assigned)
         endpoint = member.profile.user_endpoint
-        if endpoint != step.before.profile.user_endpoint or (has_new_tasks and endpoint is not None):
+        if endpoint != step.before.profile.user_endpoint or (step.has_new_tasks and endpoint is not None):
             group.endpoint_epoch += 1
-        if group.endpoint_epoch != request.endpoint_information_epoch:
+        if group.endpoint_epoch != call.request.endpoint_information_epoch:
             response.partitions_by_user_endpoint = heartbeats.partitions_by_endpoint(
                 step.members().values(), configured, self.partition_count
             )
@@ -273,18 +271,21 @@ class StreamsGroups:
                 f"Streams group member {group.shutdown_member_id} encountered a fatal error and requested a shutdown "
                 "for the entire application.",
             )
-        if call.version >= _FIRST_VERSION_WITH_CLIENT_TAGS_STATUS:
-            known = {key for key, _ in member.profile.client_tags}
-            missing = [tag for tag in wanted_tags if tag not in known]
-            if missing:
-                step.say(
-                    StatusCode.MISSING_CLIENT_TAGS,
-                    f"Missing required client tags for rack-aware standby assignment: [{', '.join(missing)}]. "
-                    "Configure them via 'client.tag.<tagKey>' in your Streams config.",
-                )
+        if call.version >= _FIRST_VERSION_OF_KAFKA_4_4:
+            self._say_missing_tags(step, config)
             if self.settings.streams_keep_descriptions:
                 response.topology_description_required = self.descriptions.is_wanted(group, member, now.monotonic_ms)
         return response
+
+    def _say_missing_tags(self, step: Step, config: Mapping[str, Any]) -> None:
+        known = {key for key, _ in step.member.profile.client_tags}
+        missing = [tag for tag in rack_aware_tags(assignment_configs(config)) if tag not in known]
+        if missing:
+            step.say(
+                StatusCode.MISSING_CLIENT_TAGS,
+                f"Missing required client tags for rack-aware standby assignment: [{', '.join(missing)}]. "
+                "Configure them via 'client.tag.<tagKey>' in your Streams config.",
+            )
 
     # -- leaving
 
