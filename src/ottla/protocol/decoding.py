@@ -175,7 +175,7 @@ class DecoderWriter(Writer):
         self.flush()
         self.line(f"{target} = {nested}")
         self.depth -= 1
-        self.line("elif n == -1:")
+        self.line(f"elif n == {self.layout.null_struct(field)}:")
         self.line(f"    {target} = None")
         self.line("else:")
         self.line(f"    raise bad('{label}: presence byte {{}}'.format(n))")

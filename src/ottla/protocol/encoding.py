@@ -157,7 +157,7 @@ class EncoderWriter(Writer):
             return
         self.end_group()
         self.line(f"if {nested} is None:")
-        self.line("    out.append(b'\\xff')")
+        self.line(f"    out.append({self.layout.null_struct(field).to_bytes(1, 'big', signed=True)!r})")
         self.line("else:")
         self.depth += 1
         self.pending.append(("b", "1"))

@@ -63,6 +63,10 @@ class Layout:
     def is_nullable(self, field: Field) -> bool:
         return self.has(field.nullable)
 
+    def null_struct(self, field: Field) -> int:
+        """The byte of a struct that is null; one that is there follows a 1. In a tag Kafka writes an unsigned 0."""
+        return 0 if self.is_tagged(field) else -1
+
     def is_compact(self, field: Field) -> bool:
         """Whether the field's length takes the compact form (a field may opt out of its message's)."""
         return self.flexible and (field.flexible is None or self.has(field.flexible))

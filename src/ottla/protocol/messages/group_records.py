@@ -135,7 +135,10 @@ class ClassicMemberMetadata(Struct):
 
 
 class ConsumerGroupMemberMetadataValue(CoordinatorValue, api_key=5, versions="0", flexible="0+"):
-    """What the member said of itself: client, subscription, timeout, assignor; and its classic protocol, if any."""
+    """What the member said of itself: client, subscription, timeout, assignor; and its classic protocol, if any.
+
+    Kafka takes a member without the last field for a classic one: that there is none has to be written.
+    """
 
     instance_id: str | None = string("0+", nullable="0+")
     rack_id: str | None = string("0+", nullable="0+")
@@ -146,7 +149,7 @@ class ConsumerGroupMemberMetadataValue(CoordinatorValue, api_key=5, versions="0"
     rebalance_timeout_ms: int = int32("0+", default=-1)
     server_assignor: str | None = string("0+", nullable="0+")
     classic_member_metadata: ClassicMemberMetadata | None = struct(
-        ClassicMemberMetadata, "0+", nullable="0+", default=None, tag=0, tagged="0+"
+        ClassicMemberMetadata, "0+", nullable="0+", tag=0, tagged="0+"
     )
 
 

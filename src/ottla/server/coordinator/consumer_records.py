@@ -181,7 +181,7 @@ def with_metadata(member: ConsumerMember, value: messages.ConsumerGroupMemberMet
         subscribed_topic_regex=value.subscribed_topic_regex,
         server_assignor=value.server_assignor,
         classic=None
-        if classic is None
+        if classic is None or not classic.supported_protocols
         else ClassicMembership(
             classic.session_timeout_ms,
             tuple((protocol.name, bytes(protocol.metadata)) for protocol in classic.supported_protocols),
