@@ -23,6 +23,7 @@ from tests.compatibility.differential import (
     produce_scenarios,
     protocol_scenarios,
     quota_scenarios,
+    share_fetch_scenarios,
     share_scenarios,
     streams_scenarios,
     topic_scenarios,
@@ -46,6 +47,7 @@ MODULES = (
     consumer_group_scenarios,
     quota_scenarios,
     share_scenarios,
+    share_fetch_scenarios,
     streams_scenarios,
 )
 SCENARIOS: dict[str, Callable[[World], None]] = {

@@ -75,6 +75,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("client_metrics_settings", "after *append*", "*", LISTS),
     Intended("client_metrics_settings", "after subtract*", "*", LISTS),
     Intended("update_features", "*", "results.*error_message", "no text where nothing is wrong"),
+    Intended("share_sessions", "unknown topic", "*", "said of the partition, where Kafka has an unknown error"),
     Intended("api_versions", "*", "api_keys.*", "not served yet", _theirs_alone),
     Intended("api_versions", "*", "api_keys.count", "not served yet"),
     Intended("api_versions", "*", "api_keys.*.max_version", "a version of Kafka 4.4", _one_more),

@@ -48,10 +48,12 @@ class InFlight:
     """Offsets `[first_offset, end_offset)` that share one state.
 
     `change` is the change of state that is not settled yet: until then the range keeps its `state` if the change is
-    reversible, and gets `target` when it is written.
+    reversible, and gets `target` when it is written. `batch_records` is how many records were handed out together at
+    first.
     """
 
     __slots__ = (
+        "batch_records",
         "cause",
         "change",
         "deadline_ms",
@@ -68,6 +70,7 @@ class InFlight:
         self.end_offset = end_offset
         self.state = state
         self.delivery_count = delivery_count
+        self.batch_records = end_offset - first_offset
         self.member_id = ""
         self.deadline_ms = 0
         self.target = state

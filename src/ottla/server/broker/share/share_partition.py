@@ -206,14 +206,14 @@ class SharePartition(InFlightWindow):
     def _most_at_once(self, found: InFlight) -> int:
         """How many records of an available range may be handed out together; 0 when there is no such limit.
 
-        What has failed repeatedly goes out in halves, and before its last delivery one by one.
+        What has failed repeatedly goes out in halves, then in quarters, and for its last delivery one by one.
         """
         settings = self.settings
         if found.delivery_count < settings.throttled_delivery_count:
             return 0
         if found.delivery_count >= settings.delivery_count_limit - 1:
             return 1
-        return max((found.end_offset - found.first_offset) >> 1, 1)
+        return max(found.batch_records >> (found.delivery_count - settings.throttled_delivery_count + 1), 1)
 
     def _archive_available(self, first_offset: int, end_offset: int) -> None:
         """Offsets that hold no record for a consumer: nobody has to be asked."""

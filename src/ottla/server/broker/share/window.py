@@ -47,7 +47,7 @@ class InFlightWindow:
         found = self._ranges[index]
         rest = InFlight(offset, found.end_offset, found.state, found.delivery_count)
         rest.member_id, rest.deadline_ms, rest.target = found.member_id, found.deadline_ms, found.target
-        rest.cause, rest.change = found.cause, found.change
+        rest.cause, rest.change, rest.batch_records = found.cause, found.change, found.batch_records
         if rest.change is not None:
             rest.change.ranges.append(rest)
         found.end_offset = offset
