@@ -699,3 +699,9 @@ def test_classic_members_may_join_once_the_group_is_empty() -> None:
     pending = driver.join_classic()
     assert pending.response is not None
     assert pending.response.error_code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    driver.leave("a")
+    pending = driver.join_classic()
+    assert pending.response is None or pending.response.error_code == ErrorCode.NONE
+    assert driver.shard.groups[GROUP].protocol_type == "consumer"
+    driver.restart()
+    assert GROUP not in driver.shard.groups or driver.shard.groups[GROUP].group_type.value == "classic"

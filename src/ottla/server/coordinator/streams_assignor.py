@@ -55,6 +55,10 @@ def assign(
     return _Assignment(members, subtopologies, standby_replicas, rack_aware_tags).run()
 
 
+#: A process's values of the rack-aware tags, in the order of the tags.
+TagValues = tuple["str | None", ...]
+
+
 class _Member:
     __slots__ = ("active", "member_id", "process", "standby")
 
@@ -70,11 +74,11 @@ class _Member:
 
 
 class _Process:
-    __slots__ = ("client_tags", "members", "process_id", "tasks")
+    __slots__ = ("members", "process_id", "tag_values", "tasks")
 
-    def __init__(self, process_id: str, client_tags: Mapping[str, str]) -> None:
+    def __init__(self, process_id: str, tag_values: TagValues) -> None:
         self.process_id = process_id
-        self.client_tags = client_tags
+        self.tag_values = tag_values
         self.members: list[_Member] = []
         self.tasks: set[TaskId] = set()
 
@@ -159,11 +163,17 @@ class _Assignment:
             self._add(member_id, candidate)
         for copies in self.previous_copies.values():
             copies.sort(key=lambda copy: copy[0])
+        by_tags: dict[TagValues, list[_Process]] = {}
+        for process in self.processes.values():
+            by_tags.setdefault(process.tag_values, []).append(process)
+        #: Processes by the values of their tags; without tags all of them are one.
+        self.racks = {tag_values: _Processes(processes) for tag_values, processes in by_tags.items()}
 
     def _add(self, member_id: str, candidate: Candidate) -> None:
         process = self.processes.get(candidate.process_id)
         if process is None:
-            process = self.processes[candidate.process_id] = _Process(candidate.process_id, candidate.client_tags)
+            tag_values = tuple(candidate.client_tags.get(tag) for tag in self.tags)
+            process = self.processes[candidate.process_id] = _Process(candidate.process_id, tag_values)
         member = self.members[member_id] = _Member(member_id, process)
         process.members.append(member)
         for task in candidate.previous.active:
@@ -237,10 +247,9 @@ class _Assignment:
                     rest.append((task, self.standby_replicas - replica))
                     break
                 self._give_standby(member, task, holders[task])
-        processes = _Processes(self.processes.values())
         for task, replicas in sorted(rest, reverse=True):
             for replica in range(replicas):
-                room = self._least_loaded(task, holders[task], processes)
+                room = self._least_loaded(task, holders[task])
                 if room is None:
                     logger.debug("task %s has %d standby copies too few", task, replicas - replica)
                     break
@@ -254,14 +263,14 @@ class _Assignment:
             candidates.insert(0, owner)
         share = self.total_quota.share
         candidates = [each for each in candidates if task not in each.process.tasks and each.load < share]
-        if candidates and self.tags and (diverse := self._most_diverse(task, holders)):
-            candidates = [each for each in candidates if each.process in diverse]
+        if candidates and (racks := self._most_diverse(task, holders)):
+            candidates = [each for each in candidates if each.process.tag_values in racks]
         return candidates[0] if candidates else None
 
-    def _least_loaded(self, task: TaskId, holders: list[_Process], processes: _Processes) -> _Process | None:
-        if self.tags and (diverse := self._most_diverse(task, holders)):
-            return min(diverse, key=lambda process: (process.load, process.process_id))
-        return processes.least_loaded(task)
+    def _least_loaded(self, task: TaskId, holders: list[_Process]) -> _Process | None:
+        racks = self._most_diverse(task, holders) or self.racks
+        found = [room for tag_values in racks if (room := self.racks[tag_values].least_loaded(task)) is not None]
+        return min(found, key=lambda process: (process.load, process.process_id), default=None)
 
     def _give_standby(self, member: _Member, task: TaskId, holders: list[_Process]) -> None:
         member.standby.add(task)
@@ -269,24 +278,20 @@ class _Assignment:
         holders.append(member.process)
         self.total_quota.reached(member.load)
 
-    def _most_diverse(self, task: TaskId, holders: list[_Process]) -> list[_Process]:
-        """The processes whose tag values differ most from those of the processes that have the task.
+    def _most_diverse(self, task: TaskId, holders: list[_Process]) -> list[TagValues]:
+        """The tag values that differ most from those of the processes that have the task, where another can take it.
 
         Decided by the first tag that any process can still add a new value of; the later tags break ties. Empty when
         no process adds anything.
         """
-        used = [{holder.client_tags[tag] for holder in holders if tag in holder.client_tags} for tag in self.tags]
-        best: list[_Process] = []
-        best_gain: tuple[bool, ...] = (False,) * len(self.tags)
-        for process in self.processes.values():
-            if task in process.tasks:
-                continue
-            gain = tuple(
-                tag in process.client_tags and process.client_tags[tag] not in values
-                for tag, values in zip(self.tags, used, strict=True)
-            )
-            if gain > best_gain:
-                best, best_gain = [process], gain
-            elif gain == best_gain and any(gain):
-                best.append(process)
-        return best
+        used = [{holder.tag_values[index] for holder in holders} for index in range(len(self.tags))]
+        gains: dict[tuple[bool, ...], list[TagValues]] = {}
+        for tag_values in self.racks:
+            gain = tuple(value is not None and value not in seen for value, seen in zip(tag_values, used, strict=True))
+            if any(gain):
+                gains.setdefault(gain, []).append(tag_values)
+        for _, racks in sorted(gains.items(), reverse=True):
+            open_racks = [tag_values for tag_values in racks if self.racks[tag_values].least_loaded(task) is not None]
+            if open_racks:
+                return open_racks
+        return []
