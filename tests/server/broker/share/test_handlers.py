@@ -399,3 +399,61 @@ def test_where_a_group_starts() -> None:
             assert (await worker.fetch())[0].records == {2: b"newest"}
 
     run(main)
+
+
+def test_records_that_are_not_in_the_page_cache_are_read_aside() -> None:
+    async def main(world: ShareWorld) -> None:
+        for number in range(6):
+            await world.produce(b"%d" % number)
+        async with world.worker("one") as one, world.worker("two") as two, world.worker("three") as three:
+            for worker in (one, two, three):
+                await worker.fetch(max_records=1, strict=True)
+            world.env.memory_disk.is_cold = True
+            leaving = asyncio.create_task(three.fetch(max_records=1, max_wait_ms=5_000))
+            await asyncio.sleep(0)
+            three.client._writer.close()
+            taken = await asyncio.gather(
+                one.fetch(max_records=1, strict=True, max_wait_ms=5_000),
+                two.fetch(max_records=5, max_wait_ms=5_000),
+            )
+            leaving.cancel()
+            offsets = sorted(offset for found in taken for offset in found[0].offsets)
+            assert offsets == sorted(set(offsets))
+            assert {3, 4, 5} <= set(offsets), "what the third one asked for is for the others"
+            for found in taken:
+                assert found[0].records == {offset: b"%d" % offset for offset in found[0].offsets}
+
+    run(main)
+
+
+def test_a_fetch_stays_within_its_bytes_but_gets_one_batch() -> None:
+    async def main(world: ShareWorld) -> None:
+        for _ in range(6):
+            await world.produce(b"x" * 1000, partition=0)
+            await world.produce(b"x" * 1000, partition=1)
+        async with world.worker() as worker:
+            worker.partitions = (0, 1)
+            assert sum(len(found.offsets) for found in (await worker.fetch(max_bytes=10)).values()) == 1
+            assert sum(len(found.offsets) for found in (await worker.fetch(max_bytes=3_500)).values()) == 3
+            taken = await worker.fetch(max_bytes=100_000)
+            assert sum(len(found.offsets) for found in taken.values()) == 8
+
+    run(main, partitions=2)
+
+
+def test_settings_of_the_group_take_effect_at_once() -> None:
+    async def main(world: ShareWorld) -> None:
+        await world.produce(*[b"x"] * 3)
+        async with world.worker() as worker:
+            await worker.fetch(max_records=1, strict=True)
+            assert worker.response.acquisition_lock_timeout_ms == 30_000
+            await world.configure(share_record_lock_duration_ms="20000", share_delivery_count_limit="2")
+            await worker.fetch(max_records=1, strict=True)
+            assert worker.response.acquisition_lock_timeout_ms == 20_000
+            assert await worker.acknowledge((0, 1, [2])) is ErrorCode.NONE
+            assert (await worker.fetch(max_records=2, strict=True))[0].ranges == [(0, 1, 2)]
+            assert await worker.acknowledge((0, 1, [2])) is ErrorCode.NONE
+            assert (await worker.fetch())[0].ranges == [(2, 2, 1)]
+            assert await worker.fetch() == {}
+
+    run(main)
