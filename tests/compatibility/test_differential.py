@@ -27,6 +27,7 @@ from tests.compatibility.differential import (
     share_scenarios,
     streams_scenarios,
     topic_scenarios,
+    transaction_scenarios,
 )
 from tests.compatibility.differential.comparison import differences
 from tests.compatibility.differential.intended import INTENDED, Intended, reason_for
@@ -49,6 +50,7 @@ MODULES = (
     share_scenarios,
     share_fetch_scenarios,
     streams_scenarios,
+    transaction_scenarios,
 )
 SCENARIOS: dict[str, Callable[[World], None]] = {
     scenario.__name__: scenario for module in MODULES for scenario in module.SCENARIOS

@@ -73,6 +73,13 @@ _UNRELATED_TO_RECORDS = frozenset(
 )
 
 
+class _NotVerifiedError(ApiError):
+    """The transaction coordinator does not agree: the log has not seen the batch."""
+
+
+_NOT_LOOKED_AT = (NotOneBatchError, _NotVerifiedError)
+
+
 def handle_quickly(
     broker: Broker, buffer: bytearray, offset: int, end: int, context: RequestContext
 ) -> bytes | ProduceResponse | Awaitable[ProduceResponse] | None:
@@ -219,7 +226,7 @@ def _check_unusual(
     if verdict is None:
         raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     if (code := verdict.errors.get(partition)) is not None:
-        raise ApiError(code)
+        raise _NotVerifiedError(code)
     return verdict.verifications.get(partition)
 
 
@@ -266,7 +273,7 @@ def _missing_partition(broker: Broker, topic: TopicProduceData, index: int, vers
 def _refused(index: int, error: ApiError, partition: Partition | None = None) -> PartitionProduceResponse:
     """Refusals for what the records say come with the start of the log, others without, as in Kafka."""
     start = -1
-    if partition is not None and error.code not in _UNRELATED_TO_RECORDS and not isinstance(error, NotOneBatchError):
+    if partition is not None and error.code not in _UNRELATED_TO_RECORDS and not isinstance(error, _NOT_LOOKED_AT):
         start = partition.log.log_start_offset
     return PartitionProduceResponse(
         index=index,
