@@ -174,6 +174,7 @@ class LogDirectories:
         for directory in self.online:
             for name, key in directory.futures:
                 self._spawn(self.moves.resume(key, directory, name))
+        await asyncio.sleep(0)  # the moves have seen where their logs end
 
     def _open(self) -> None:
         try:

@@ -616,6 +616,7 @@ class Log:
             segment.adopt(host.open_files, host.index_cache)
         self.snapshots.directory = directory
         self.leader_epochs.relocate(f"{directory}/{LEADER_EPOCH_CHECKPOINT}")
+        self._flushing.directories_unsynced = True  # what is flushed from now on is found under the new name only
         self._host = host
         self.directory = directory
         self.log_start_offset = other.log_start_offset

@@ -88,24 +88,30 @@ class ReplicaMoves:
         return [move for move in self._moves.values() if move.destination is directory]
 
     def begin(self, log: Log, destination: DataDirectory) -> None:
-        """Begin to move a log. Raises `DiskError` when the directory can not take it; it has failed then."""
+        """Begin to move a log. Raises `DiskError` when the directory can not take it."""
         unique = self._env.random.randbytes(16).hex()
         name = marked_directory_name(log.topic_partition, FUTURE_MARK, unique)
-        host = FutureHost(self._directories.disk)
+        path = f"{destination.path}/{name}"
         try:
-            future = create_log(host, log.topic_partition, f"{destination.path}/{name}", log.topic_id, log.config)
+            future = create_log(FutureHost(self._directories.disk), log.topic_partition, path, log.topic_id, log.config)
+        except DiskFullError:
+            self._directories.discard(log.topic_partition, path)
+            raise
         except DiskError as error:
             destination.disk_failed(error)
             raise
         self._start(ReplicaMove(log, future, destination))
 
     async def resume(self, topic_partition: TopicPartition, destination: DataDirectory, name: str) -> None:
-        """Go on with a move that another process began."""
+        """Go on with a move that another process began. To be called before anything is appended: what the copy has
+        beyond the log was lost there in a crash.
+        """
         path = f"{destination.path}/{name}"
         source = self._directories.get(topic_partition)
         home = self._directories.directory_of(topic_partition)
         if source is None:
             return  # its directory may be out of service: who knows what the copy is worth
+        end_offset = source.log_end_offset
         if home is destination or topic_partition in self._moves:
             await self._env.run_blocking(self._directories.disk.remove_tree, path)
             return
@@ -122,8 +128,9 @@ class ReplicaMoves:
             await self._env.run_blocking(self._directories.disk.remove_tree, path)
             self.begin(source, destination)
             return
-        if future.log_end_offset > source.high_watermark:
-            future.truncate_to(source.high_watermark, now_ms)
+        if self._directories.get(topic_partition) is not source:
+            return
+        future.truncate_to(end_offset, now_ms)
         self._start(ReplicaMove(source, future, destination))
 
     def cancel(self, topic_partition: TopicPartition) -> None:
