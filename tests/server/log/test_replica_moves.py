@@ -22,10 +22,11 @@ SETTINGS = {"node.id": 1, "log.dirs": "/a,/b", "log.initial.task.delay.ms": 1000
 
 
 class World:
-    """One broker's directories, its life after life; `end` is what was flushed."""
+    """One broker's directories, its life after life; `flushed` is the end of what must not be lost."""
 
     def __init__(self, rate: int | None = None) -> None:
         self.rate = rate
+        self.flushed = 0
         self.disk = MemoryDisk(now_ms=lambda: NOW)
         self.replaced: list[tuple[Log, Log]] = []
         self.directories: LogDirectories
@@ -245,7 +246,6 @@ def test_directory_without_room_fails_the_move_and_nothing_else() -> None:
 def test_crash_at_every_operation_of_a_move_loses_nothing(power: bool) -> None:
     for operation in range(1, 400, 2 if power else 5):
         world = World(3_000_000)
-        flushed = 0
 
         async def begin(world: World) -> None:
             world.fill(30)
@@ -253,21 +253,20 @@ def test_crash_at_every_operation_of_a_move_loses_nothing(power: bool) -> None:
             await world.directories.write_checkpoints()
 
         async def move(world: World, operation: int = operation) -> None:
-            nonlocal flushed
             world.disk.crash_at(operation)
-            flushed = 90
+            world.flushed = 90
             world.move("/b")
             for number in range(20):
                 append(world.log, 3, size=100, producer=(7, 0, 90 + 3 * number))
                 end_offset = world.log.log_end_offset
                 await world.directories.flush(world.log)
-                flushed = end_offset
+                world.flushed = end_offset
                 await asyncio.sleep(0.002)
             await asyncio.sleep(2)
 
         async def check(world: World) -> None:
             log = world.log
-            assert log.log_end_offset >= flushed
+            assert log.log_end_offset >= world.flushed
             headers = read_all(log)
             assert sum(header.records_count for header in headers) == log.log_end_offset
             append(log)
