@@ -64,7 +64,20 @@ NO_ELR = "eligible leader replicas, which make it a setting of the cluster, are 
 
 LISTS = "a list can be appended to and subtracted from, whatever it belongs to"
 
+MOVING_GROUPS = "members come back sooner while their group moves, so that partitions change hands in a second"
+
 INTENDED: tuple[Intended, ...] = (
+    *(
+        Intended(scenario, "*", "heartbeat_interval_ms", MOVING_GROUPS, _codes(500, 5000))
+        for scenario in (
+            "heartbeat_requests",
+            "reconciliation",
+            "static_consumers",
+            "regular_expressions",
+            "offsets_in_epochs",
+            "migration",
+        )
+    ),
     *(
         Intended(
             "api_versions", "*", f"api_keys.{key}.*", "metrics of clients are taken without a plug-in", _ours_alone
