@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import AcknowledgeType, Producer, ShareConsumer
 
 from tests.compatibility.drivers import Java, Message, wait_until
 from tests.compatibility.topics import create_topic
@@ -147,3 +147,31 @@ def test_dead_letter_queue(java: Java, bootstrap: str, name: str) -> None:
         assert headers["__dlq.errors.offset"] == offset
         assert headers["__dlq.errors.delivery.count"] == count
         assert re.fullmatch(rb"Offset (rejected|delivery count) .*", headers["__dlq.errors.message"] or b"")
+
+
+def test_workers_of_confluent_kafka(java: Java, bootstrap: str, name: str) -> None:
+    create_topic(bootstrap, name, partitions=2)
+    configure(java, bootstrap, name, share_auto_offset_reset="earliest")
+    produce(java, bootstrap, name, *(f"job {number}" for number in range(100)))
+    settings = {"bootstrap.servers": bootstrap, "group.id": name, "share.acknowledgement.mode": "explicit"}
+    done: list[bytes] = []
+    released: set[bytes] = set()
+    with ShareConsumer(settings) as one, ShareConsumer(settings) as two:
+        workers = (one, two)
+        for worker in workers:
+            worker.subscribe([name])
+        deadline = time.monotonic() + 30
+        while len(done) < 100 and time.monotonic() < deadline:
+            for worker in workers:
+                for job in worker.poll(0.2):
+                    assert job.error() is None
+                    value = job.value() or b""
+                    if value.endswith(b"7") and value not in released:
+                        released.add(value)
+                        worker.acknowledge(job, AcknowledgeType.RELEASE)
+                    else:
+                        done.append(value)
+                        worker.acknowledge(job, AcknowledgeType.ACCEPT)
+                assert set(worker.commit_sync().values()) <= {None}
+    assert sorted(done) == sorted(b"job %d" % number for number in range(100))
+    assert len(released) == 10
