@@ -254,7 +254,7 @@ def test_replicas_are_moved_by_the_reassignment_tool(
         "the move is done",
     )
     assert (target / f"{name}-0").exists()
-    assert not (home / f"{name}-0").exists()
+    wait_until(lambda: not (home / f"{name}-0").exists(), "the old directory is gone")
     described = json.loads(java.tool(LOG_DIRS, *server, "--describe", "--topic-list", name).splitlines()[-1])
     places = {
         directory["logDir"]: [(replica["partition"], replica["isFuture"]) for replica in directory["partitions"]]

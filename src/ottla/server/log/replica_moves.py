@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError
 from ottla.core.ids import TopicPartition
-from ottla.records.batch import CorruptRecordError, parse_header
+from ottla.records.batch import CorruptRecordError
 from ottla.runtime.disk import Disk, DiskError, DiskFullError, MissingFileError
+from ottla.server.log.data_directory import CHECKPOINTS
 from ottla.server.log.errors import LogError
-from ottla.server.log.files import FUTURE_MARK, RECOVERY_POINT_CHECKPOINT, marked_directory_name
+from ottla.server.log.files import CLEANER_OFFSET_CHECKPOINT, FUTURE_MARK, marked_directory_name
 from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
@@ -219,10 +220,12 @@ class ReplicaMoves:
 
     def _locate(self, move: ReplicaMove, upper_bound: int, max_bytes: int) -> LogSlice:
         source, future = move.source, move.future
-        if future.log_end_offset < source.log_start_offset:
-            # Nothing was copied yet, or retention was faster.
-            future.truncate_fully_and_start_at(source.log_start_offset, now_ms=self._env.clock.now_ms())
-        return source.read(future.log_end_offset, max_bytes, upper_bound=upper_bound, min_one_batch=True)
+        first_offset = source.segments[0].base_offset
+        if not future.segments or future.log_end_offset < first_offset:
+            # Nothing was copied yet, or retention was faster. The name of the first segment says where the log starts.
+            future.truncate_fully_and_start_at(first_offset, now_ms=self._env.clock.now_ms())
+        offset = max(future.log_end_offset, source.log_start_offset)
+        return source.read(offset, max_bytes, upper_bound=upper_bound, min_one_batch=True)
 
     async def _worker(self, function: object, *arguments: object) -> int:
         """Run something in a worker thread, to its end even when this task is cancelled."""
@@ -249,7 +252,8 @@ class ReplicaMoves:
         # From here on the old directory is all that a crash could bring back.
         await self._directories.flush(future)
         await self._worker(self._directories.disk.sync_directory, destination.path)
-        await self._directories.write_checkpoint(destination, RECOVERY_POINT_CHECKPOINT)
+        # Nor may the old one's checkpoints say anything of a log that comes back to it one day.
+        await self._directories.write_checkpoints([*CHECKPOINTS, CLEANER_OFFSET_CHECKPOINT])
         source.close()
         self._directories.discard(future.topic_partition, old)
         logger.info("moved %s to %s", future.topic_partition, destination.path)
@@ -257,11 +261,6 @@ class ReplicaMoves:
 
 def _append(move: ReplicaMove, found: LogSlice, now_ms: int) -> int:
     data = found.read()
-    future = move.future
     if data:
-        first_offset = parse_header(data).base_offset
-        if first_offset < future.log_end_offset and not future.size_in_bytes:
-            # The log start offset lies inside of a batch.
-            future.truncate_fully_and_start_at(first_offset, now_ms=now_ms)
-        future.append_as_follower(data, now_ms)
+        move.future.append_as_follower(data, now_ms)
     return len(data)
