@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import load_cluster, load_compaction, load_latency, load_share, load_throughput
+from benchmarks import load_cluster, load_compaction, load_groups, load_latency, load_share, load_throughput
 from benchmarks.load_throughput import RDKAFKA_PERFORMANCE
 from benchmarks.measure import Measures
 from benchmarks.topics import Options, Target
@@ -51,6 +51,8 @@ def cases() -> Iterator[Case]:
         for members in (1, 10):
             run = partial(load_cluster.group_join, members=members, protocol=protocol)
             yield Case("group", f"join {protocol} {members}", run, needs)
+    groups = "10000 groups, 1000 connected members"
+    yield Case("group", groups, load_groups.ten_thousand_groups, CONSUMER_GROUP_HEARTBEAT)
     for partitions in (1, 8):
         run = partial(load_share.work_queue, partitions=partitions)
         workers = f"50 workers, {partitions} partitions, fetch"
