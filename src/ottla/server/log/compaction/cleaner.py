@@ -42,7 +42,8 @@ class LogCleaner:
         self._env = env
         self._rounds: dict[Log, asyncio.Task[None]] = {}
         self._uncleanable: set[Log] = set()
-        self._paid_until_s = 0.0
+        self._owed_bytes = 0.0
+        self._paid_s = 0.0
         self._full_until_ms = 0
 
     async def run(self) -> None:
@@ -236,8 +237,13 @@ class LogCleaner:
 
     async def _pay_for(self, moved_bytes: int) -> None:
         """Keep to `log.cleaner.io.max.bytes.per.second`, reads and writes together."""
-        rate = self._directories.config["log.cleaner.io.max.bytes.per.second"]
-        now_s = asyncio.get_running_loop().time()
-        self._paid_until_s = max(self._paid_until_s, now_s) + moved_bytes / rate
-        if self._paid_until_s - now_s >= SHORTEST_PAUSE_S:
-            await asyncio.sleep(self._paid_until_s - now_s)
+        self._owed_bytes += moved_bytes
+        while True:
+            rate = self._directories.config["log.cleaner.io.max.bytes.per.second"]
+            now_s = asyncio.get_running_loop().time()
+            self._owed_bytes = max(self._owed_bytes - (now_s - self._paid_s) * rate, 0.0)
+            self._paid_s = now_s
+            pause_s = self._owed_bytes / rate
+            if pause_s < SHORTEST_PAUSE_S:
+                return
+            await asyncio.sleep(min(pause_s, LONGEST_SLEEP_MS / 1000))
