@@ -45,6 +45,10 @@ class ConsumerDriver(Driver):
         super().restart()
         assert self.durable() == before
 
+    def restart_from_log(self) -> None:
+        """A new shard out of a log that a test has put together."""
+        super().restart()
+
     def durable(self) -> dict[str, object]:
         return {
             group_id: durable_state(group)

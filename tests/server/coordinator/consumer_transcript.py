@@ -4,8 +4,8 @@
     beat a topics=t+u regex=t.* owned=t-0+t-1 instance=i rack=r assignor=range rebalance=60000 epoch=0 v=1 host=h
     group                     describe-consumer      fetch-as a epoch=3
 
-A member of the new protocol is called by its member id, and its epoch is remembered. ``topics=-`` subscribes to nothing,
-``owned=-`` says that it owns nothing.
+A member of the new protocol is called by its member id, and its epoch is remembered. ``topics=-`` subscribes to
+nothing, ``owned=-`` says that it owns nothing.
 """
 
 from __future__ import annotations
