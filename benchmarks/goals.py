@@ -46,6 +46,7 @@ GOALS = (
     Goal("group", "join .*", "all_members_s", at_most=1.0),
     Goal("group", "10000 groups.*", "rss_mb", at_most=0.5),
     Goal("share", ANY, "jobs_s", at_least=1.0),
+    Goal("txn", ANY, "txn_s", at_least=1.0),
     Goal("partitions", ANY, "create_all_leaders_s", at_most=0.3),
     Goal("(produce|consume)(-java|-rdkafka)?", ANY, "mb_s", at_least=1.0),
 )
