@@ -75,8 +75,7 @@ BY_EXPRESSION = ConsumerMember(
         (
             consumer_records.current_assignment("g", MEMBER),
             "0008000167000161",
-            "0000000000020000000000029943082503674fff81876dbf9e80c2a604000000000000000100000002"
-            + "01000d040000000200000002000000020100",
+            f"000000000002000000000002{TOPIC_ID.hex()}0400000000000000010000000201000d040000000200000002000000020100",
         ),
         (
             consumer_records.current_assignment("g", BY_EXPRESSION),

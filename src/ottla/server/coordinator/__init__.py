@@ -12,6 +12,11 @@ leads the partition coordinates them. One *shard* per partition is a pure state 
 replays them *after* the append succeeded (so that a failed append has nothing to undo) and lets the response go when
 the high watermark has passed them. ``service.GroupCoordinator`` routes group ids to partitions.
 
+Consumer groups (KIP-848) are changed by replay alone: a heartbeat that says something becomes a ``consumer_update``
+(who the member is, which epoch the group is in, who shall have what, the member's next step), others are answered from
+what is known. ``modern_group`` is what they share with share and streams groups, ``assignors`` decide who gets what,
+``consumer_classic`` and ``consumer_migration`` let members and groups of the classic protocol in and out.
+
 Share groups (KIP-932) have two coordinators: members and assignments are groups as any other (``share_groups``), how
 far a group got in a partition is state in a topic of its own (``share_state_shard``); ``share_group_service`` carries
 out what needs both.

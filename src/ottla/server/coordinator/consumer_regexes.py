@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Expressions whose matches are remembered, so that one new topic does not mean ten thousand matches.
+MAX_REMEMBERED = 32
 #: Kafka's fixed pause between two resolutions of one group.
 MIN_REFRESH_INTERVAL_MS = 10_000
 
@@ -44,6 +46,8 @@ class Regexes:
         self._context = context
         #: Metadata offset since which there are no new topics.
         self._topics_version = context.image.offset
+        #: Expression → the names it was tried on, and those that it matched; the last used comes last.
+        self._matches: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def topics_created(self) -> None:
         """Expressions may match more with the image of now."""
@@ -109,10 +113,11 @@ class Regexes:
             return Result(None)
         group.regex_resolution_scheduled = False
         image = self._context.image
+        names = frozenset(image.topics.by_name)
         records = []
         removed, added = [], []
         for regex in group.regex_subscriptions:
-            resolved = ResolvedRegex(self._matched(regex), image.offset, now.wall_ms)
+            resolved = ResolvedRegex(self._matched(regex, names), image.offset, now.wall_ms)
             records.append(consumer_records.regular_expression(group_id, regex, resolved))
             before = group.resolved_regexes.get(regex)
             known = frozenset[str]() if before is None else before.topics
@@ -127,13 +132,20 @@ class Regexes:
             logger.info("group %s: epoch %d, expressions match other topics", group_id, epoch)
         return Result(None, records)
 
-    def _matched(self, regex: str) -> frozenset[str]:
+    def _matched(self, regex: str, names: frozenset[str]) -> frozenset[str]:
+        """The topics of now that it matches; only names that are new since it was last asked for are looked at."""
+        looked_at, known = self._matches.pop(regex, (frozenset(), frozenset()))
         try:
-            return frozenset(filter(_compiled(regex).matches, self._context.image.topics.by_name))
+            new = filter(_compiled(regex).matches, names - looked_at)
+            matched = (known & names).union(new)
         except ApiError as error:
             # A Kafka of another version accepted it.
             logger.warning("the regular expression %r matches nothing: %s", regex, error.message)
             return frozenset()
+        if len(self._matches) >= MAX_REMEMBERED:
+            del self._matches[next(iter(self._matches))]
+        self._matches[regex] = names, matched
+        return matched
 
 
 def _compiled(regex: str) -> Regex:
