@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -122,6 +123,7 @@ def test_a_broker_that_is_killed_while_workers_work(java: Java, make_broker: Mak
     assert work(java, broker.bootstrap, name, name, 1) == [f"{jobs} 1 accept"]
 
 
+@pytest.mark.skipif(os.environ.get("OTTLA_TEST_BROKER") == "kafka", reason="Kafka has it from 4.4 on")
 def test_dead_letter_queue(java: Java, bootstrap: str, name: str) -> None:
     create_topic(bootstrap, name)
     queue = create_topic(bootstrap, f"dlq.{name}", config={"errors.deadletterqueue.group.enable": "true"})

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.coordinator.share_group_service import ShareGroupService
     from ottla.server.coordinator.share_state_service import ShareStateCoordinator
-    from ottla.server.coordinator.transaction_service import TransactionCoordinator
     from ottla.server.coordinator.streams_service import StreamsGroupService
+    from ottla.server.coordinator.transaction_service import TransactionCoordinator
     from ottla.server.log.directories import LogDirectories
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.replication.replicas import Replicas

@@ -288,16 +288,18 @@ def run(
     seed: int = 1,
     disk: MemoryDisk | None = None,
     partitions: int = 1,
+    initialize: bool = True,
     **settings: object,
 ) -> None:
-    """Run `main` beside a node that has the topic, and the group's state initialized at the earliest offset."""
+    """Run `main` beside a node that has the topic, and the group's state, initialized at the earliest offset."""
 
     async def live(env: SimulatedEnv) -> None:
         node = Node(BrokerConfig.of(SETTINGS | {key.replace("_", "."): value for key, value in settings.items()}), env)
         await node.start()
         world = ShareWorld(env, node)
         world.topic_id = await world.create_topic(partitions=partitions)
-        await world.initialize(partitions)
+        if initialize:
+            await world.initialize(partitions)
         await main(world)
         await node.stop()
 

@@ -17,6 +17,7 @@ from ottla.protocol.messages.write_share_group_state import (
     WriteShareGroupStateResponse,
     WriteStateResult,
 )
+from ottla.runtime.memory_disk import MemoryDisk
 from ottla.server.broker.share.persister import GIVE_UP_AFTER_MS
 from ottla.server.coordinator.result import Pending
 from tests.server.broker.share.share_world import GROUP, ShareWorld, run
@@ -200,3 +201,22 @@ def test_the_state_outlives_its_leader() -> None:
             assert taken.ranges == [(2, 3, 1), (7, 7, 1), (8, 8, 2), (9, 9, 1)]
 
     run(main)
+
+
+def test_a_broker_that_stops_in_order_keeps_delivery_counts() -> None:
+    disk = MemoryDisk()
+    open_until_the_end = []
+
+    async def first(world: ShareWorld) -> None:
+        await world.produce(b"a", b"b")
+        connected = world.worker()
+        open_until_the_end.append(connected)
+        await (await connected.__aenter__()).fetch()
+
+    async def second(world: ShareWorld) -> None:
+        async with world.worker() as worker:
+            assert (await worker.fetch(max_wait_ms=1000))[0].ranges == [(0, 1, 2)]
+
+    run(first, disk=disk)
+    disk.restart_process()
+    run(second, disk=disk, initialize=False)

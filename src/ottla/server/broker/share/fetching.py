@@ -114,7 +114,7 @@ class ShareFetch:
         for entry in self._entries:
             hosted = entry.hosted
             if hosted is not None and not hosted.is_closed:
-                hosted.waiters[self] = None
+                hosted.wait(self)
                 self._waiting_for.append(hosted)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._max_wait_ms / 1000, self._time_is_up)

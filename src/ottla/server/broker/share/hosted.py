@@ -255,6 +255,11 @@ class HostedSharePartition:
             self._is_writing = True
             self._loop.call_soon(self._write)
 
+    def write_now(self) -> None:
+        """Write what changed without waiting for the end of the turn: the broker stops."""
+        if self.core is not None and self.core.needs_write:
+            self._write()
+
     def _write(self) -> None:
         core = self.core
         assert core is not None
@@ -327,6 +332,11 @@ class HostedSharePartition:
         self.arm()
 
     # Waiting
+
+    def wait(self, waiter: RecordWaiter) -> None:
+        """Have `waiter` told of records, until it is taken out of `waiters`."""
+        self.waiters[waiter] = None
+        self._ahead = None  # nothing is left of it, and the next records may be long in coming
 
     @property
     def may_have_records(self) -> bool:

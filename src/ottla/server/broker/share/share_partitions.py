@@ -177,9 +177,10 @@ class SharePartitions:
                 group.update(self._broker.config, image)
 
     def stop(self) -> None:
-        """Refuse those who wait."""
+        """Write what changed, and refuse those who wait."""
         if self._dead_letter_queue is not None:
             self._dead_letter_queue.stop()
         for group in list(self._groups.values()):
             for hosted in list(group.partitions.values()):
+                hosted.write_now()
                 hosted.close(ErrorCode.NOT_LEADER_OR_FOLLOWER)
