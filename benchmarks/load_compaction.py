@@ -26,7 +26,9 @@ WARM_UP_BYTES = 60_000_000
 UNIQUE_KEYS = 0.1
 BACKOFF_MS = 50
 IN_FLIGHT = 5
-POLL_S = 0.01
+POLL_S = 0.005
+# Closed segments are flushed in the background, by either broker.
+SETTLE_S = 1.5
 TIMEOUT_S = 120.0
 
 
@@ -48,6 +50,7 @@ def _clean_once(target: Target, size: int, total_bytes: int, *, segment_bytes: i
     }
     with target.topic(1, config) as topic:
         _fill(target, topic, size, total_bytes)
+        time.sleep(SETTLE_S)
         directory = target.broker.log_directory / f"{topic}-0"
         segments = sorted(directory.glob("*.log"))
         before = sum(path.stat().st_size for path in segments[:-1])

@@ -13,6 +13,7 @@ from ottla.records.record import Record, build_batch, read_records
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.schema.config import BrokerConfig
 from ottla.server.log.checkpoint import read_offsets
+from ottla.server.log.compaction import cleaner
 from ottla.server.log.compaction.plan import group_segments, plan_cleaning
 from ottla.server.log.config import LogConfig
 from ottla.server.log.directories import LogDirectories
@@ -197,7 +198,9 @@ async def until_written(env: SimulatedEnv, directory: str) -> None:
     raise AssertionError(f"nothing is written to {directory}")
 
 
-def test_log_that_is_deleted_or_cut_meanwhile_is_given_up() -> None:
+def test_log_that_is_deleted_or_cut_meanwhile_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaner, "SLICES_IN_A_ROW", 1)
+
     async def life(directories: LogDirectories, env: SimulatedEnv) -> None:
         deleted, cut = create(directories, TopicPartition("deleted", 0)), create(directories)
         for log in (deleted, cut):

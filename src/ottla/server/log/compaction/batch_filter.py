@@ -13,11 +13,14 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
+from ottla.core.checksum import crc32c
 from ottla.records.batch import (
     COMPRESSION_MASK,
     CONTROL_FLAG,
+    CRC_START,
     DELETE_HORIZON_FLAG,
     HEADER_SIZE,
+    LENGTH_END,
     LOG_APPEND_TIME_FLAG,
     TRANSACTIONAL_FLAG,
     BatchHeader,
@@ -51,8 +54,8 @@ def record_bytes(chunk: bytes, position: int, header: BatchHeader) -> tuple[byte
 
     Raises `CorruptRecordError`: what does not fit its checksum must not get a new one.
     """
-    end = position + header.size_in_bytes
-    if not crc_matches(chunk, position, header):
+    end = position + LENGTH_END + header.batch_length
+    if crc32c(memoryview(chunk)[position + CRC_START : end]) != header.crc:
         raise CorruptRecordError(f"the batch at offset {header.base_offset} has a wrong CRC")
     codec = header.attributes & COMPRESSION_MASK
     if not codec:

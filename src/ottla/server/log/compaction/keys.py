@@ -145,7 +145,17 @@ class _Shape:
     `example` is the beginning of one, up to the first byte of the size of its value, which is the same in all.
     """
 
-    __slots__ = ("_constants", "_deltas", "_keys", "_limit", "_timestamps", "is_tombstone", "size")
+    __slots__ = (
+        "_constants",
+        "_deltas",
+        "_keys",
+        "_limit",
+        "_timestamps",
+        "_usual",
+        "_usual_count",
+        "is_tombstone",
+        "size",
+    )
 
     def __init__(self, example: bytes, size: int, widths: tuple[int, int, int], key_length: int) -> None:
         size_width, timestamp_width, delta_width = widths
@@ -157,6 +167,8 @@ class _Shape:
         # The fields that are the same in all of them: size, size of the key and, its first byte, size of the value.
         constants = (*range(size_width), length_at, len(example) - 1)
         self._constants = [(at, _column(example[at])) for at in constants]
+        self._usual_count = -1
+        self._usual = self._constants
         self._timestamps = list(range(timestamp_at, delta_at))
         columns = (_SHORT_DELTAS,) if delta_width == 1 else (_DELTAS, _DELTAS_SECOND)
         self._deltas = list(zip(range(delta_at, length_at), columns, strict=True))
@@ -173,10 +185,13 @@ class _Shape:
         if count < SHORTEST_RUN:
             return 0
         stop = position + count * size
-        for at, expected in self._constants:
+        if count != self._usual_count:
+            self._usual_count = count
+            self._usual = [(at, column[:count]) for at, column in self._constants]
+        for at, expected in self._usual:
             column = data[position + at : stop : size]
-            if column != expected[:count]:
-                count = count - len(column.lstrip(expected[:1]))
+            if column != expected[: len(column)]:
+                count = len(column) - len(column.lstrip(expected[:1]))
                 if count < SHORTEST_RUN:
                     return 0
                 stop = position + count * size

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ottla.core.checksum import crc32c
 from ottla.records.batch import (
     COMPRESSION_MASK,
+    CRC_POSITION,
     CRC_START,
     DELETE_HORIZON_FLAG,
     HEADER,
@@ -19,6 +21,8 @@ from ottla.records.batch import (
     CorruptRecordError,
 )
 from ottla.records.compression import compress
+
+_CRC = struct.Struct(">I")
 
 NULL_LENGTH = 1  # the varint of -1: of a key or value that is not there
 
@@ -137,9 +141,9 @@ def batch_of_kept(header: BatchHeader, data: bytes, kept: Kept) -> bytes:
         records = view[kept.pieces[0][0] : kept.pieces[0][1]]
     else:
         records = b"".join([view[start:end] for start, end in kept.pieces])
-    if not header.attributes & LOG_APPEND_TIME_FLAG:
-        header = header._replace(max_timestamp=header.base_timestamp + kept.newest)
-    return _assemble(header, records, kept.records_count)
+    attributes, base_timestamp = header.attributes, header.base_timestamp
+    newest = header.max_timestamp if attributes & LOG_APPEND_TIME_FLAG else base_timestamp + kept.newest
+    return _assemble(header, attributes, base_timestamp, newest, records, kept.records_count)
 
 
 def batch_with_delete_horizon(
@@ -163,25 +167,45 @@ def batch_with_delete_horizon(
         records += data[rest:end]
     if header.attributes & LOG_APPEND_TIME_FLAG:
         newest = header.max_timestamp
-    header = header._replace(
-        attributes=header.attributes | DELETE_HORIZON_FLAG, base_timestamp=delete_horizon_ms, max_timestamp=newest
-    )
-    return _assemble(header, records, len(indexes))
+    attributes = header.attributes | DELETE_HORIZON_FLAG
+    return _assemble(header, attributes, delete_horizon_ms, newest, records, len(indexes))
 
 
 def empty_batch(header: BatchHeader) -> bytes:
     """What is left of a batch when all its records are gone, but its offsets and sequences are still needed."""
     attributes = header.attributes & ~(COMPRESSION_MASK | DELETE_HORIZON_FLAG)
-    return _assemble(header._replace(magic=2, attributes=attributes, base_timestamp=NO_TIMESTAMP), b"", 0)
+    return _assemble(header, attributes, NO_TIMESTAMP, header.max_timestamp, b"", 0)
 
 
-def _assemble(header: BatchHeader, records: bytes | bytearray | memoryview, count: int) -> bytes:
-    codec = header.attributes & COMPRESSION_MASK
+def _assemble(
+    header: BatchHeader,
+    attributes: int,
+    base_timestamp: int,
+    max_timestamp: int,
+    records: bytes | bytearray | memoryview,
+    count: int,
+) -> bytes:
+    """A batch with the place and the producer that `header` says."""
+    codec = attributes & COMPRESSION_MASK
     payload = compress(codec, records) if codec else records
-    fields = header._replace(batch_length=HEADER_SIZE - LENGTH_END + len(payload), crc=0, records_count=count)
-    packed = bytearray(HEADER.pack(*fields))
-    crc = crc32c(payload, crc32c(memoryview(packed)[CRC_START:]))
-    HEADER.pack_into(packed, 0, *fields._replace(crc=crc))
+    packed = bytearray(
+        HEADER.pack(
+            header.base_offset,
+            HEADER_SIZE - LENGTH_END + len(payload),
+            header.partition_leader_epoch,
+            2,
+            0,
+            attributes,
+            header.last_offset_delta,
+            base_timestamp,
+            max_timestamp,
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence,
+            count,
+        )
+    )
+    _CRC.pack_into(packed, CRC_POSITION, crc32c(payload, crc32c(memoryview(packed)[CRC_START:])))
     return b"".join((packed, payload))
 
 
