@@ -219,8 +219,10 @@ class HostedSharePartition:
             if content is None:
                 return found
             if reads_ahead:
-                self._ahead = self.scan(content, offset, end_offset)
-                found_ahead = self._ahead.part(offset, wanted_end_offset, max_bytes)
+                ahead = self.scan(content, offset, end_offset)
+                # A batch may be far larger, and is better left to the page cache.
+                self._ahead = ahead if len(content) <= 2 * _READ_AHEAD_BYTES else None
+                found_ahead = ahead.part(offset, wanted_end_offset, max_bytes)
                 if found_ahead is not None:
                     return found_ahead
                 reads_ahead = False
