@@ -206,7 +206,7 @@ def read_all(bootstrap: str, topic: str, isolation: str) -> list[int]:
         if message is None:
             raise NotOnceError(f"no end of {topic} within 30 s")
         if message.error() is None:
-            numbers.append(int(message.value()))
+            numbers.append(int(message.value() or b"-1"))
         else:
             ends += 1
     consumer.close()

@@ -16,12 +16,13 @@ from ottla.records.compression import Codec
 from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.server.coordinator.group_records import GroupRecordCodec
+from ottla.server.coordinator.partitions import CoordinatorRuntime
 from ottla.server.coordinator.result import Completions, CoordinatorRecord, Instant, Pending, Result
 from ottla.server.coordinator.runtime import (
     CoordinatorPartition,
-    CoordinatorRuntime,
     PartitionState,
     RuntimeSettings,
+    TransactionalWrite,
 )
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.coordinator.fake_log import FakeLog
@@ -128,6 +129,75 @@ async def test_a_response_waits_for_the_commit_of_everything_before(env: Simulat
     await asyncio.sleep(0.001)
     assert (second.response, heard) == ("second", ["read"])
     assert log.listener is None
+
+
+@simulated
+async def test_records_of_a_transaction_carry_its_producer(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log)
+    partition.start()
+    assert partition.complete(put(1, 2), refusal, TransactionalWrite(9, 3, None)) == "stored"
+    assert partition.shard.values == [(0, 1, 9), (1, 2, 9)]
+    [(_, header)] = batches(log.data)
+    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (9, 3, -1)
+    assert header.is_transactional
+
+
+@simulated
+async def test_a_marker_is_appended_replayed_and_awaited(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log)
+    partition.start()
+
+    def end(commit: bool) -> ErrorCode | Pending[ErrorCode]:
+        marker = end_transaction_marker(
+            is_commit=commit, producer_id=9, producer_epoch=3, coordinator_epoch=0, timestamp_ms=1
+        )
+        return partition.end_transaction(marker, 9, committed=commit, transaction_version=2)
+
+    assert end(True) is ErrorCode.NONE
+    log.commits = False
+    pending = end(False)
+    assert partition.shard.markers == [(9, True), (9, False)]
+    assert isinstance(pending, Pending)
+    assert pending.response is None
+    log.commit()
+    await asyncio.sleep(0.001)
+    assert pending.response is ErrorCode.NONE
+    log.refusal = ErrorCode.INVALID_PRODUCER_EPOCH
+    assert end(True) is ErrorCode.INVALID_PRODUCER_EPOCH
+    assert len(partition.shard.markers) == 2
+
+
+@simulated
+async def test_what_waits_for_a_commit_is_done_once_it_is_there_however_late(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log, commit_timeout_ms=10)
+    partition.start()
+    done: list[int] = []
+    partition.when_committed(lambda: done.append(0))
+    assert done == [], "in a later turn"
+    await asyncio.sleep(0)
+    assert done == [0]
+    log.commits = False
+    for number in (1, 2):
+        partition.complete(put(number), refusal)
+        partition.when_committed(lambda number=number: done.append(number))  # type: ignore[misc]
+    await asyncio.sleep(1)
+    assert done == [0]
+    log.commit(1)
+    await asyncio.sleep(0.001)
+    assert done == [0, 1]
+    log.commit()
+    await asyncio.sleep(0.001)
+    assert done == [0, 1, 2]
+    assert log.listener is None
+    partition.complete(put(3), refusal)
+    partition.when_committed(lambda: done.append(3))
+    partition.close()
+    log.commit()
+    await asyncio.sleep(1)
+    assert done == [0, 1, 2], "another broker does it"
 
 
 @simulated

@@ -1,7 +1,7 @@
 """The shell around shards: appending, replaying, committing, loading and timers, the same for every coordinator.
 
-A ``CoordinatorPartition`` drives one shard over one partition of an internal topic; a ``CoordinatorRuntime`` keeps the
-partitions that this broker leads. A command runs like this:
+A ``CoordinatorPartition`` drives one shard over one partition of an internal topic; a `partitions.CoordinatorRuntime`
+keeps the partitions that this broker leads. A command runs like this:
 
     partition = runtime.active(index)                    # or ApiError NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS
     result = partition.shard.some_command(request, now)  # pure
@@ -16,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.errors import EncodeError, ProtocolError, UnsupportedVersionError
-from ottla.records.batch import CorruptRecordError, batches, crc_matches
-from ottla.records.record import Record, build_batch, read_batch_records
+from ottla.records.batch import CorruptRecordError
+from ottla.records.record import Record, build_batch
+from ottla.server.coordinator.loading import replay_log
 from ottla.server.coordinator.result import (
     Completions,
     CoordinatorRecord,
@@ -39,8 +40,6 @@ R = TypeVar("R")
 
 #: A batch stays below this, which leaves room under the default max.message.bytes (1,048,588).
 MAX_BATCH_BYTES = 1_000_000
-#: While loading, the event loop gets its turn after this many records.
-LOAD_RECORDS_PER_TURN = 500
 
 
 class PartitionLog(Protocol):
@@ -443,7 +442,7 @@ class CoordinatorPartition(Generic[S]):
     async def _load(self) -> None:
         begin_ms = self.monotonic_ms()
         try:
-            count = await self._replay_log()
+            count = await replay_log(self._log, self.shard, self._codec, self._settings.load_chunk_bytes)
         except (CorruptRecordError, ProtocolError, UnsupportedVersionError, OSError, ApiError) as error:
             logger.error("coordinator partition %d cannot be loaded: %s", self.partition, error)
             self.state = PartitionState.FAILED
@@ -451,126 +450,6 @@ class CoordinatorPartition(Generic[S]):
         self._became_active()
         elapsed_ms = self.monotonic_ms() - begin_ms
         logger.debug("coordinator partition %d: %d records loaded in %d ms", self.partition, count, elapsed_ms)
-
-    async def _replay_log(self) -> int:
-        log = self._log
-        next_offset = log.log_start_offset
-        count = since_turn = 0
-        while next_offset < log.log_end_offset:
-            data = await log.read(next_offset, self._settings.load_chunk_bytes)
-            before = next_offset
-            for position, header in batches(data):
-                if header.last_offset < next_offset:
-                    continue
-                if not crc_matches(data, position, header):
-                    raise CorruptRecordError(f"wrong CRC in the batch at offset {header.base_offset}")
-                producer_id = header.producer_id if header.is_transactional else -1
-                for record in read_batch_records(data, position, header):
-                    if record.offset < next_offset:
-                        continue
-                    self._replay_stored(record, producer_id, header.is_control)
-                    count += 1
-                    since_turn += 1
-                    if since_turn >= LOAD_RECORDS_PER_TURN:
-                        since_turn = 0
-                        await asyncio.sleep(0)
-                next_offset = header.last_offset + 1
-            if next_offset == before:
-                raise CorruptRecordError(f"no batch at offset {next_offset}, below the end {log.log_end_offset}")
-        return count
-
-    def _replay_stored(self, record: Record, producer_id: int, is_control: bool) -> None:
-        if is_control:
-            # Imported here: it brings the messages of the metadata quorum, and only transactions need it.
-            from ottla.records.control import read_end_transaction_marker
-
-            marker = read_end_transaction_marker(record)
-            if marker is not None:
-                self.shard.replay_end_of_transaction(producer_id, committed=marker.is_commit)
-            return
-        if record.key is None:
-            return
-        decoded = self._codec.decode(record.key, record.value)
-        if decoded is not None:
-            self.shard.replay(decoded, record.offset, producer_id)
-
-
-class CoordinatorRuntime(Generic[S]):
-    """The coordinator partitions that this broker leads. ``open_log`` gives None for a partition it cannot lead now."""
-
-    def __init__(
-        self,
-        open_log: Callable[[int], PartitionLog | None],
-        new_shard: Callable[[int], S],
-        codec: RecordCodec,
-        settings: RuntimeSettings,
-        wall_clock_ms: Callable[[], int],
-    ) -> None:
-        self._open_log = open_log
-        self._new_shard = new_shard
-        self._codec = codec
-        self._settings = settings
-        self._wall_clock_ms = wall_clock_ms
-        self._partitions: dict[int, CoordinatorPartition[S]] = {}
-
-    def active(self, partition: int) -> CoordinatorPartition[S]:
-        """The loaded partition; ApiError NOT_COORDINATOR or COORDINATOR_LOAD_IN_PROGRESS otherwise."""
-        found = self._partitions.get(partition)
-        if found is not None and found.state is PartitionState.ACTIVE:
-            return found
-        if found is not None and found.state is PartitionState.LOADING:
-            raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
-        raise ApiError(ErrorCode.NOT_COORDINATOR)
-
-    def partitions(self) -> list[CoordinatorPartition[S]]:
-        """All partitions here, in whatever state."""
-        return list(self._partitions.values())
-
-    def active_partitions(self) -> list[CoordinatorPartition[S]]:
-        """All loaded partitions."""
-        return [found for found in self._partitions.values() if found.state is PartitionState.ACTIVE]
-
-    @property
-    def is_loading(self) -> bool:
-        """Whether some partition is not loaded yet."""
-        return any(found.state is PartitionState.LOADING for found in self._partitions.values())
-
-    def elected(self, partition: int, leader_epoch: int) -> None:
-        """This broker leads the partition: load it, unless that is known already."""
-        found = self._partitions.get(partition)
-        if found is not None:
-            if found.leader_epoch >= leader_epoch:
-                return
-            found.close()
-            del self._partitions[partition]
-        log = self._open_log(partition)
-        if log is None:
-            logger.error("coordinator partition %d is led here, but its log is not open", partition)
-            return
-        self._partitions[partition] = started = CoordinatorPartition(
-            partition, leader_epoch, log, self._new_shard(partition), self._codec, self._settings, self._wall_clock_ms
-        )
-        started.start()
-
-    def resigned(self, partition: int) -> None:
-        """Another broker leads the partition, or it is gone."""
-        found = self._partitions.pop(partition, None)
-        if found is not None:
-            found.close()
-
-    def led_partitions(self) -> list[int]:
-        """Indexes of all partitions here, loaded or not."""
-        return list(self._partitions)
-
-    def stop(self) -> None:
-        """Refuse everything that waits; nothing is written."""
-        for partition in self.led_partitions():
-            self.resigned(partition)
-
-    async def wait_until_loaded(self) -> None:
-        """Return when no partition is loading any more."""
-        waits: list[Awaitable[None]] = [found.wait_until_loaded() for found in self._partitions.values()]
-        await asyncio.gather(*waits)
 
 
 def _the_code(code: ErrorCode) -> ErrorCode:

@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ottla.server.coordinator.partitioner import coordinator_partition
+from ottla.server.coordinator.partitions import CoordinatorRuntime
 from ottla.server.coordinator.result import Instant, RecordCodec, Result
 from ottla.server.coordinator.runtime import (
     CoordinatorPartition,
-    CoordinatorRuntime,
     CoordinatorShard,
     PartitionLog,
     RuntimeSettings,
