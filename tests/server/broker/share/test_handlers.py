@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
+from ottla.server.broker.share.share_partitions import SharePartitions
 from ottla.server.log.verification import UNVERIFIED
 from ottla.server.metadata.image import ConfigResourceType
 from tests.server.broker.share.share_world import GROUP, TOPIC, Batch, ShareWorld, run
@@ -455,5 +458,16 @@ def test_settings_of_the_group_take_effect_at_once() -> None:
             assert await worker.acknowledge((0, 1, [2])) is ErrorCode.NONE
             assert (await worker.fetch())[0].ranges == [(2, 2, 1)]
             assert await worker.fetch() == {}
+
+    run(main)
+
+
+def test_a_cluster_without_share_groups_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(world: ShareWorld) -> None:
+        monkeypatch.setattr(SharePartitions, "is_enabled", False)
+        async with world.worker() as worker:
+            await worker.fetch()
+            assert worker.response.error_code == ErrorCode.UNSUPPORTED_VERSION
+            assert await worker.acknowledge((0, 0, [1])) is ErrorCode.UNSUPPORTED_VERSION
 
     run(main)
