@@ -108,7 +108,6 @@ class BatchFilter:
         self._end_offset = end_offset
         self._now_ms = now_ms
         self._new_horizon_ms = now_ms + delete_retention_ms
-        self._next_survivor = 0
         self.retained_aborted: list[AbortedTransaction] = []
 
     def next_wanted(self, offset: int) -> int | None:
@@ -193,7 +192,7 @@ class BatchFilter:
     def _decide_dirty(self, chunk: bytes, position: int, header: BatchHeader) -> Verdict:
         """A batch that is wholly in the map: it is known where the records are that stay."""
         keys = self._keys
-        starts, self._next_survivor = keys.survivors(header.base_offset, header.next_offset, self._next_survivor)
+        starts = keys.survivors(header.base_offset, header.next_offset)
         if not starts:
             return DROP
         if header.base_offset in keys.tombstone_batches:

@@ -29,7 +29,7 @@ SHORTEST_PAUSE_S = 0.05
 LONGEST_SLEEP_MS = 1000
 # Slices a worker thread runs before the event loop is asked whether to go on. Whoever wants the interpreter in between
 # gets it: a thread that has it is made to give it up after five milliseconds.
-SLICES_IN_A_ROW = 4
+SLICES_IN_A_ROW = 2
 SMALLEST_READ_BYTES = 64 * 1024
 
 

@@ -31,6 +31,7 @@ from ottla.server.log.transaction_index import AbortedTransaction
 
 # A slice is so many records (a batch counts for several), some two milliseconds of the interpreter.
 SLICE_RECORDS = 4096
+SORTED_IN_A_SLICE = 16_384
 BATCH_COST = 4
 BYTES_PER_RECORD_COST = 4096
 SMALLEST_BATCH = 26
@@ -141,7 +142,8 @@ class Cleaning:
             break
         statistics.bytes_indexed += moved
         yield moved
-        keys.seal()
+        for _ in keys.sort(first_offset, SORTED_IN_A_SLICE):
+            yield 0
         self.cleaned_offset = keys.latest_offset + 1
         statistics.keys = len(keys)
         statistics.memory_bytes = keys.size_in_bytes

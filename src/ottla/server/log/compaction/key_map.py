@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import islice
 
 from ottla.server.log.compaction.keys import LOCAL_BITS, LOCAL_MASK, KeyReader
 from ottla.server.log.errors import LogError
 
 # What one entry takes besides the slot in the table: a bytes object without its bytes, rounded up, and an int.
 _ENTRY_BYTES = 41 + 32
-# A place in the sorted list (the int itself is the map's).
+# A place in a bucket (the int itself is the map's).
 _SORTED_BYTES = 8
 _TOMBSTONE_BYTES = 100
+
+# How many places a bucket has, on average.
+BUCKET_ENTRIES = 1024
 
 # So many entries are taken between two looks at the budget.
 MEASURED_ENTRIES = 256
 
 
 class KeyMap:
-    """Filled batch by batch in the order of the log (`put_batch`), then asked (`seal`) which records are the last of
-    their key.
+    """Filled batch by batch in the order of the log (`put_batch`), then sorted (`sort`) and asked which records are
+    the last of their key.
 
     Keys are kept and compared whole: where Kafka keeps a hash, two keys that share it would lose a record.
     `latest_offset`: everything up to here is in the map; -1 while nothing is. `is_full` says that the budget is used
@@ -28,11 +33,14 @@ class KeyMap:
     """
 
     __slots__ = (
+        "_buckets",
         "_budget_bytes",
+        "_first",
+        "_is_sorted",
         "_key_bytes",
         "_measured_entries",
         "_reader",
-        "_survivors",
+        "_width",
         "is_full",
         "latest_offset",
         "noted_bytes",
@@ -43,7 +51,10 @@ class KeyMap:
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
         self._key_bytes = 0
-        self._survivors: list[int] = []
+        # Places by range of `_width` from `_first` on, each range in order once it was asked for.
+        self._buckets: list[list[int]] = [[]]
+        self._is_sorted = bytearray(1)
+        self._first, self._width = 0, 1
         self._reader = KeyReader()
         self.places = self._reader.places
         self.is_full = False
@@ -96,30 +107,66 @@ class KeyMap:
         """The last offset of a key, -1 when it is not in the map."""
         return self.places.get(key, -1) >> LOCAL_BITS
 
+    def sort(self, first_offset: int, slice_entries: int) -> Iterator[None]:
+        """The map is complete, from `first_offset` on: bring what is left into order, in slices of so many entries.
+
+        (Sorting all of it would be one call that no other thread could interrupt.)
+        """
+        self._first = first = first_offset << LOCAL_BITS
+        span = max(((self.latest_offset + 1) << LOCAL_BITS) - first, 1)
+        self._width = width = max(span * BUCKET_ENTRIES // max(len(self.places), 1), 1)
+        buckets: list[list[int]] = [[] for _ in range(span // width + 1)]
+        self._buckets = buckets
+        self._is_sorted = bytearray(len(buckets))
+        places = iter(self.places.values())
+        for _ in range(0, len(self.places), slice_entries):
+            for place in islice(places, slice_entries):
+                buckets[(place - first) // width].append(place)
+            yield
+
+    def survivors(self, first_offset: int, next_offset: int) -> list[int]:
+        """Where the records in `[first_offset, next_offset)` start that are the last of their key, ascending."""
+        first, end = first_offset << LOCAL_BITS, next_offset << LOCAL_BITS
+        begin_bucket, end_bucket = self._bucket_of(first), self._bucket_of(end - 1)
+        bucket = self._sorted_bucket(begin_bucket)
+        found = bucket[bisect_left(bucket, first) : bisect_left(bucket, end)]
+        for index in range(begin_bucket + 1, end_bucket + 1):
+            bucket = self._sorted_bucket(index)
+            found += bucket[: bisect_left(bucket, end)]
+        return [place & LOCAL_MASK for place in found]
+
+    def next_survivor(self, offset: int) -> int | None:
+        """Offset of the first record at or above `offset` that is the last of its key."""
+        first = offset << LOCAL_BITS
+        for index in range(self._bucket_of(first), len(self._buckets)):
+            bucket = self._sorted_bucket(index)
+            begin = bisect_left(bucket, first)
+            if begin < len(bucket):
+                return bucket[begin] >> LOCAL_BITS
+        return None
+
     def keeps_all(self, first_offset: int, next_offset: int, records: int) -> bool:
         """Whether the records in `[first_offset, next_offset)`, that many, are all the last of their key and none is a
         tombstone.
         """
         if any(first_offset <= offset < next_offset for offset in self.tombstone_batches):
             return False
-        survivors = self._survivors
-        begin = bisect_left(survivors, first_offset << LOCAL_BITS)
-        return bisect_left(survivors, next_offset << LOCAL_BITS, begin) - begin == records
+        first, end = first_offset << LOCAL_BITS, next_offset << LOCAL_BITS
+        begin_bucket, end_bucket = self._bucket_of(first), self._bucket_of(end - 1)
+        count = sum(len(bucket) for bucket in self._buckets[begin_bucket : end_bucket + 1])
+        if count < records:
+            return False
+        bucket = self._sorted_bucket(begin_bucket)
+        count -= bisect_left(bucket, first)
+        bucket = self._sorted_bucket(end_bucket)
+        return count - (len(bucket) - bisect_left(bucket, end)) == records
 
-    def next_survivor(self, offset: int) -> int | None:
-        """Offset of the first record at or above `offset` that is the last of its key."""
-        index = bisect_left(self._survivors, offset << LOCAL_BITS)
-        return self._survivors[index] >> LOCAL_BITS if index < len(self._survivors) else None
+    def _bucket_of(self, place: int) -> int:
+        return min(max((place - self._first) // self._width, 0), len(self._buckets) - 1)
 
-    def seal(self) -> None:
-        """The map is complete."""
-        self._survivors = sorted(self.places.values())
-
-    def survivors(self, first_offset: int, next_offset: int, from_index: int) -> tuple[list[int], int]:
-        """Where the records in `[first_offset, next_offset)` start that are the last of their key, and the index to
-        go on with. `from_index` is the one for `first_offset` or a lower offset.
-        """
-        survivors = self._survivors
-        begin = bisect_left(survivors, first_offset << LOCAL_BITS, from_index)
-        end = bisect_left(survivors, next_offset << LOCAL_BITS, begin)
-        return [place & LOCAL_MASK for place in survivors[begin:end]], end
+    def _sorted_bucket(self, index: int) -> list[int]:
+        bucket = self._buckets[index]
+        if not self._is_sorted[index]:
+            self._is_sorted[index] = 1
+            bucket.sort()
+        return bucket
