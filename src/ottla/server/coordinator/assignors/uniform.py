@@ -116,11 +116,25 @@ class _Balance:
         """Give out what nobody has, then even out."""
         for topic_id in sorted(unassigned, key=lambda topic_id: (len(self.subscribers[topic_id]), topic_id)):
             self._give_out(topic_id, unassigned[topic_id])
+        average = sum(self.loads.values()) / len(self.loads)
+        # First from those that have more than their share: taking from others would only pass the want on.
+        self._even_out(int(average) + 2)
+        self._even_out(0)
+
+    def _even_out(self, heavy: int) -> None:
+        """Move from members with at least so many, as long as somebody gains."""
         settled: set[str] = set()
-        while (member_id := self._lightest(settled)) is not None:
-            chain = self._chain_to(member_id, settled)
+        while (member_id := self._lightest(settled, heavy)) is not None:
+            chain = self._chain_to(member_id, settled, heavy)
+            count = self._how_many(chain) if chain else 0
             for giver, topic_id, taker in chain:
-                self._move(giver, topic_id, taker)
+                self._move(giver, topic_id, taker, count)
+
+    def _how_many(self, chain: list[tuple[str, bytes, str]]) -> int:
+        """One, or as many as both ends are away from the average: after a crowd joined there are thousands to move."""
+        average, remainder = divmod(sum(self.loads.values()), len(self.loads))
+        away = min(self.loads[chain[0][0]] - average - bool(remainder), average - self.loads[chain[-1][2]])
+        return max(1, min(away, *(len(self.kept[giver][topic_id]) for giver, topic_id, _ in chain)))
 
     def _give_out(self, topic_id: bytes, indexes: Iterable[int]) -> None:
         heap = [(self.loads[member_id], member_id) for member_id in self.subscribers[topic_id]]
@@ -132,19 +146,22 @@ class _Balance:
             self.kept[member_id].setdefault(topic_id, set()).add(index)
             self.owners[topic_id].add(member_id)
 
-    def _lightest(self, settled: set[str]) -> str | None:
+    def _lightest(self, settled: set[str], heavy: int) -> str | None:
         """The member with the least that may still gain; None when all loads are as even as they can be."""
         heaviest = max(self.loads.values())
+        if heaviest < heavy:
+            return None
         candidates = [(load, member_id) for member_id, load in self.loads.items() if member_id not in settled]
         load, member_id = min(candidates, default=(heaviest, ""))
         return member_id if load + 1 < heaviest else None
 
-    def _chain_to(self, member_id: str, settled: set[str]) -> list[tuple[str, bytes, str]]:
-        """The shortest chain (giver, topic, taker) from a member with two more; empty settles whoever was reached.
+    def _chain_to(self, member_id: str, settled: set[str], heavy: int) -> list[tuple[str, bytes, str]]:
+        """The shortest chain (giver, topic, taker) from a heavy member with two more; empty settles who was reached.
 
-        Those who can be reached have at most one more than this member, which has the least: nobody of them can gain.
+        Those who can be reached have at most one more than this member, which has the least (or are not heavy): nobody
+        of them can gain.
         """
-        least = self.loads[member_id]
+        enough = max(self.loads[member_id] + 2, heavy)
         came_by: dict[str, tuple[bytes, str] | None] = {member_id: None}
         seen_topics: set[bytes] = set()
         layer = [member_id]
@@ -159,21 +176,21 @@ class _Balance:
                         found += fresh
             if found:
                 giver = max(found, key=lambda owner: (self.loads[owner], owner))
-                if self.loads[giver] >= least + 2:
+                if self.loads[giver] >= enough:
                     return _links(giver, came_by)
             layer = sorted(found)
         settled.update(came_by)
         return []
 
-    def _move(self, giver: str, topic_id: bytes, taker: str) -> None:
-        index = max(self.kept[giver][topic_id])
-        self.kept[giver][topic_id].remove(index)
-        self.kept[taker].setdefault(topic_id, set()).add(index)
+    def _move(self, giver: str, topic_id: bytes, taker: str, count: int) -> None:
+        indexes = sorted(self.kept[giver][topic_id])[-count:]
+        self.kept[giver][topic_id].difference_update(indexes)
+        self.kept[taker].setdefault(topic_id, set()).update(indexes)
         self.owners[topic_id].add(taker)
         if not self.kept[giver][topic_id]:
             self.owners[topic_id].remove(giver)
-        self.loads[giver] -= 1
-        self.loads[taker] += 1
+        self.loads[giver] -= count
+        self.loads[taker] += count
 
 
 def _links(giver: str, came_by: dict[str, tuple[bytes, str] | None]) -> list[tuple[str, bytes, str]]:
