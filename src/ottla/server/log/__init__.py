@@ -20,6 +20,9 @@ point never passes what was fsynced; a file is only ever changed by appending, c
     producer_state.py   idempotence and open transactions; producer_snapshot.py: its file
     leader_epochs.py    where each leader epoch starts
     slice.py            a located range of bytes, read from the page cache or in a worker thread
+    upkeep.py           what goes on behind the logs: retention, flushes, checkpoints
+    compaction/         the log cleaner
+    replica_moves.py    a replica on its way to another data directory
 
-Not here: who leads, who waits, quotas, compaction.
+Not here: who leads, who waits, quotas.
 """

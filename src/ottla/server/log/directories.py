@@ -5,8 +5,7 @@ background work; the owner then asks for its logs by `get_or_create`. A director
 is taken out of service with all its logs while the others go on; when none is left `online` is empty and the node can
 not go on.
 
-Background work, each in a task of its own: retention, flushes that are due, offset checkpoints, expiry of producers,
-removal of renamed files. All of it decides on the event loop and waits for the disk in worker threads.
+What goes on behind the logs is `Upkeep`'s; replicas move between directories by `ReplicaMoves`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,14 +23,11 @@ from ottla.runtime.disk import Disk, DiskError
 from ottla.runtime.env import Env
 from ottla.schema.config import BrokerConfig
 from ottla.schema.topic import topic_settings
-from ottla.server.log.config import MAXIMUM_INT64, LogConfig
+from ottla.server.log.config import LogConfig
 from ottla.server.log.data_directory import CHECKPOINTS, NO_BROKER_EPOCH, BackgroundWork, DataDirectory
 from ottla.server.log.errors import LogError
 from ottla.server.log.files import (
     DELETE_MARK,
-    HIGH_WATERMARK_CHECKPOINT,
-    LOG_START_OFFSET_CHECKPOINT,
-    RECOVERY_POINT_CHECKPOINT,
     STRAY_MARK,
     marked_directory_name,
 )
@@ -40,6 +36,7 @@ from ottla.server.log.indexes import IndexCache
 from ottla.server.log.loader import create_log
 from ottla.server.log.log import Log
 from ottla.server.log.segment_file import OpenFiles
+from ottla.server.log.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from ottla.server.log.replica_moves import ReplicaMove, ReplicaMoves
@@ -47,9 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAXIMUM_OPEN_FILES = 2048
-LOGS_BETWEEN_PAUSES = 32
-FLUSH_CHECK_MS = 1000
-CLEANER_CHECK_MS = 1000
 FUTURE_DELETE_DELAY_MS = 60_000
 RESERVED_DIRECTORY_IDS = frozenset(bytes(15) + bytes((number,)) for number in range(3))
 
@@ -84,7 +78,8 @@ class LogDirectories:
         self.on_failure: Callable[[str, OSError], None] | None = None
         self.on_replaced: Callable[[Log, Log], None] | None = None
         open_files, index_cache = OpenFiles(max_open_files), IndexCache()
-        work = BackgroundWork(self._delete_later, self._flush_later, self._directory_failed)
+        self._upkeep = Upkeep(self, env)
+        work = BackgroundWork(self._upkeep.delete_later, self.flush_later, self._directory_failed)
 
         def directory(path: str) -> DataDirectory:
             expiration_ms = config["producer.id.expiration.ms"]
@@ -99,8 +94,6 @@ class LogDirectories:
         self._logs: dict[TopicPartition, Log] = {}
         self._homes: dict[TopicPartition, DataDirectory] = {}
         self._flushing: dict[Log, asyncio.Future[None]] = {}
-        self._removals: dict[asyncio.TimerHandle, None] = {}
-        self._tasks: set[asyncio.Future[None]] = set()
         self._checkpoint_lock = asyncio.Lock()
         self._moves: ReplicaMoves | None = None
         self._preferred: dict[TopicPartition, DataDirectory] = {}
@@ -170,10 +163,10 @@ class LogDirectories:
         await self._env.run_blocking(self._open)
         await self._load()
         self._started = True
-        self._begin_background_work()
+        self._upkeep.begin()
         for directory in self.online:
             for name, key in directory.futures:
-                self._spawn(self.moves.resume(key, directory, name))
+                self._upkeep.spawn(self.moves.resume(key, directory, name))
         await asyncio.sleep(0)  # the moves have seen where their logs end
 
     def _open(self) -> None:
@@ -247,7 +240,7 @@ class LogDirectories:
             if self._homes.get(log.topic_partition) is None or self._is_newer(log, directory):
                 self._register(directory, log)
         for path in doomed:
-            self._delete_later([path], config.file_delete_delay_ms)
+            self._upkeep.delete_later([path], config.file_delete_delay_ms)
 
     def _is_newer(self, log: Log, directory: DataDirectory) -> bool:
         """Choose between two directories of one partition, as the crash of a move may leave them: the longer log has
@@ -348,7 +341,7 @@ class LogDirectories:
             self._moves.cancel(topic_partition)
         path = self._rename_marked(directory, log, mark)
         if mark == DELETE_MARK:
-            self._delete_later([path], log.config.file_delete_delay_ms)
+            self._upkeep.delete_later([path], log.config.file_delete_delay_ms)
         return path
 
     def _rename_marked(self, directory: DataDirectory, log: Log, mark: str) -> str:
@@ -414,7 +407,7 @@ class LogDirectories:
         except DiskError as error:
             logger.warning("can not remove %s, it is in the way of nobody: %s", path, error)
             return
-        self._delete_later([doomed], FUTURE_DELETE_DELAY_MS)
+        self._upkeep.delete_later([doomed], FUTURE_DELETE_DELAY_MS)
 
     # Flushing
 
@@ -453,9 +446,10 @@ class LogDirectories:
             home.disk_failed(error)
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, home.failure or str(error)) from error
 
-    def _flush_later(self, log: Log) -> None:
+    def flush_later(self, log: Log) -> None:
+        """Flush a log soon."""
         if log not in self._flushing and not self._stopped:
-            self._spawn(self._flush_quietly(log))
+            self._upkeep.spawn(self._flush_quietly(log))
 
     async def _flush_quietly(self, log: Log) -> None:
         try:
@@ -463,71 +457,7 @@ class LogDirectories:
         except ApiError:
             pass  # the directory is out of service, which was said where it happened
 
-    # Background work
-
-    def _begin_background_work(self) -> None:
-        config = self.config
-        first_ms = config["log.initial.task.delay.ms"]
-        repeat = self._repeat
-        self._spawn(repeat(config["log.retention.check.interval.ms"], first_ms, self._apply_retention))
-        for name, setting in (
-            (HIGH_WATERMARK_CHECKPOINT, "replica.high.watermark.checkpoint.interval.ms"),
-            (RECOVERY_POINT_CHECKPOINT, "log.flush.offset.checkpoint.interval.ms"),
-            (LOG_START_OFFSET_CHECKPOINT, "log.flush.start.offset.checkpoint.interval.ms"),
-        ):
-            self._spawn(repeat(config[setting], 0, partial(self.write_checkpoints, [name])))
-        self._spawn(repeat(config["producer.id.expiration.check.interval.ms"], first_ms, self._expire_producers))
-        scheduler_ms = config["log.flush.scheduler.interval.ms"]
-        self._spawn(repeat(min(scheduler_ms, FLUSH_CHECK_MS), 0, self._flush_due))
-        if config["log.cleaner.enable"]:
-            self._spawn(self._clean())
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _repeat(self, interval_ms: int, first_ms: int, work: Callable[[], Awaitable[None]]) -> None:
-        await asyncio.sleep((first_ms or interval_ms) / 1000)
-        while True:
-            try:
-                await work()
-            except Exception:
-                logger.exception("background work on the logs failed")
-            await asyncio.sleep(max(interval_ms, 1) / 1000)
-
-    async def _apply_retention(self) -> None:
-        for number, log in enumerate(list(self._logs.values())):
-            home = self._homes.get(log.topic_partition)
-            if home is None or home.failure is not None or self._logs.get(log.topic_partition) is not log:
-                continue
-            try:
-                log.delete_old_segments(self._env.clock.now_ms())
-            except DiskError as error:
-                home.disk_failed(error)
-            if number % LOGS_BETWEEN_PAUSES == 0:
-                await asyncio.sleep(0)
-
-    async def _clean(self) -> None:
-        while True:
-            if any(log.config.is_compacted for log in self._logs.values()):
-                break
-            await asyncio.sleep(min(max(self.config["log.cleaner.backoff.ms"], 1), CLEANER_CHECK_MS) / 1000)
-        # A broker without compacted topics need not know how it is done.
-        from ottla.server.log.compaction.cleaner import LogCleaner
-
-        await LogCleaner(self, self._env).run()
-
-    async def _flush_due(self) -> None:
-        now_ms = self._env.clock.now_ms()
-        for log in list(self._logs.values()):
-            if log.config.flush_ms != MAXIMUM_INT64 and log.needs_flush(now_ms):
-                self._flush_later(log)
-
-    async def _expire_producers(self) -> None:
-        now_ms = self._env.clock.now_ms()
-        for log in self._logs.values():
-            log.remove_expired_producers(now_ms)
+    # Checkpoints
 
     async def write_checkpoints(self, names: Sequence[str] = CHECKPOINTS) -> None:
         """Bring recovery points, log start offsets and high watermarks to their files, where they changed."""
@@ -551,31 +481,6 @@ class LogDirectories:
                     directory.disk_failed(error)
                     raise
 
-    def _delete_later(self, paths: list[str], delay_ms: int) -> None:
-        if self._stopped or not paths:
-            return
-        loop = asyncio.get_running_loop()
-
-        def due() -> None:
-            self._removals.pop(handle, None)
-            self._spawn(self._remove(paths))
-
-        handle = loop.call_later(delay_ms / 1000, due)
-        self._removals[handle] = None
-
-    async def _remove(self, paths: list[str]) -> None:
-        await self._env.run_blocking(self._remove_now, paths)
-
-    def _remove_now(self, paths: list[str]) -> None:
-        for path in paths:
-            try:
-                if self._disk.is_directory(path):
-                    self._disk.remove_tree(path)
-                elif self._disk.exists(path):
-                    self._disk.remove(path)
-            except DiskError as error:
-                logger.warning("can not remove %s, the next start tries again: %s", path, error)
-
     def _directory_failed(self, directory: DataDirectory, error: DiskError) -> None:
         logger.error("%s; %d partitions take no more writes", directory.failure, len(directory.logs))
         if self.on_failure is not None:
@@ -591,11 +496,7 @@ class LogDirectories:
         the directories may be another broker's.
         """
         self._stopped = True
-        for handle in self._removals:
-            handle.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
+        tasks = self._upkeep.stop()
         tasks += [] if self._moves is None else self._moves.stop()
         # A flush is waited for: half of it would be neither done nor to be done.
         await asyncio.gather(*tasks, *self._flushing.values(), return_exceptions=True)
