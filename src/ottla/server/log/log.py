@@ -480,6 +480,10 @@ class Log:
             self.remove_segments([segment for segment in self._segments if segment.base_offset > offset])
             active = self._segments[-1]
             active.truncate_to(offset, now_ms)
+            if offset < self.recovery_point:
+                # What was on the device must not come back with a crash, behind what will have been appended by then.
+                active.file.sync()
+                self._host.disk.sync_directory(self.directory)
             self._active = active
             self.leader_epochs.truncate_from_end(offset)
             self._set_end(offset, min(self.log_start_offset, offset))
