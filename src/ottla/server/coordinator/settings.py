@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+logger = logging.getLogger(__name__)
 
 
 class SettingSource(Protocol):
@@ -71,4 +75,6 @@ def _assignors(names: list[str]) -> tuple[str, ...]:
     """Names as members give them, from names or Kafka's own classes; a class of somebody else cannot run here."""
     known = {"uniform": "uniform", "range": "range", "UniformAssignor": "uniform", "RangeAssignor": "range"}
     found = [known.get(name.rpartition(".")[2]) for name in names]
+    if None in found:
+        logger.warning("group.consumer.assignors: %s: only uniform and range are there", ",".join(names))
     return tuple(dict.fromkeys(name for name in found if name is not None)) or ("uniform", "range")
