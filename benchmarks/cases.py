@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import load_cluster, load_compaction, load_groups, load_latency, load_share, load_throughput
+from benchmarks import (
+    load_cluster,
+    load_compaction,
+    load_groups,
+    load_latency,
+    load_share,
+    load_throughput,
+    load_transactions,
+)
 from benchmarks.load_throughput import RDKAFKA_PERFORMANCE
 from benchmarks.measure import Measures
 from benchmarks.topics import Options, Target
@@ -46,7 +54,10 @@ def cases() -> Iterator[Case]:
     yield Case("connections", "500 connections", load_cluster.many_connections)
     for size in SIZES:
         yield Case("compaction", f"compaction {size}B", partial(load_compaction.compaction, size=size))
-    yield Case("txn", "100 records a transaction", load_cluster.transactions, ADD_PARTITIONS_TO_TXN)
+    yield Case("txn", "100 records confluent-kafka", load_cluster.transactions, ADD_PARTITIONS_TO_TXN)
+    for version in (1, 2):
+        run = partial(load_transactions.transactions_raw, version=version)
+        yield Case("txn", f"100 records raw version {version}", run, ADD_PARTITIONS_TO_TXN)
     for protocol, needs in (("classic", None), ("consumer", CONSUMER_GROUP_HEARTBEAT)):
         for members in (1, 10):
             run = partial(load_cluster.group_join, members=members, protocol=protocol)
