@@ -97,6 +97,10 @@ class ProduceShapes:
         """The request in this place is on its way to the handler, which may teach it."""
         self._noted = (buffer, offset, end) if self._misses < MOST_MISSES else None
 
+    def forget_noted(self) -> None:
+        """The handler answers another request next: what it could teach is known, and the one noted is not it."""
+        self._noted = None
+
     def teach(self, request: ProduceRequest, replicas: Replicas) -> None:
         """Remember the noted request, whose batches were all taken, if it has but one."""
         if self._noted is None:

@@ -98,6 +98,7 @@ def handle_quickly(
         records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT
         and not (shape.is_transactional and _continues_transaction(partition, records))
     ):
+        shapes.forget_noted()
         return None
     try:
         result = partition.append(records, shape.acks, broker.env.clock.now_ms(), _CLIENT, version)
