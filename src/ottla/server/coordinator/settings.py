@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-
 logger = logging.getLogger(__name__)
 
 
