@@ -53,6 +53,7 @@ class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
         self._clock_resolution = 1e-9
         self._shuffle = shuffle
         self._selector = _TimeJump(self)
+        self.kept: list[object] = []  # until the end of the simulation
 
     def time(self) -> float:
         return self._now
@@ -63,6 +64,20 @@ class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
         if not timers:
             raise DeadlockError("nothing is left to happen, but the program has not ended")
         self._now = max(self._now, timers[0].when())
+
+    def call_next(
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        """As `call_soon`, but before everything that is ready already."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.appendleft(handle)
+        return handle
+
+    def drop(self, owned: Callable[[contextvars.Context], bool]) -> None:
+        """Forget the callbacks and timers whose context is `owned`."""
+        for handle in (*self._ready, *self._scheduled):
+            if owned(handle._context):  # type: ignore[attr-defined]
+                handle.cancel()
 
     def run_in_executor(
         self, executor: Any, func: Callable[[*Arguments], Result], *args: *Arguments

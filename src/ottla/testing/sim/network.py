@@ -2,11 +2,14 @@
 
 Bytes arrive in order, after a seeded delay, now and then cut in two as a real network cuts them. Writers see
 backpressure when the other side does not read; a closed side is seen as end of file, an aborted one as a reset.
+
+Each side's protocol is called in the context in which its program connected or listened (see `process`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 from collections import deque
 from collections.abc import Callable
@@ -71,6 +74,13 @@ class SimulatedNetwork:
             transport.forget()
         self.connections = []
 
+    def abort_all(self, owned: Callable[[contextvars.Context], bool]) -> None:
+        """The program that has these contexts is gone: its addresses are free, its connections are reset."""
+        for server in [server for server in self._servers.values() if owned(server.context)]:
+            server.close()
+        for transport in [transport for transport in self.connections if owned(transport.context)]:
+            transport.vanish()
+
     def free_port(self) -> int:
         """A port that nobody has had yet."""
         self._next_port += 1
@@ -86,12 +96,12 @@ class SimulatedNetwork:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody listens on {host}:{port}")
         local = ("127.0.0.1", self.free_port())
         protocol = factory()
-        ours = SimulatedTransport(self, protocol, local, server.address)
-        accepted = server.factory()
-        theirs = SimulatedTransport(self, accepted, server.address, local)
+        ours = SimulatedTransport(self, protocol, local, server.address, contextvars.copy_context())
+        accepted = server.context.copy().run(server.factory)
+        theirs = SimulatedTransport(self, accepted, server.address, local, server.context.copy())
         ours.peer, theirs.peer = theirs, ours
         self.connections += (ours, theirs)
-        accepted.connection_made(theirs)
+        theirs.context.run(accepted.connection_made, theirs)
         protocol.connection_made(ours)
         return ours, protocol
 
@@ -112,6 +122,7 @@ class SimulatedServer(asyncio.AbstractServer):
     def __init__(self, network: SimulatedNetwork, factory: ProtocolFactory, address: Address) -> None:
         self.factory = factory
         self.address = address
+        self.context = contextvars.copy_context()
         self.sockets = (_ListeningSocket(address),)
         self._network = network
         self._is_serving = False
@@ -141,9 +152,15 @@ class SimulatedTransport(asyncio.Transport):
     """One side of a connection."""
 
     def __init__(
-        self, network: SimulatedNetwork, protocol: asyncio.BaseProtocol, address: Address, peer_address: Address
+        self,
+        network: SimulatedNetwork,
+        protocol: asyncio.BaseProtocol,
+        address: Address,
+        peer_address: Address,
+        context: contextvars.Context,
     ) -> None:
         super().__init__({"sockname": address, "peername": peer_address})
+        self.context = context
         self.peer: SimulatedTransport | None = None
         self._network = network
         self._loop = network.loop
@@ -194,7 +211,7 @@ class SimulatedTransport(asyncio.Transport):
             peer._on_the_way.append(piece)
             # Pieces never overtake each other; each arrival takes the oldest one.
             peer._last_arrival = max(peer._last_arrival, self._loop.time() + self._network.delay())
-            self._loop.call_at(peer._last_arrival, peer._arrive)
+            self._loop.call_at(peer._last_arrival, peer._arrive, context=peer.context)
 
     # Reading
 
@@ -207,7 +224,7 @@ class SimulatedTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            self._loop.call_soon(self._deliver)
+            self._loop.call_soon(self._deliver, context=self.context)
 
     def _arrive(self) -> None:
         if self._on_the_way:
@@ -243,6 +260,10 @@ class SimulatedTransport(asyncio.Transport):
         self._unread_by_peer -= size
         if self._writer_paused and self._unread_by_peer <= self._low_water:
             self._writer_paused = False
+            self._loop.call_soon(self._resume_writing, context=self.context)
+
+    def _resume_writing(self) -> None:
+        if not self._is_lost:
             self._protocol.resume_writing()
 
     # Ending
@@ -255,17 +276,24 @@ class SimulatedTransport(asyncio.Transport):
         if not self._is_closing:
             self._is_closing = True
             self._send(_END)
-            self._loop.call_soon(self._lose, None)
+            self._loop.call_soon(self._lose, None, context=self.context)
 
     def abort(self) -> None:
         """Nothing that is on its way arrives; the other side sees a reset."""
         if not self._is_lost:
             self._is_closing = True
-            self._loop.call_soon(self._lose, None)
+            self._loop.call_soon(self._lose, None, context=self.context)
             peer = self.peer
             if peer is not None and not peer._is_lost:
                 peer._on_the_way.clear()
-                self._loop.call_later(self._network.delay(), peer._reset)
+                self._loop.call_later(self._network.delay(), peer._reset, context=peer.context)
+
+    def vanish(self) -> None:
+        """The program on this side is gone: only the other one hears of it."""
+        self.abort()
+        self._is_lost = True
+        if self in self._network.connections:
+            self._network.connections.remove(self)
 
     def forget(self) -> None:
         """Be closed, without telling anybody."""

@@ -1,0 +1,105 @@
+"""Programs of one simulation that can be killed one by one, while the others go on.
+
+What a program starts (tasks, timers, listening sockets, connections) carries its `Process` in its context; `kill` ends
+all of that between two callbacks, as a signal 9 does: no handler, no `finally` of the program runs any more. Its
+connections are reset, its addresses are free. Its disk is not touched: see `MemoryDisk.restart_process` and `crash`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from random import Random
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from ottla.runtime.memory_disk import SimulatedCrashError
+from ottla.testing.sim.loop import VirtualTimeLoop
+
+Result = TypeVar("Result")
+
+_CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+
+
+class Process:
+    """One program. `is_dead` after `kill`."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self.is_dead = False
+        self._loop = loop
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    def start(self, program: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Run a coroutine as (a part of) this program."""
+        context = contextvars.copy_context()
+        context.run(_CURRENT.set, self)
+        return self._loop.create_task(program, context=context)
+
+    def owns(self, context: contextvars.Context) -> bool:
+        """Whether what has this context belongs to the program."""
+        return context.get(_CURRENT) is self
+
+    def kill(self) -> None:
+        """End it here and now; for good."""
+        if self.is_dead:
+            return
+        self.is_dead = True
+        # A task that is collected runs its `finally` blocks: those of the dead are kept as they are.
+        self._loop.kept += self._tasks
+        self._loop.network.abort_all(self.owns)
+        self._loop.drop(self.owns)
+        # The callback that is running may still start something while it unwinds.
+        outside = contextvars.copy_context()
+        outside.run(_CURRENT.set, None)
+        self._loop.call_next(self._loop.drop, self.owns, context=outside)
+
+    def _adopt(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        if self.is_dead:
+            self._loop.kept.append(task)
+
+
+def run_processes(
+    main: Callable[[VirtualTimeLoop], Coroutine[Any, Any, Result]],
+    *,
+    seed: object,
+    shuffle: bool = False,
+    on_error: Callable[[dict[str, Any]], None] = lambda context: None,
+) -> Result:
+    """Run `main(loop)` to its end in virtual time. `on_error` hears of exceptions that nobody took, as an event loop's
+    exception handler; the end of a disk (`SimulatedCrashError`) is none of them.
+
+    When it is over, whatever still runs ends without being asked.
+    """
+    loop = VirtualTimeLoop(random=Random(f"network {seed}"), shuffle=Random(f"order {seed}") if shuffle else None)
+    loop.set_task_factory(_new_task)
+
+    def hear(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), SimulatedCrashError):
+            on_error(context)
+
+    loop.set_exception_handler(hear)
+    try:
+        return loop.run_until_complete(main(loop))
+    finally:
+        loop.set_exception_handler(lambda *_: None)
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with suppress(BaseException):
+                task.get_coro().close()  # type: ignore[union-attr]
+        loop.close()
+
+
+def _new_task(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Any],
+    context: contextvars.Context | None = None,
+    **options: Any,
+) -> asyncio.Task[Any]:
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
+    process = _CURRENT.get() if context is None else context.get(_CURRENT)
+    if process is not None:
+        process._adopt(task)
+    return task
