@@ -13,7 +13,11 @@ from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatRequestTopicPartitions,
 )
-from ottla.protocol.messages.consumer_protocol import ConsumerProtocolSubscription
+from ottla.protocol.messages.consumer_protocol import (
+    ConsumerProtocolAssignment,
+    ConsumerProtocolAssignmentTopicPartition,
+    ConsumerProtocolSubscription,
+)
 from ottla.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from ottla.protocol.messages.delete_groups import DeleteGroupsRequest
 from ottla.protocol.messages.describe_groups import DescribeGroupsRequest
@@ -269,7 +273,10 @@ def migration(world: World) -> None:
     metadata = b"\0\0" + encode(subscription, 0)
     classic = Group(world, "cg-migrate")
     member = classic.join_fully("classic", protocols=[("range", metadata)]).member_id
-    classic.sync("classic", 1, member, assignments=[(member, b"")])
+    # It has everything, so that who keeps what does not hang on an order of member ids.
+    topic = ConsumerProtocolAssignmentTopicPartition(topic=world.name("cg-m"), partitions=[0, 1, 2, 3])
+    everything = b"\0\0" + encode(ConsumerProtocolAssignment(assigned_partitions=[topic]), 0)
+    classic.sync("classic", 1, member, assignments=[(member, everything)])
     group.describe("classic")
     group.beat("new member joins", "n", 0, topics=["cg-m"])
     group.describe("mixed")
