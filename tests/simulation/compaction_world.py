@@ -396,7 +396,7 @@ class CompactionWorld:
         stable = self.log.last_stable_offset
         coming = self.log.aborted_transactions(0, stable)[::-1]
         aborted_ids: set[int] = set()
-        seen = set()
+        seen: set[int] = set()
         for header, records in stored:
             if header.base_offset >= stable:
                 break
