@@ -21,7 +21,7 @@ from ottla.protocol.messages.write_txn_markers import (
     WriteTxnMarkersResponse,
 )
 from ottla.server.broker.broker import DelayedResponse
-from ottla.server.broker.transaction_markers import write_marker
+from ottla.server.broker.transaction_markers import Written, write_marker
 from ottla.server.coordinator.transaction_completion import TransactionMarker
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Answer:
         self._missing = sum(len(topic.partition_indexes) for marker in request.markers for topic in marker.topics)
         self._delayed: DelayedResponse | None = None
 
-    def settler(self, number: int):  # type: ignore[no-untyped-def]
+    def settler(self, number: int) -> Written:
         """`settle` for one marker."""
         return lambda partition, code: self.settle(number, partition, code)
 
