@@ -325,3 +325,22 @@ def test_plugin_settings_are_taken_as_text():
     assert config["super.users"] == "User:admin"
     assert config["rsm.config.bucket"] == "b"
     assert config.without_effect() == ["rsm.config.bucket", "super.users"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("group.consumer.assignors", "unifrom"),
+        ("group.consumer.assignors", "uniform,com.example.OwnAssignor"),
+        ("group.consumer.assignors", ""),
+        ("group.share.assignors", "uniform"),
+        ("group.streams.assignors", "simple"),
+    ],
+)
+def test_assignors_that_are_not_there_are_refused(name, value):
+    assert refused({name: value}).startswith(f"settings: {name}: ")
+
+
+def test_assignors_are_named_as_in_kafka():
+    names = "org.apache.kafka.coordinator.group.assignor.RangeAssignor,uniform"
+    assert len(BrokerConfig.of({"group.consumer.assignors": names})["group.consumer.assignors"]) == 2

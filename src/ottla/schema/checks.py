@@ -186,6 +186,18 @@ def _at_most(config: BrokerConfig, smaller: str, larger: str) -> None:
 #: The plugin that Kafka comes with (KIP-1331); Ottla does what it does.
 _TOPOLOGY_DESCRIPTIONS_IN_MEMORY = "org.apache.kafka.server.streams.InMemoryTopologyDescriptionPlugin"
 
+#: Settings that name assignors, and the names they may give: short ones, and the last parts of Kafka's own classes.
+ASSIGNORS = {
+    "group.consumer.assignors": {
+        "uniform": "uniform",
+        "range": "range",
+        "UniformAssignor": "uniform",
+        "RangeAssignor": "range",
+    },
+    "group.share.assignors": {"simple": "simple", "SimpleAssignor": "simple"},
+    "group.streams.assignors": {"sticky": "sticky", "StickyTaskAssignor": "sticky"},
+}
+
 _GROUP_LIMITS = {
     "consumer": ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms"),
     "share": (
@@ -211,6 +223,13 @@ def _check_groups(config: BrokerConfig) -> None:
         heartbeat, session = f"group.{kind}.heartbeat.interval.ms", f"group.{kind}.session.timeout.ms"
         if config[heartbeat] >= config[session]:
             _refuse(_first_given(config, heartbeat, session), f"{heartbeat} must be less than {session}")
+    for name, known in ASSIGNORS.items():
+        if not config[name]:
+            _refuse(name, "must name at least one assignor")
+        for each in config[name]:
+            if each.rpartition(".")[2] not in known:
+                short = dict.fromkeys(known.values())
+                _refuse(name, f"there is no assignor {each}, but {', '.join(short)}; Ottla cannot load Java classes")
     _at_most(config, "group.streams.num.standby.replicas", "group.streams.max.standby.replicas")
     plugin = "group.streams.topology.description.plugin.class"
     if config[plugin] not in (None, _TOPOLOGY_DESCRIPTIONS_IN_MEMORY):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-logger = logging.getLogger(__name__)
+from ottla.schema.checks import ASSIGNORS
 
 
 class SettingSource(Protocol):
@@ -71,9 +70,6 @@ class GroupSettings:
 
 
 def _assignors(names: list[str]) -> tuple[str, ...]:
-    """Names as members give them, from names or Kafka's own classes; a class of somebody else cannot run here."""
-    known = {"uniform": "uniform", "range": "range", "UniformAssignor": "uniform", "RangeAssignor": "range"}
-    found = [known.get(name.rpartition(".")[2]) for name in names]
-    if None in found:
-        logger.warning("group.consumer.assignors: %s: only uniform and range are there", ",".join(names))
-    return tuple(dict.fromkeys(name for name in found if name is not None)) or ("uniform", "range")
+    """Names as members give them, from names or Kafka's own classes; the start refuses all others."""
+    known = ASSIGNORS["group.consumer.assignors"]
+    return tuple(dict.fromkeys(known[name.rpartition(".")[2]] for name in names))
