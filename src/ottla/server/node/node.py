@@ -69,8 +69,10 @@ class Node:
         return ",".join(f"{_reachable(listener.address.host)}:{listener.port}" for listener in self._listeners)
 
     def ready_line(self) -> str:
-        """Where it listens and where its data is, for a person."""
-        return f"kafka on {self.bootstrap_servers}, data in {', '.join(self.config.log_dirs)}"
+        """Where it listens and where its data is, for a person: the directories that can be used."""
+        directories = self._log_directories
+        paths = self.config.log_dirs if directories is None else [directory.path for directory in directories.online]
+        return f"kafka on {self.bootstrap_servers}, data in {', '.join(paths)}"
 
     async def start(self) -> None:
         """Bring the node up; when this returns, clients are served."""
