@@ -179,6 +179,16 @@ def test_silent_clients_are_forgotten() -> None:
     assert broker.push(instance) == E.NONE
 
 
+def test_who_comes_back_late_starts_afresh_beside_those_who_stayed() -> None:
+    broker = Broker(one={"interval.ms": "30000"})
+    late, other = broker.ask(), broker.ask()
+    broker.now_ms += 80_000
+    assert broker.push(other) == E.NONE
+    broker.now_ms += 20_000
+    assert broker.push(late) == E.NONE
+    assert len(broker.core) == 2
+
+
 def test_no_more_clients_are_kept_than_there_is_room_for(monkeypatch) -> None:
     monkeypatch.setattr(clients, "MAX_INSTANCES", 3)
     broker = Broker()

@@ -26,6 +26,13 @@ TIME_NS = 1_700_000_000_123_000_000
 TIME_MS = 1_700_000_000_123
 
 
+def test_a_long_name_of_many_points_does_not_fill_the_memory() -> None:
+    points = [b""] * 1000
+    assert len(read_metrics(metrics_data([metric("a" * 8000, 5, *points)])).metrics) == 1000
+    with pytest.raises(OtlpError, match="too long together"):
+        read_metrics(metrics_data([metric("a" * 8000, 5, *points), metric("b" * 8000, 5, *points)]))
+
+
 def test_gauges_and_sums() -> None:
     data = metrics_data(
         [

@@ -146,20 +146,18 @@ class ClientInstances:
                 instance_id, known, wanted_of(self._subscriptions.values(), known), self._revision
             )
             instances[instance_id] = instance
-            self._make_room(now_ms)
         instances.move_to_end(instance_id)
         expiry_ms = max(_SHORTEST_EXPIRY_MS, _INTERVALS_TO_EXPIRY * instance.wanted.interval_ms)
         instance.expires_at_ms = now_ms + expiry_ms
+        self._make_room(now_ms)
         return instance
 
     def _make_room(self, now_ms: int) -> None:
         """Drop what has expired at the old end, and the oldest when there are too many."""
         instances = self._instances
-        while instances:
+        while len(instances) > 1:
             oldest = next(iter(instances.values()))
             if oldest.expires_at_ms > now_ms and len(instances) <= MAX_INSTANCES:
-                return
-            if len(instances) == 1:
                 return
             instances.popitem(last=False)
 

@@ -20,6 +20,9 @@ _NANOSECONDS_PER_MS = 1_000_000
 _DELTA = 1
 _DEEPEST: Final = 16
 """Attribute values nest; deeper than this is no metric but an attack on the stack."""
+_MOST_TEXT: Final = 8 * 1024 * 1024
+"""Characters of names and units, which a metric says once and each of its data points has: two bytes of data are enough
+for a point, so that a push could unfold to far more than it is large."""
 
 
 class OtlpError(Exception):
@@ -49,6 +52,7 @@ def read_metrics(data: bytes) -> Metrics:
     """Read a MetricsData message. Raises OtlpError."""
     resource: dict[str, Any] = {}
     metrics: list[Metric] = []
+    text = 0
     try:
         for _, resource_metrics in _fields(data, 1):
             for number, part in _fields(resource_metrics, 1, 2):
@@ -56,7 +60,11 @@ def read_metrics(data: bytes) -> Metrics:
                     resource.update(_attributes(part, 1))
                 else:
                     for _, metric in _fields(part, 2):
-                        metrics += _metric(metric)
+                        found = _metric(metric)
+                        metrics += found
+                        text += len(found) * (len(found[0].name) + len(found[0].unit)) if found else 0
+                        if text > _MOST_TEXT:
+                            raise ValueError("the names of all data points are too long together")
     except (IndexError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise OtlpError(f"the metrics cannot be read: {error}") from error
     return Metrics(resource, metrics)
