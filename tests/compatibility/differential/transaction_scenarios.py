@@ -414,10 +414,10 @@ def markers_from_outside(world: World) -> None:
 
 
 def list_and_describe_transactions(world: World) -> None:
-    world.create("listed")
+    world.create("in-lists")
     done, held = Id(world, "listed-done"), Id(world, "listed-held")
     for one in (done, held):
-        one.add("partition", "listed", 0)
+        one.add("partition", "in-lists", 0)
     done.end("commit", commit=True, version=3)
     done.describe("done")
     held.describe("held")
