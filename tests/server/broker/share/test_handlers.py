@@ -12,6 +12,7 @@ from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTop
 from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
+from ottla.server.broker.share.hosted import HostedSharePartition
 from ottla.server.broker.share.share_partitions import SharePartitions
 from ottla.server.log.verification import UNVERIFIED
 from ottla.server.metadata.image import ConfigResourceType
@@ -425,6 +426,50 @@ def test_records_that_are_not_in_the_page_cache_are_read_aside() -> None:
             assert {3, 4, 5} <= set(offsets), "what the third one asked for is for the others"
             for found in taken:
                 assert found[0].records == {offset: b"%d" % offset for offset in found[0].offsets}
+
+    run(main)
+
+
+def test_behind_cold_offsets_without_a_record_the_fetch_looks_on() -> None:
+    async def main(world: ShareWorld) -> None:
+        async with world.worker() as worker:
+            worker.partitions = (0, 1)
+            assert await worker.fetch() == {}
+            marker = end_transaction_marker(
+                is_commit=True, producer_id=1, producer_epoch=0, coordinator_epoch=0, timestamp_ms=0
+            )
+            partition = world.node.broker.replicas.get(TOPIC, 0)
+            assert partition is not None
+            partition.append(marker, 1, world.env.clock.now_ms(), AppendOrigin.COORDINATOR)
+            await world.produce(b"job", partition=1)
+            world.env.memory_disk.is_cold = True
+            started = asyncio.get_running_loop().time()
+            assert (await worker.fetch(max_wait_ms=60_000))[1].records == {0: b"job"}
+            assert asyncio.get_running_loop().time() - started < 1
+
+    run(main, partitions=2)
+
+
+@pytest.mark.parametrize("step", ["read", "scan"])
+def test_what_nobody_expected_is_answered_and_not_waited_for(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    async def main(world: ShareWorld) -> None:
+        async with world.worker() as worker:
+            assert await worker.fetch() == {}
+            waiting = asyncio.create_task(worker.fetch(max_wait_ms=60_000))
+            await asyncio.sleep(1)
+            with monkeypatch.context() as patch:
+                patch.setattr(HostedSharePartition, step, broken)
+                world.env.memory_disk.is_cold = step == "scan"
+                started = asyncio.get_running_loop().time()
+                await world.produce(b"job")
+                await waiting
+                assert asyncio.get_running_loop().time() - started < 1
+            assert worker.response.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+            worker.epoch += 1
+            assert (await worker.fetch())[0].records == {0: b"job"}
 
     run(main)
 

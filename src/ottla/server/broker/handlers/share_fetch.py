@@ -177,6 +177,7 @@ class _Answer:
             max_wait_ms=request.max_wait_ms,
             find=lambda entry: share.find(group, entry),
             on_done=self._fetched,
+            on_failed=self._failed,
         )
         self._found = self._fetch.start()
 
@@ -193,6 +194,10 @@ class _Answer:
     def _fetched(self, found: Found) -> None:
         self._found = found
         self._maybe_respond()
+
+    def _failed(self, error: Exception) -> None:
+        if self._delayed is not None:
+            self._delayed.fail(error)
 
     def _maybe_respond(self) -> None:
         if self._delayed is not None and self._is_complete:

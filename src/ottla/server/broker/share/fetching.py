@@ -28,8 +28,8 @@ class ShareFetch:
     """What one member wants now. `find` gives the hosted partition of an entry, or raises ApiError.
 
     `start` answers at once when there is something to say; otherwise `on_done` is called, once, with what was found
-    after at most `max_wait_ms`. Partitions are served in the order of `entries` until `max_records` or `max_bytes` are
-    used up; the first batch is handed out whatever its size.
+    after at most `max_wait_ms`, or `on_failed` with an error that nobody expected. Partitions are served in the order
+    of `entries` until `max_records` or `max_bytes` are used up; the first batch is handed out whatever its size.
     """
 
     __slots__ = (
@@ -37,11 +37,12 @@ class ShareFetch:
         "_find",
         "_found",
         "_is_over",
-        "_is_reading",
         "_max_bytes",
         "_max_wait_ms",
         "_min_bytes",
         "_on_done",
+        "_on_failed",
+        "_reading",
         "_remaining",
         "_request",
         "_timer",
@@ -58,6 +59,7 @@ class ShareFetch:
         max_wait_ms: int,
         find: Callable[[SharedPartition], HostedSharePartition],
         on_done: Callable[[Found], None],
+        on_failed: Callable[[Exception], None],
     ) -> None:
         self._entries = entries
         self._request = request
@@ -67,9 +69,10 @@ class ShareFetch:
         self._max_wait_ms = max_wait_ms
         self._find = find
         self._on_done = on_done
+        self._on_failed = on_failed
         self._found: Found = []
         self._is_over = False
-        self._is_reading = False
+        self._reading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_for: list[HostedSharePartition] = []
 
@@ -78,7 +81,7 @@ class ShareFetch:
         if self._max_wait_ms <= 0:
             self._min_bytes = 0
         self._attempt()
-        if self._is_reading:
+        if self._reading is not None:
             return None
         if self._found or self._max_wait_ms <= 0:
             self._is_over = True
@@ -95,11 +98,8 @@ class ShareFetch:
 
     def try_again(self) -> None:
         """Records may have come (`RecordWaiter`)."""
-        if self._is_over or self._is_reading:
-            return
-        self._attempt()
-        if self._found and not self._is_reading:
-            self._finish()
+        if not self._is_over and self._reading is None:
+            self._go_on()
 
     def failed(self, hosted: HostedSharePartition, code: ErrorCode) -> None:
         """A partition that this fetch waits for is closed (`RecordWaiter`)."""
@@ -107,7 +107,7 @@ class ShareFetch:
             if entry.hosted is hosted:
                 entry.hosted = None
                 self._refused(entry, code)
-        if not self._is_over and not self._is_reading:
+        if not self._is_over and self._reading is None:
             self._finish()
 
     def _wait(self) -> None:
@@ -120,14 +120,25 @@ class ShareFetch:
             self._timer = asyncio.get_running_loop().call_later(self._max_wait_ms / 1000, self._time_is_up)
 
     def _time_is_up(self) -> None:
-        if self._is_over:
-            return
-        self._max_wait_ms = 0
-        self._min_bytes = 0
-        if not self._is_reading:
+        if not self._is_over:
+            self._max_wait_ms = self._min_bytes = 0
+            if self._reading is None:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Look again, and answer when that found something or the time is up. Called by the loop, not by the handler:
+        what goes wrong here has to reach the client from here.
+        """
+        try:
             self._attempt()
-        if not self._is_reading:
-            self._finish()
+        except Exception as error:
+            self._fail(error)
+            return
+        if self._reading is None:
+            if self._found or self._max_wait_ms <= 0:
+                self._finish()
+            elif not self._waiting_for:
+                self._wait()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -141,10 +152,15 @@ class ShareFetch:
         self._stop_waiting()
         self._on_done(self._found)
 
+    def _fail(self, error: Exception) -> None:
+        self._is_over = True
+        self._stop_waiting()
+        self._on_failed(error)
+
     # Finding
 
     def _attempt(self) -> None:
-        """Take what there is; afterwards either something is found, or nothing, or `_is_reading`."""
+        """Take what there is; afterwards either something is found, or nothing, or `_reading` goes on."""
         for entry in self._entries:
             if entry.hosted is None or entry.hosted.is_closed:
                 try:
@@ -155,7 +171,7 @@ class ShareFetch:
         if self._min_bytes > 1 and not self._found and self._available_bytes() < self._min_bytes:
             return
         for entry in self._entries:
-            if self._remaining <= 0 or self._max_bytes <= 0 or self._is_reading:
+            if self._remaining <= 0 or self._max_bytes <= 0 or self._reading is not None:
                 return
             hosted = entry.hosted
             if hosted is None or hosted.core is None or hosted.is_reading:
@@ -182,10 +198,9 @@ class ShareFetch:
             previous = offset
             fetched = hosted.read(offset, wanted_end_offset, self._max_bytes, at_least_one=not self._found)
             if isinstance(fetched, LogSlice):
-                self._is_reading = hosted.is_reading = True
-                asyncio.get_running_loop().create_task(
-                    self._read_cold(entry, hosted, fetched, offset, wanted_end_offset)
-                )
+                hosted.is_reading = True
+                reading = self._read_cold(entry, hosted, fetched, offset, wanted_end_offset)
+                self._reading = asyncio.get_running_loop().create_task(reading)
                 return
             # Where there were only offsets without a record, look behind them.
             if not fetched.ends or self._acquire(entry, hosted, fetched):
@@ -232,24 +247,34 @@ class ShareFetch:
         wanted_end_offset: int,
     ) -> None:
         """Read what is not in the page cache in a worker thread, then go on."""
+        failure: Exception | None = None
+        has_read = False
         try:
             content = await hosted.read_blocking(found)
             if not self._is_over and not hosted.is_closed:
                 fetched = hosted.scan(content, offset, wanted_end_offset)
-                if fetched.ends:
+                has_read = bool(fetched.ends)
+                if has_read:
                     self._acquire(entry, hosted, fetched)
         except DiskError as error:
             self._refused(entry, hosted.partition.log.storage_error(error).code)
         except CorruptRecordError:
             self._refused(entry, ErrorCode.CORRUPT_MESSAGE)
+        except Exception as error:
+            failure = error
         finally:
-            self._is_reading = hosted.is_reading = False
+            self._reading = None
+            hosted.is_reading = False
             hosted.wake()
         if self._is_over:
             return
-        if self._found or self._max_wait_ms <= 0:
+        if failure is not None:
+            self._fail(failure)
+        elif self._found or self._max_wait_ms <= 0:
             self._finish()
-        elif not self._waiting_for:
+        elif has_read or hosted.is_closed:
+            self._go_on()  # only offsets without a record: look behind them, and at the partitions after this one
+        else:
             self._wait()
 
     def _available_bytes(self) -> int:
