@@ -16,7 +16,7 @@ from ottla.protocol.messages import consumer_group_heartbeat as messages
 from ottla.protocol.messages import create_topics, find_coordinator
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.schema.config import BrokerConfig
-from ottla.server.coordinator.consumer_group import ConsumerGroup
+from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.simulation.wire_client import WireClient

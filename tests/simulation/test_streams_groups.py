@@ -16,7 +16,7 @@ from ottla.protocol.messages import streams_group_heartbeat as messages
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.schema.config import BrokerConfig
 from ottla.server.coordinator.group import GroupType
-from ottla.server.coordinator.streams_tasks import TaskId, task_lists, tasks_of
+from ottla.server.coordinator.streams.tasks import TaskId, task_lists, tasks_of
 from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.coordinator.streams_driver import GROUP, join_request, word_count

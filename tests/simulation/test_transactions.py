@@ -17,7 +17,7 @@ from ottla.protocol.messages.create_topics import CreatableTopic, CreateTopicsRe
 from ottla.protocol.messages.describe_transactions import DescribeTransactionsRequest, DescribeTransactionsResponse
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.schema.config import BrokerConfig
-from ottla.server.coordinator.transaction_shard import durable_state
+from ottla.server.coordinator.transactions.shard import durable_state
 from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.simulation.transactional_worker import ADDRESS, INPUT, OUTPUT, PARTITIONS, TIMEOUT_MS, Reader, Worker

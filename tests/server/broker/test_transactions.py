@@ -13,7 +13,7 @@ from ottla.core.ids import TopicPartition
 from ottla.server.broker.transaction_markers import LocalMarkers, _UntilCommitted, write_marker
 from ottla.server.broker.transaction_verification import ClientProtocol, FirstBatch, Verdict, verify
 from ottla.server.coordinator.result import Pending
-from ottla.server.coordinator.transaction_completion import TransactionMarker
+from ottla.server.coordinator.transactions.completion import TransactionMarker
 from ottla.server.log.verification import UNVERIFIED
 from tests.server.broker.data_world import World, world
 from tests.server.broker.support import NODE_ID, run

@@ -11,9 +11,9 @@ from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequestTopicPartitions,
     ConsumerGroupHeartbeatResponse,
 )
-from ottla.server.coordinator.consumer_checks import check_heartbeat
-from ottla.server.coordinator.consumer_group import ConsumerGroup, durable_state
-from ottla.server.coordinator.consumer_groups import ConsumerGroups
+from ottla.server.coordinator.consumer.checks import check_heartbeat
+from ottla.server.coordinator.consumer.group import ConsumerGroup, durable_state
+from ottla.server.coordinator.consumer.groups import ConsumerGroups
 from ottla.server.coordinator.group import GroupType
 from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.metadata.delta import MetadataDelta

@@ -17,9 +17,9 @@ from ottla.core.ids import ZERO_UUID
 from ottla.protocol.codec import decode
 from ottla.protocol.messages.consumer_protocol import ConsumerProtocolAssignment
 from ottla.protocol.messages.offset_fetch import OffsetFetchRequestGroup
-from ottla.server.coordinator import consumer_records
-from ottla.server.coordinator.consumer_group import ConsumerGroup
-from ottla.server.coordinator.consumer_member import PartitionEpochs
+from ottla.server.coordinator.consumer import records as consumer_records
+from ottla.server.coordinator.consumer.group import ConsumerGroup
+from ottla.server.coordinator.consumer.member import PartitionEpochs
 from ottla.server.coordinator.result import CoordinatorRecord, Pending
 from ottla.server.coordinator.settings import GroupSettings
 from tests.server.coordinator.consumer_driver import ConsumerDriver, Owned

@@ -9,8 +9,8 @@ from ottla.protocol.messages import metadata_records
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
 from ottla.server.coordinator.group import GroupType
 from ottla.server.coordinator.group_shard import GroupShard
-from ottla.server.coordinator.share_group import ShareGroup
-from ottla.server.coordinator.share_groups import HeartbeatOutcome, Initialization, ShareGroups, durable_state
+from ottla.server.coordinator.share.group import ShareGroup
+from ottla.server.coordinator.share.groups import HeartbeatOutcome, Initialization, ShareGroups, durable_state
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from tests.server.coordinator.driver import Driver

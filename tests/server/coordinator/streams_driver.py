@@ -18,12 +18,12 @@ from ottla.server.coordinator.group import GroupType
 from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.settings import GroupSettings
-from ottla.server.coordinator.streams_admission import Heartbeat
-from ottla.server.coordinator.streams_group import StreamsGroup
-from ottla.server.coordinator.streams_groups import StreamsGroups
-from ottla.server.coordinator.streams_heartbeat import check_request, refused
-from ottla.server.coordinator.streams_tasks import TaskId, task_lists
-from ottla.server.coordinator.streams_topology import InternalTopic
+from ottla.server.coordinator.streams.admission import Heartbeat
+from ottla.server.coordinator.streams.group import StreamsGroup
+from ottla.server.coordinator.streams.groups import StreamsGroups
+from ottla.server.coordinator.streams.heartbeat import check_request, refused
+from ottla.server.coordinator.streams.tasks import TaskId, task_lists
+from ottla.server.coordinator.streams.topology import InternalTopic
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import EMPTY_IMAGE, ConfigResourceType, MetadataImage
 from tests.server.coordinator.driver import Driver

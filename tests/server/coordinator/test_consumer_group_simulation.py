@@ -12,7 +12,7 @@ import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatResponse
-from ottla.server.coordinator.consumer_group import ConsumerGroup
+from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.coordinator.settings import GroupSettings
 from tests.server.coordinator.consumer_driver import ConsumerDriver
 

@@ -7,9 +7,9 @@ import pytest
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages import group_records as messages
 from ottla.protocol.messages import metadata_records
-from ottla.server.coordinator import consumer_records
-from ottla.server.coordinator.consumer_group import ResolvedRegex
-from ottla.server.coordinator.consumer_member import ClassicMembership, ConsumerMember, MemberState
+from ottla.server.coordinator.consumer import records as consumer_records
+from ottla.server.coordinator.consumer.group import ResolvedRegex
+from ottla.server.coordinator.consumer.member import ClassicMembership, ConsumerMember, MemberState
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.modern_topics import topic_hash
 from ottla.server.coordinator.result import CoordinatorRecord

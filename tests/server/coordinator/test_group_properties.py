@@ -17,7 +17,7 @@ from ottla.protocol.messages.offset_commit import (
     OffsetCommitRequestTopic,
 )
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse
-from ottla.server.coordinator.classic_group import GroupState
+from ottla.server.coordinator.classic.group import GroupState
 from ottla.server.coordinator.group_shard import durable_state
 from ottla.server.coordinator.result import Pending
 from tests.server.coordinator.driver import Driver

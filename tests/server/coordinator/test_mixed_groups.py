@@ -20,8 +20,8 @@ from ottla.protocol.messages.consumer_protocol import (
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
-from ottla.server.coordinator.classic_group import ClassicGroup, GroupState
-from ottla.server.coordinator.consumer_group import ConsumerGroup
+from ottla.server.coordinator.classic.group import ClassicGroup, GroupState
+from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.coordinator.group_shard import durable_state
 from ottla.server.coordinator.settings import GroupSettings
 from tests.server.coordinator.consumer_driver import ConsumerDriver

@@ -17,7 +17,7 @@ from ottla.protocol.messages.group_records import (
     OffsetCommitValue,
 )
 from ottla.server.coordinator import group_records
-from ottla.server.coordinator.classic_group import ClassicGroup
+from ottla.server.coordinator.classic.group import ClassicGroup
 from ottla.server.coordinator.group_records import CommittedOffset, GroupRecordCodec
 from ottla.server.coordinator.partitioner import coordinator_partition, java_string_hash
 from tests.server.coordinator.driver import START_WALL_MS, Driver, subscription

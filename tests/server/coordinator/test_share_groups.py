@@ -19,11 +19,10 @@ from ottla.protocol.messages.delete_share_group_offsets import (
     DeleteShareGroupOffsetsRequestTopic,
 )
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest
-from ottla.server.coordinator import share_group_offsets as offsets
-from ottla.server.coordinator import share_group_records as records
 from ottla.server.coordinator.group import GroupType
 from ottla.server.coordinator.settings import GroupSettings
-from ottla.server.coordinator.share_group_service import check_heartbeat
+from ottla.server.coordinator.share import offsets, records
+from ottla.server.coordinator.share.service import check_heartbeat
 from tests.server.coordinator.share_driver import ASSIGNMENT_INTERVAL_MS, SESSION_MS, ShareDriver
 
 

@@ -25,9 +25,9 @@ from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatReq
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.service import GroupCoordinator
 from ottla.server.coordinator.settings import GroupSettings
-from ottla.server.coordinator.share_group_service import ShareGroupService, arrival
-from ottla.server.coordinator.share_state_service import ShareStateCoordinator
-from ottla.server.coordinator.share_state_shard import ShareStateSettings, durable_state
+from ottla.server.coordinator.share.service import ShareGroupService, arrival
+from ottla.server.coordinator.share_state.service import ShareStateCoordinator
+from ottla.server.coordinator.share_state.shard import ShareStateSettings, durable_state
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from ottla.testing.sim.env import SimulatedEnv, simulate

@@ -16,15 +16,15 @@ from ottla.protocol.messages import (
     write_share_group_state,
 )
 from ottla.server.coordinator.result import Instant, Result
-from ottla.server.coordinator.share_state_batches import StateBatch, check_batches, merge_batch, merged, prune
-from ottla.server.coordinator.share_state_records import (
+from ottla.server.coordinator.share_state.batches import StateBatch, check_batches, merge_batch, merged, prune
+from ottla.server.coordinator.share_state.records import (
     SHARE_SNAPSHOT,
     SHARE_UPDATE,
     SharePartitionKey,
     ShareStateRecordCodec,
 )
-from ottla.server.coordinator.share_state_service import parse_key
-from ottla.server.coordinator.share_state_shard import ShareStateSettings, ShareStateShard, durable_state
+from ottla.server.coordinator.share_state.service import parse_key
+from ottla.server.coordinator.share_state.shard import ShareStateSettings, ShareStateShard, durable_state
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 

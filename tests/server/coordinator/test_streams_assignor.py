@@ -8,8 +8,8 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ottla.server.coordinator.streams_assignor import Candidate, SubtopologyTasks, assign
-from ottla.server.coordinator.streams_tasks import NO_ROLES, TaskId, TaskRoles
+from ottla.server.coordinator.streams.assignor import Candidate, SubtopologyTasks, assign
+from ottla.server.coordinator.streams.tasks import NO_ROLES, TaskId, TaskRoles
 
 
 class World(NamedTuple):

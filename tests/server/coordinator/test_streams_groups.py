@@ -9,13 +9,13 @@ import pytest
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import streams_group_heartbeat as messages
 from ottla.protocol.messages.streams_group_heartbeat import StreamsGroupHeartbeatResponse
-from ottla.server.coordinator import streams_group_records as group_records
 from ottla.server.coordinator.group_records import OFFSET_COMMIT, CommittedOffset, offset_commit
 from ottla.server.coordinator.result import CoordinatorRecord, Result
 from ottla.server.coordinator.settings import GroupSettings
-from ottla.server.coordinator.streams_member import MemberState
-from ottla.server.coordinator.streams_tasks import TaskId
-from ottla.server.coordinator.streams_topics import StatusCode
+from ottla.server.coordinator.streams import records as group_records
+from ottla.server.coordinator.streams.member import MemberState
+from ottla.server.coordinator.streams.tasks import TaskId
+from ottla.server.coordinator.streams.topics import StatusCode
 from tests.server.coordinator.streams_driver import (
     GROUP,
     Client,

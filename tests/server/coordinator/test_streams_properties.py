@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ottla.core.errors import ErrorCode
 from ottla.server.coordinator.result import CoordinatorRecord
-from ottla.server.coordinator.streams_group_records import CURRENT_ASSIGNMENT, progress_of
-from ottla.server.coordinator.streams_tasks import TaskId
+from ottla.server.coordinator.streams.records import CURRENT_ASSIGNMENT, progress_of
+from ottla.server.coordinator.streams.tasks import TaskId
 from tests.server.coordinator.streams_driver import Client, StreamsDriver, durable, settle, word_count
 
 THREADS = 4

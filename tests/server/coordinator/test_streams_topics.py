@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.server.coordinator.streams_topics import ConfiguredTopology, StatusCode, configure
-from ottla.server.coordinator.streams_topology import CopartitionGroup, InternalTopic, Subtopology, Topology
+from ottla.server.coordinator.streams.topics import ConfiguredTopology, StatusCode, configure
+from ottla.server.coordinator.streams.topology import CopartitionGroup, InternalTopic, Subtopology, Topology
 
 
 def topology(*subtopologies: Subtopology) -> Topology:

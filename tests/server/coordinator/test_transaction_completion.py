@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from ottla.core.errors import ErrorCode as E
 from ottla.core.ids import TopicPartition
 from ottla.server.coordinator.result import Pending
-from ottla.server.coordinator.transaction_completion import TransactionMarker
-from ottla.server.coordinator.transaction_service import ProducerOutcome, TransactionCoordinator
-from ottla.server.coordinator.transaction_settings import TransactionSettings
+from ottla.server.coordinator.transactions.completion import TransactionMarker
+from ottla.server.coordinator.transactions.service import ProducerOutcome, TransactionCoordinator
+from ottla.server.coordinator.transactions.settings import TransactionSettings
 from ottla.server.metadata.image import MetadataImage, PartitionImage, TopicImage, TopicsImage
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.coordinator.fake_log import FakeLog

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ottla.core.errors import ErrorCode as E
 from ottla.core.ids import TopicPartition
-from ottla.server.coordinator.transaction_records import transaction_record
-from ottla.server.coordinator.transaction_shard import Producer, durable_state
-from ottla.server.coordinator.transaction_state import LAST_CLIENT_EPOCH
+from ottla.server.coordinator.transactions.records import transaction_record
+from ottla.server.coordinator.transactions.shard import Producer, durable_state
+from ottla.server.coordinator.transactions.state import LAST_CLIENT_EPOCH
 from tests.server.coordinator.transaction_driver import NO_PRODUCER, TIMEOUT_MS, Driver, partitions
 
 KEYS = ("a", "b")

@@ -8,8 +8,8 @@ from ottla.core.ids import TopicPartition
 from ottla.protocol.codec import decode
 from ottla.protocol.errors import ProtocolError
 from ottla.protocol.messages.transaction_records import TransactionLogValue
-from ottla.server.coordinator.transaction_records import TransactionRecordCodec, transaction_record
-from ottla.server.coordinator.transaction_state import Transaction, TransactionState
+from ottla.server.coordinator.transactions.records import TransactionRecordCodec, transaction_record
+from ottla.server.coordinator.transactions.state import Transaction, TransactionState
 
 CODEC = TransactionRecordCodec()
 OPEN = Transaction(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ottla.core.errors import ErrorCode as E
-from ottla.server.coordinator.transaction_settings import TransactionSettings
-from ottla.server.coordinator.transaction_shard import NoProducerIdError, durable_state
-from ottla.server.coordinator.transaction_state import HIGHEST_EPOCH, LAST_CLIENT_EPOCH, NEVER_MS
+from ottla.server.coordinator.transactions.settings import TransactionSettings
+from ottla.server.coordinator.transactions.shard import NoProducerIdError, durable_state
+from ottla.server.coordinator.transactions.state import HIGHEST_EPOCH, LAST_CLIENT_EPOCH, NEVER_MS
 from tests.server.coordinator.transaction_driver import NO_PRODUCER, Driver, partitions
 
 VERSIONS = (0, 1, 2)

@@ -7,10 +7,10 @@ from typing import Any
 from ottla.core.errors import ApiError
 from ottla.core.ids import TopicPartition
 from ottla.server.coordinator.result import Instant, Result
-from ottla.server.coordinator.transaction_records import TransactionRecordCodec
-from ottla.server.coordinator.transaction_settings import TransactionSettings
-from ottla.server.coordinator.transaction_shard import NoProducerIdError, Producer, TransactionShard
-from ottla.server.coordinator.transaction_state import Transaction
+from ottla.server.coordinator.transactions.records import TransactionRecordCodec
+from ottla.server.coordinator.transactions.settings import TransactionSettings
+from ottla.server.coordinator.transactions.shard import NoProducerIdError, Producer, TransactionShard
+from ottla.server.coordinator.transactions.state import Transaction
 from ottla.server.metadata.image import MetadataImage
 
 START_WALL_MS = 1_700_000_000_000

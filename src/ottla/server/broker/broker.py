@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from ottla.server.broker.encoded_topics import EncodedTopics
     from ottla.server.broker.produce_shapes import ProduceShapes
     from ottla.server.broker.quotas.client_quotas import ClientQuotas
+    from ottla.server.broker.quotas.usage import Usage
     from ottla.server.broker.share.share_partitions import SharePartitions
     from ottla.server.broker.telemetry.telemetry import Telemetry
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
-    from ottla.server.coordinator.share_group_service import ShareGroupService
-    from ottla.server.coordinator.share_state_service import ShareStateCoordinator
-    from ottla.server.coordinator.streams_service import StreamsGroupService
-    from ottla.server.coordinator.transaction_service import TransactionCoordinator
+    from ottla.server.coordinator.share.service import ShareGroupService
+    from ottla.server.coordinator.share_state.service import ShareStateCoordinator
+    from ottla.server.coordinator.streams.service import StreamsGroupService
+    from ottla.server.coordinator.transactions.service import TransactionCoordinator
     from ottla.server.log.directories import LogDirectories
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.replication.replicas import Replicas
@@ -225,14 +226,16 @@ class DelayedResponse:
     loop.
 
     The handler returns it and later calls `respond` (or `fail`) once. The connection sets `on_done` right after the
-    handler returned, or calls `cancel` when it goes away first; `on_cancel` then releases what the wait held.
+    handler returned, or calls `cancel` when it goes away first; `on_cancel` then releases what the wait held. It also
+    sets `usage` where a quota is about the request: to be resumed by who has more to do for the response than a moment.
     """
 
-    __slots__ = ("done", "error", "on_cancel", "on_done", "response")
+    __slots__ = ("done", "error", "on_cancel", "on_done", "response", "usage")
 
     def __init__(self, on_cancel: Callable[[], object] | None = None) -> None:
         self.on_cancel = on_cancel
         self.on_done: Callable[[DelayedResponse], None] | None = None
+        self.usage: Usage | None = None
         self.done = False
         self.response: Any = None
         self.error: BaseException | None = None
@@ -255,6 +258,9 @@ class DelayedResponse:
 
     def continue_with(self, rest: Coroutine[Any, Any, Any]) -> None:
         """Let a coroutine find the response, in a task of its own."""
+        if self.usage is not None:
+            self.usage.pause()
+            rest = self.usage.timed(rest)
         task = asyncio.get_running_loop().create_task(rest)
         self.on_cancel = task.cancel
         task.add_done_callback(self._continued)

@@ -9,8 +9,8 @@ from ottla.core.errors import ErrorCode
 from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.group_answers import answer
 from ottla.server.coordinator.result import Pending
-from ottla.server.coordinator.transaction_service import ProducerOutcome
-from ottla.server.coordinator.transaction_shard import NoProducerIdError
+from ottla.server.coordinator.transactions.service import ProducerOutcome
+from ottla.server.coordinator.transactions.shard import NoProducerIdError
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker

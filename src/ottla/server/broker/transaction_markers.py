@@ -16,7 +16,7 @@ from ottla.core.topics import OFFSETS_TOPIC
 from ottla.records.control import end_transaction_marker
 from ottla.records.validation import AppendOrigin
 from ottla.server.coordinator.result import Pending
-from ottla.server.coordinator.transaction_completion import TransactionMarker
+from ottla.server.coordinator.transactions.completion import TransactionMarker
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker

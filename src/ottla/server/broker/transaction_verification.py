@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
 from ottla.server.coordinator.result import Pending
-from ottla.server.coordinator.transaction_shard import Producer
-from ottla.server.coordinator.transaction_state import TRANSACTIONS_V2
+from ottla.server.coordinator.transactions.shard import Producer
+from ottla.server.coordinator.transactions.state import TRANSACTIONS_V2
 from ottla.server.log.verification import UNVERIFIED, Verification
 
 if TYPE_CHECKING:

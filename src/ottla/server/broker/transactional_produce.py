@@ -17,7 +17,7 @@ from ottla.server.broker.transaction_verification import ClientProtocol, FirstBa
 if TYPE_CHECKING:
     from ottla.protocol.messages.produce import ProduceRequest, ProduceResponse
     from ottla.server.broker.broker import Broker, RequestContext
-    from ottla.server.coordinator.transaction_shard import Producer
+    from ottla.server.coordinator.transactions.shard import Producer
 
     Answer = ProduceResponse | Awaitable[ProduceResponse | None] | None
     #: `handlers.produce.append_all`

@@ -19,7 +19,7 @@ from ottla.protocol.messages.group_records import (
     OffsetCommitKey,
     OffsetCommitValue,
 )
-from ottla.server.coordinator.classic_group import GROUP_METADATA, ClassicGroup, Member
+from ottla.server.coordinator.classic.group import GROUP_METADATA, ClassicGroup, Member
 from ottla.server.coordinator.result import CoordinatorRecord
 
 LEGACY_OFFSET_COMMIT = 0

@@ -14,8 +14,8 @@ from ottla.protocol.messages.describe_groups import DescribedGroup, DescribedGro
 from ottla.protocol.messages.group_records import GroupMetadataValue
 from ottla.protocol.messages.list_groups import ListedGroup
 from ottla.server.coordinator import group_records
-from ottla.server.coordinator.classic_group import GROUP_METADATA, ClassicGroup, GroupState
-from ottla.server.coordinator.classic_membership import ClassicGroups
+from ottla.server.coordinator.classic.group import GROUP_METADATA, ClassicGroup, GroupState
+from ottla.server.coordinator.classic.membership import ClassicGroups
 from ottla.server.coordinator.group import Group, GroupType
 from ottla.server.coordinator.group_machine import GroupConfigs, GroupContext, GroupMachine
 from ottla.server.coordinator.offsets import Offsets
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
     from ottla.protocol.messages.offset_fetch import OffsetFetchRequestGroup
     from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
-    from ottla.server.coordinator.classic_membership import JoinCall
+    from ottla.server.coordinator.classic.membership import JoinCall
     from ottla.server.coordinator.result import Pending
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 #: Machine → its module, its class and the key types of its records.
 _MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {
-    GroupType.CONSUMER: ("consumer_groups", "ConsumerGroups", frozenset({3, 4, 5, 6, 7, 8, 16})),
-    GroupType.SHARE: ("share_groups", "ShareGroups", frozenset(range(10, 16))),
-    GroupType.STREAMS: ("streams_groups", "StreamsGroups", frozenset(range(17, 24))),
+    GroupType.CONSUMER: ("consumer.groups", "ConsumerGroups", frozenset({3, 4, 5, 6, 7, 8, 16})),
+    GroupType.SHARE: ("share.groups", "ShareGroups", frozenset(range(10, 16))),
+    GroupType.STREAMS: ("streams.groups", "StreamsGroups", frozenset(range(17, 24))),
 }
 
 _MACHINE_OF_KEY_TYPE = {key_type: kind for kind, (_, _, key_types) in _MACHINES.items() for key_type in key_types}

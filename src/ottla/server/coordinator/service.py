@@ -32,7 +32,7 @@ from ottla.protocol.messages.txn_offset_commit import (
     TxnOffsetCommitResponsePartition,
     TxnOffsetCommitResponseTopic,
 )
-from ottla.server.coordinator.classic_membership import JoinCall, append_error, refused_join, refused_sync
+from ottla.server.coordinator.classic.membership import JoinCall, append_error, refused_join, refused_sync
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.result import Instant, Pending, Result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError
-from ottla.server.coordinator.share_group_service import ShareGroupService
+from ottla.server.coordinator.share.service import ShareGroupService
 
 if TYPE_CHECKING:
     from ottla.server.metadata.delta import MetadataDelta

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ottla.core.topics import SHARE_STATE_TOPIC
-from ottla.server.coordinator.share_state_service import ShareStateCoordinator
-from ottla.server.coordinator.share_state_shard import ShareStateSettings
+from ottla.server.coordinator.share_state.service import ShareStateCoordinator
+from ottla.server.coordinator.share_state.shard import ShareStateSettings
 from ottla.server.node.coordinator_log import CoordinatorLog
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ottla.server.coordinator.streams_service import StreamsGroupService
+from ottla.server.coordinator.streams.service import StreamsGroupService
 
 if TYPE_CHECKING:
     from ottla.server.node.coordinators import Surroundings

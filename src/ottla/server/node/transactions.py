@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ottla.core.topics import TRANSACTIONS_TOPIC
 from ottla.server.broker.transaction_markers import LocalMarkers
-from ottla.server.coordinator.transaction_service import TransactionCoordinator
-from ottla.server.coordinator.transaction_settings import TransactionSettings
+from ottla.server.coordinator.transactions.service import TransactionCoordinator
+from ottla.server.coordinator.transactions.settings import TransactionSettings
 
 if TYPE_CHECKING:
     from ottla.server.node.coordinators import Surroundings

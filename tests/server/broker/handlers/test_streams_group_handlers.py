@@ -15,7 +15,7 @@ from ottla.protocol.messages import streams_group_heartbeat as heartbeats
 from ottla.protocol.messages import streams_group_topology_description_update as updating
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.schema.config import BrokerConfig
-from ottla.server.coordinator.streams_topics import StatusCode
+from ottla.server.coordinator.streams.topics import StatusCode
 from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.coordinator.streams_driver import GROUP, join_request, table, word_count

@@ -24,7 +24,7 @@ from ottla.protocol.messages.add_partitions_to_txn import (
 )
 from ottla.server.broker.group_answers import answer_all
 from ottla.server.broker.transaction_answers import fenced_as_known_to
-from ottla.server.coordinator.transaction_state import TRANSACTIONS_V2
+from ottla.server.coordinator.transactions.state import TRANSACTIONS_V2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

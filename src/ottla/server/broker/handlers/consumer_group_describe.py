@@ -11,7 +11,7 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.consumer_group_describe import ConsumerGroupDescribeResponse, DescribedGroup
 from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS
 from ottla.server.broker.group_protocols import check_protocol
-from ottla.server.coordinator import consumer_group_service
+from ottla.server.coordinator.consumer import service as consumer_group_service
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest

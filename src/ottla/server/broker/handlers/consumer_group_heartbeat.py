@@ -11,7 +11,7 @@ from ottla.core.errors import ApiError
 from ottla.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatResponse
 from ottla.server.broker.group_answers import answer_plain
 from ottla.server.broker.group_protocols import check_protocol
-from ottla.server.coordinator import consumer_group_service
+from ottla.server.coordinator.consumer import service as consumer_group_service
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest

@@ -35,7 +35,7 @@ def handle(
 
 
 async def _delete_with_share_groups(broker: Broker, group_ids: list[str]) -> DeleteGroupsResponse:
-    from ottla.server.coordinator.share_group_service import arrival
+    from ottla.server.coordinator.share.service import arrival
 
     results: list[DeletableGroupResult] = []
     for group_id in group_ids:

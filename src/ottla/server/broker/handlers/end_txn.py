@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from ottla.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 from ottla.server.broker.transaction_answers import answer_producer, fenced_as_known_to
-from ottla.server.coordinator.transaction_state import TRANSACTIONS_V2
+from ottla.server.coordinator.transactions.state import TRANSACTIONS_V2
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
     from ottla.server.coordinator.result import Pending
-    from ottla.server.coordinator.transaction_service import ProducerOutcome
+    from ottla.server.coordinator.transactions.service import ProducerOutcome
 
 _FIRST_VERSION_WITH_FENCED = 2
 _FIRST_V2_VERSION = 5

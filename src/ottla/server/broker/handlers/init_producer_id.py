@@ -23,7 +23,7 @@ from ottla.protocol.messages.init_producer_id import InitProducerIdRequest, Init
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
     from ottla.server.coordinator.result import Pending
-    from ottla.server.coordinator.transaction_service import ProducerOutcome
+    from ottla.server.coordinator.transactions.service import ProducerOutcome
 
 _NONE = -1
 _FIRST_VERSION_WITH_FENCED = 4

@@ -16,7 +16,7 @@ from ottla.protocol.messages.list_transactions import (
     ListTransactionsResponse,
     TransactionState,
 )
-from ottla.server.coordinator import transaction_state
+from ottla.server.coordinator.transactions import state as transaction_state
 
 if TYPE_CHECKING:
     from ottla.core.regex import Regex

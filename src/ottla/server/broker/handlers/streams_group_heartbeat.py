@@ -17,7 +17,7 @@ from ottla.core.topics import INTERNAL_TOPICS
 from ottla.server.broker.group_answers import answer_plain
 from ottla.server.broker.group_protocols import check_protocol
 from ottla.server.controller.result import is_valid_topic_name
-from ottla.server.coordinator.streams_admission import Heartbeat
+from ottla.server.coordinator.streams.admission import Heartbeat
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.streams_group_heartbeat import (

@@ -22,7 +22,7 @@ from ottla.protocol.messages.write_txn_markers import (
 )
 from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.transaction_markers import Written, write_marker
-from ottla.server.coordinator.transaction_completion import TransactionMarker
+from ottla.server.coordinator.transactions.completion import TransactionMarker
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext

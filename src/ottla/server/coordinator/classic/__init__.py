@@ -1,0 +1,4 @@
+"""Classic groups: members join, one of them assigns, all sync (JoinGroup, SyncGroup, Heartbeat, LeaveGroup).
+
+``group`` is one group and keeps it consistent, ``membership`` has the commands and decides when the group moves.
+"""
