@@ -132,10 +132,10 @@ class Connection(asyncio.BufferedProtocol):
             self._sender.close()
         if self._muted is not None:
             self._muted.cancel()
+        self._listener.connection_lost(self)
         callbacks, self.context.on_close = self.context.on_close, None
         for callback in (callbacks or {}).values():
             callback()
-        self._listener.connection_lost(self)
 
     # What the listener calls
 
@@ -292,6 +292,7 @@ class Connection(asyncio.BufferedProtocol):
             response.on_done = self._delayed_done
             self._awaited = response
             if self._usage is not None:
+                response.usage = self._usage
                 self._usage.pause()
             return False
         assert isinstance(response, Awaitable), f"{route.api.name} answered {response!r}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.fetch import AbortedTransaction, EpochEndOffset, LeaderIdAndEpoch, PartitionData
+from ottla.records.batch import CorruptRecordError
 from ottla.runtime.disk import DiskError
 from ottla.runtime.file_range import FileRange
 from ottla.server.broker.leader_hints import current_leader
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.replicas import HostedTopic
 
-CONSUMER = -1
+logger = logging.getLogger(__name__)
+
+ColdRead = bytes | DiskError | CorruptRecordError
+"""What came of reading a range in a worker thread."""
+
 # Ranges from this size on are sent by the kernel: below it, a copy costs less than further system calls.
 SENT_AS_FILE_BYTES = 65_536
 EMPTY = b""
@@ -94,6 +100,8 @@ class FetchReader:
                 data, found = self._plan_partition(entry, budget, total == 0)
             except ApiError as error:
                 data, found = self._failed(entry, error.code), None
+            except CorruptRecordError as error:
+                data, found = self._corrupt(entry, error), None
             results.append(data)
             slices.append(found)
             if found is not None:
@@ -125,7 +133,10 @@ class FetchReader:
             return 0
         if at_most <= 1:
             return 1
-        return log.read(offset, request.partition_max_bytes, upper_bound=end_offset, min_one_batch=True).size
+        try:
+            return log.read(offset, request.partition_max_bytes, upper_bound=end_offset, min_one_batch=True).size
+        except (ApiError, CorruptRecordError):
+            return None
 
     def _plan_partition(
         self, entry: FetchedPartition, budget: int, nothing_found_yet: bool
@@ -236,23 +247,25 @@ class FetchReader:
                     _put(data, records)
         return cold
 
-    def load_cold(self, indexes: Sequence[int]) -> list[bytes | DiskError]:
+    def load_cold(self, indexes: Sequence[int]) -> list[ColdRead]:
         """Read the given ranges, waiting for the disk: for a worker thread.  Touches nothing but the files."""
-        records: list[bytes | DiskError] = []
+        records: list[ColdRead] = []
         for index in indexes:
             found = self.slices[index]
             assert found is not None
             try:
                 records.append(found.read())
-            except DiskError as error:
+            except (DiskError, CorruptRecordError) as error:
                 records.append(error)
         return records
 
-    def put_cold(self, indexes: Sequence[int], loaded: Sequence[bytes | DiskError]) -> None:
+    def put_cold(self, indexes: Sequence[int], loaded: Sequence[ColdRead]) -> None:
         """Take over what `load_cold` found."""
         for index, records in zip(indexes, loaded, strict=True):
             if isinstance(records, DiskError):
                 self._read_failed(index, records)
+            elif isinstance(records, CorruptRecordError):
+                self.results[index] = self._corrupt(self.entries[index], records)
             else:
                 _put(self.results[index], records)
 
@@ -261,6 +274,12 @@ class FetchReader:
         if (partition := self.partition(entry)) is not None:
             partition.log.storage_error(error)
         self.results[index] = self._failed(entry, ErrorCode.KAFKA_STORAGE_ERROR)
+
+    def _corrupt(self, entry: FetchedPartition, error: CorruptRecordError) -> PartitionData:
+        """The other partitions of the request are read all the same."""
+        wanted = entry.request
+        logger.error("%r-%d cannot be read at offset %d: %s", entry.topic, wanted.partition, wanted.fetch_offset, error)
+        return self._failed(entry, ErrorCode.CORRUPT_MESSAGE)
 
 
 def _put(data: PartitionData, records: Buffer | FileRange) -> None:

@@ -9,13 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ottla.core.errors import ErrorCode
+from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.fetch import FetchPartition, FetchResponse
+from ottla.records.batch import CorruptRecordError
 from ottla.records.compression import Codec
 from ottla.records.control import end_transaction_marker
 from ottla.records.validation import AppendOrigin
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.runtime.real_disk import RealDisk
+from ottla.server.broker.fetch_reader import FetchReader
+from ottla.server.broker.quotas.client_quotas import ClientQuotas
+from ottla.server.log.log import Log
+from ottla.server.log.slice import LogSlice
 from ottla.server.log.verification import UNVERIFIED
 from tests.server.broker.data_world import NOW_MS, World, batch, values, world
 from tests.server.broker.support import Client, run
@@ -684,6 +689,90 @@ def test_a_disk_that_fails_to_read_is_an_error_of_that_partition() -> None:
             disk.clear_faults()
 
     run(main())
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+def test_records_that_are_corrupt_on_disk_are_an_error_of_their_partition(
+    is_cold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LogSlice.read if is_cold else Log.read
+
+    def corrupt(self: Log | LogSlice, *arguments: int, **options: int) -> object:
+        if broken and (self is broken[0] or is_cold):
+            broken.pop()
+            raise CorruptRecordError("batch length 0 at byte 17")
+        return original(self, *arguments, **options)  # type: ignore[arg-type]
+
+    broken: list[object] = []
+
+    async def main() -> None:
+        disk = MemoryDisk()
+        async with world(disk=disk) as broker:
+            broker.create_topic(partitions=2)
+            for partition in range(2):
+                append(broker, b"a", partition=partition)
+            client = await broker.client()
+            disk.is_cold = is_cold
+            broken.append(broker.partition().log)
+            response = await broker.fetch(client, {("topic", 0): 0, ("topic", 1): 0})
+            first, second = response.responses[0].partitions
+            assert first.error_code == ErrorCode.CORRUPT_MESSAGE
+            assert values(second) == [b"a"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogSlice if is_cold else Log, "read", corrupt)
+        run(main())
+
+
+def test_a_waiting_fetch_that_can_not_look_does_not_fail_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic()
+            client = await broker.client()
+            client.send(broker.fetch_request(12, {("topic", 0): 0}, max_wait_ms=30_000, min_bytes=1000), 12)
+            await until(lambda: broker.partition().waiter_count)
+            with monkeypatch.context() as patch:
+
+                def failed(*_: object, **__: object) -> None:
+                    raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR)
+
+                patch.setattr(Log, "read", failed)
+                append(broker, b"a")
+                data = (await client.receive()).responses[0].partitions[0]
+            assert data.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+def test_the_time_it_takes_to_read_after_a_wait_is_charged(is_cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = 0
+
+    def slow(self: FetchReader) -> list[int]:
+        nonlocal now_ns
+        now_ns += 50_000_000
+        return load(self)
+
+    load = FetchReader.load
+
+    async def main() -> None:
+        disk = MemoryDisk()
+        async with world(disk=disk) as broker:
+            broker.create_topic()
+            quotas = broker.broker.quotas = ClientQuotas(broker.broker.config, lambda: 50_000, lambda: now_ns)
+            quotas.update({(("client-id", None),): {"request_percentage": 50.0}})
+            client = await broker.client()
+            client.send(broker.fetch_request(12, {("topic", 0): 0}, max_wait_ms=30_000), 12)
+            await until(lambda: broker.partition().waiter_count)
+            disk.is_cold = is_cold
+            append(broker, b"a")
+            assert values((await client.receive()).responses[0].partitions[0]) == [b"a"]
+            [account] = [used for _, used in quotas.request.ledger._accounts.values()]
+            assert account.value(50_000) == pytest.approx(0.5), "50 ms of 10 s are 0.5 %"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FetchReader, "load", slow)
+        run(main())
 
 
 @LOOPS

@@ -159,6 +159,8 @@ class _Answer:
         delayed = DelayedResponse()
 
         def ready() -> None:
+            if delayed.usage is not None:
+                delayed.usage.resume()
             try:
                 self.reader.plan()
                 if cold := self.reader.load():

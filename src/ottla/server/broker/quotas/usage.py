@@ -32,7 +32,8 @@ class Usage:
         self.api_key = api_key
         self.is_timed = bool(quotas.request.table)
         self._busy_ns = 0
-        self._started_ns = quotas.now_ns() if self.is_timed else 0
+        # None while nobody works on the request.
+        self._started_ns = quotas.now_ns() if self.is_timed else None
 
     def prepare(self, request: Any) -> None:
         """Keep a fetch within what its quota could ever let through."""
@@ -41,12 +42,13 @@ class Usage:
 
     def pause(self) -> None:
         """The handler waits, and its time is nobody's."""
-        if self.is_timed:
+        if self._started_ns is not None:
             self._busy_ns += self._quotas.now_ns() - self._started_ns
+            self._started_ns = None
 
     def resume(self) -> None:
-        """The request is worked on again."""
-        if self.is_timed:
+        """The request is worked on again, or still."""
+        if self.is_timed and self._started_ns is None:
             self._started_ns = self._quotas.now_ns()
 
     async def timed(self, awaitable: Awaitable[Any]) -> Any:
