@@ -20,6 +20,7 @@ from ottla.protocol.messages.write_share_group_state import (
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.server.broker.share.persister import GIVE_UP_AFTER_MS
 from ottla.server.coordinator.result import Pending
+from ottla.server.log.log import Log
 from tests.server.broker.share.share_world import GROUP, ShareWorld, run
 
 
@@ -220,3 +221,62 @@ def test_a_broker_that_stops_in_order_keeps_delivery_counts() -> None:
     run(first, disk=disk)
     disk.restart_process()
     run(second, disk=disk, initialize=False)
+
+
+def test_a_coordinator_that_cannot_write_is_asked_now_and_then() -> None:
+    async def main(world: ShareWorld) -> None:
+        store = Store(world)
+        await world.produce(b"a")
+        async with world.worker() as worker:
+            await worker.fetch()
+            store.refuse(ErrorCode.KAFKA_STORAGE_ERROR)
+            await asyncio.sleep(60)  # the lock times out, which has to be written
+            assert 10 < len(store.requests) < 60
+            store.answer = None
+            await asyncio.sleep(2)
+            written = len(store.requests)
+            await asyncio.sleep(10)
+            assert len(store.requests) == written
+            assert (await worker.fetch())[0].ranges == [(0, 0, 2)]
+            assert await worker.acknowledge((0, 0, [1])) is ErrorCode.NONE
+
+    run(main)
+
+
+def test_a_coordinator_that_breaks_is_an_answer_too(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(request: WriteShareGroupStateRequest) -> Any:
+        raise RuntimeError("nobody expected this")
+
+    async def main(world: ShareWorld) -> None:
+        store = Store(world)
+        await world.produce(b"a")
+        async with world.worker() as worker:
+            await worker.fetch()
+            store.answer = broken
+            assert await worker.acknowledge((0, 0, [1])) is ErrorCode.UNKNOWN_SERVER_ERROR
+            store.answer = None
+            assert await worker.acknowledge((0, 0, [1])) is ErrorCode.NONE
+
+    run(main)
+    assert "the share coordinator failed" in caplog.text
+
+
+def test_a_group_whose_start_cannot_be_found_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    async def main(world: ShareWorld) -> None:
+        await world.configure(share_auto_offset_reset="by_duration:PT1H")
+        await world.initialize(start_offset=-1)
+        await world.produce(b"a")
+        async with world.worker() as worker:
+            with monkeypatch.context() as patch:
+                patch.setattr(Log, "timestamp_search", broken)
+                taken = await worker.fetch(max_wait_ms=60_000)
+                assert taken[0].code is ErrorCode.UNKNOWN_SERVER_ERROR
+            assert (await worker.fetch(max_wait_ms=60_000))[0].records == {0: b"a"}
+
+    run(main, initialize=False)
+    assert "cannot find its start" in caplog.text

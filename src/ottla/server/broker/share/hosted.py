@@ -33,6 +33,8 @@ _READ_AHEAD_BYTES = 32_768
 _FIRST_READ_BYTES = 65_536
 _READ_GROWTH = 4
 _NO_OFFSET = -1
+# After a write that failed for no reason that the persister would try again for.
+_WRITE_BACKOFF_S = 1.0
 
 
 class RecordWaiter(Protocol):
@@ -121,7 +123,7 @@ class HostedSharePartition:
             self._activate(state, self.partition.log.log_start_offset)
         else:
             task = self._loop.create_task(self._find_start(state, self.group.auto_offset_reset))
-            task.add_done_callback(_tell_failure)
+            task.add_done_callback(self._start_found)
 
     async def _find_start(self, state: PersistedState, reset: str) -> None:
         """The first record that is not older than the duration says; the end of the log when all are."""
@@ -133,6 +135,11 @@ class HostedSharePartition:
             self.close(log.storage_error(error).code)
             return
         self._activate(state, log.high_watermark if found is None else min(found.offset, log.high_watermark))
+
+    def _start_found(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("share partition %s cannot find its start", self, exc_info=error)
+            self.close(ErrorCode.UNKNOWN_SERVER_ERROR)
 
     def _activate(self, state: PersistedState, start_offset: int) -> None:
         if self.is_closed:
@@ -274,9 +281,12 @@ class HostedSharePartition:
         core = self.core
         assert core is not None
         self._is_writing = False
+        settled = core.finish_write(code, self.now_ms())
         if code is not ErrorCode.NONE:
             logger.warning("the state of share partition %s could not be written: %s", self, code.name)
-        settled = core.finish_write(code, self.now_ms())
+            if core.needs_write and code not in FENCING:
+                self._is_writing = True
+                self._loop.call_later(_WRITE_BACKOFF_S, self._write)
         if code in FENCING:
             settle(settled, code)
             self.close(code)
@@ -380,8 +390,3 @@ def duration_ms(text: str) -> int:
     assert match is not None, text
     days, hours, minutes, seconds = (float(group or 0) for group in match.groups())
     return int((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000)
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a share partition cannot find its start", exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
@@ -13,6 +14,8 @@ from ottla.server.coordinator.result import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 RETRY_BACKOFF_MS = 50
 RETRY_BACKOFF_MAX_MS = 1_000
@@ -146,6 +149,10 @@ class Persister:
             answer = send()
         except ApiError as error:
             answer = error
+        except Exception:
+            # Whoever waits for what is to be written would wait for ever.
+            logger.exception("the share coordinator failed for group %s", self._group_id)
+            answer = ApiError(ErrorCode.UNKNOWN_SERVER_ERROR)
         if isinstance(answer, Pending):
             if answer.response is None:
                 answer.listener = settle
