@@ -13,5 +13,7 @@ Invariants.
 - Acquisitions are not written: after a crash an acquired record is available again, its delivery count one lower.
 - At most one write per share partition is under way; what is acknowledged meanwhile goes into the next one.
 
-It deliberately knows nothing of group membership: whoever has a share session may fetch, as in Kafka.
+It deliberately knows nothing of group membership, which another broker may coordinate: whoever has a share session may
+fetch, and what a member has acquired comes back when its session is closed, when its connection ends, or when its locks
+time out, but not because its group took it for gone. All as in Kafka.
 """

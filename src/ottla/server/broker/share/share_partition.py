@@ -37,7 +37,8 @@ from ottla.server.broker.share.delivery import (
     StateChange,
     StateWrite,
 )
-from ottla.server.broker.share.window import InFlightWindow, first_offset_of
+from ottla.server.broker.share.state_write import state_write
+from ottla.server.broker.share.window import InFlightWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -402,55 +403,12 @@ class SharePartition(InFlightWindow):
             self._unsent.append(StateChange(is_reversible=False))
 
     def take_write(self) -> StateWrite:
-        """Everything that changed since the last write; to be settled with `finish_write`.
-
-        The start offset is the one after this write, so that what it passes needs no line of its own.
-        """
+        """Everything that changed since the last write; to be settled with `finish_write`."""
         assert not self._sent, "a write is under way"
         self._sent, self._unsent = self._unsent, []
         for change in self._sent:
             change.is_sent = True
-        start_offset = self.end_offset
-        complete = 0
-        is_leading = True
-        for found in self._ranges:
-            is_complete = _next_state(found) in (ACKNOWLEDGED, ARCHIVED)
-            if is_leading and not is_complete:
-                is_leading = False
-                start_offset = found.first_offset
-            if is_complete and not is_leading:
-                complete += found.end_offset - found.first_offset
-        return StateWrite(start_offset, complete, self._batches(start_offset))
-
-    def _batches(self, start_offset: int) -> list[StateBatch]:
-        if self._is_unsure:
-            # The write before may have passed records with its start offset that were not settled: say everything.
-            written = [found for found in self._ranges if found.state != ACQUIRED or _is_sent(found)]
-        else:
-            written = [
-                found
-                for change in self._sent
-                for found in change.ranges
-                # One that was acquired again, or has changed once more, is not what this change says any more.
-                if found.change is change and (change.is_reversible or found.state != ACQUIRED)
-            ]
-        written = [found for found in written if found.first_offset >= start_offset]
-        written.sort(key=first_offset_of)
-        batches: list[StateBatch] = []
-        for found in written:
-            if batches:
-                last = batches[-1]
-                if (
-                    last.last_offset + 1 == found.first_offset
-                    and last.delivery_state == _next_state(found)
-                    and last.delivery_count == found.delivery_count
-                ):
-                    batches[-1] = last._replace(last_offset=found.end_offset - 1)
-                    continue
-            batches.append(
-                StateBatch(found.first_offset, found.end_offset - 1, _next_state(found), found.delivery_count)
-            )
-        return batches
+        return state_write(self._ranges, self.end_offset, self._sent, is_unsure=self._is_unsure)
 
     def finish_write(self, code: ErrorCode, now_ms: int) -> list[StateChange]:
         """The write succeeded, or was given up with an error. The changes that are settled now, for their waiters.
@@ -525,12 +483,3 @@ class SharePartition(InFlightWindow):
                 assert found in found.change.ranges, found
         assert expected == self.end_offset
         assert not self._ranges or not self._ranges[0].is_done
-
-
-def _is_sent(found: InFlight) -> bool:
-    return found.change is not None and found.change.is_reversible and found.change.is_sent
-
-
-def _next_state(found: InFlight) -> int:
-    """The state once the write under way has succeeded."""
-    return found.target if _is_sent(found) else found.state
