@@ -243,3 +243,21 @@ def test_members_of_both_protocols_arrive(seed: int) -> None:
         world.step()
     world.settle()
     assert {ClassicGroup, ConsumerGroup} <= world.kinds
+
+
+def test_a_static_member_that_changes_its_protocol_gets_partitions_that_came_while_it_was_away() -> None:
+    driver = ConsumerDriver(GroupSettings())
+    driver.put_topic("t", PARTITIONS)
+    classic = Classic(driver, 1)
+    for _ in range(4):
+        classic.act()
+        driver.advance(4_000)
+    assert classic.consumed == set(range(PARTITIONS))
+    driver.put_topic("t", PARTITIONS + 2)
+    response = driver.heartbeat("new", topics=("t",), instance="i1")
+    owned = driver.assigned(response)
+    for _ in range(3):
+        driver.advance(2_000)
+        response = driver.heartbeat("new", response.member_epoch, instance="i1", topics=("t",), owned=owned)
+        owned = driver.assigned(response) or owned
+    assert owned == {"t": list(range(PARTITIONS + 2))}

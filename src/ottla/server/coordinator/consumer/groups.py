@@ -142,7 +142,9 @@ class ConsumerGroups:
         names_changed = update.write_metadata()
         regex_change = self.regexes.heartbeat(group, before, after, now, records)
         update.subscription_changed = names_changed or regex_change is not RegexChange.NONE
-        bump = names_changed or regex_change is RegexChange.RESOLVED
+        # A static member may take its old seat in the other protocol: what changed while nobody assigned is seen here.
+        is_upgraded = bool(group.members) and group is not self.context.groups.get(group.group_id)
+        bump = names_changed or regex_change is RegexChange.RESOLVED or is_upgraded
         if bump or group.needs_metadata_refresh:
             update.refresh_epoch(bump=bump)
         after = self.reconcile(update, owned, now)
