@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-A coordinator owns keys (group ids, later transactional ids) that hash to a partition of an internal topic; whoever
+A coordinator owns keys (group ids, transactional ids, share partitions) that hash to a partition of an internal topic; whoever
 leads the partition coordinates them. One *shard* per partition is a pure state machine:
 
     command(request, now) -> Result(records, response)      decides, and names what must become durable
@@ -10,16 +10,15 @@ leads the partition coordinates them. One *shard* per partition is a pure state 
 
 ``runtime.CoordinatorPartition`` is the thin shell around a shard: it appends the records of a command as one batch,
 replays them *after* the append succeeded (so that a failed append has nothing to undo) and lets the response go when
-the high watermark has passed them. ``service.GroupCoordinator`` routes group ids to partitions.
+the high watermark has passed them. ``partitions`` keeps those that this broker leads, ``topic_coordinator`` follows the
+leadership of an internal topic, and a service per coordinator routes keys to partitions.
 
-Consumer groups (KIP-848) are changed by replay alone: a heartbeat that says something becomes a ``consumer_update``
-(who the member is, which epoch the group is in, who shall have what, the member's next step), others are answered from
-what is known. ``modern_group`` is what they share with share and streams groups, ``assignors`` decide who gets what,
-``consumer_classic`` and ``consumer_migration`` let members and groups of the classic protocol in and out.
-
-Share groups (KIP-932) have two coordinators: members and assignments are groups as any other (``share_groups``), how
-far a group got in a partition is state in a topic of its own (``share_state_shard``); ``share_group_service`` carries
-out what needs both.
+``__consumer_offsets`` has one kind of shard, ``group_shard``, for all kinds of groups: one map of group ids, offsets
+beside it, and a machine per kind, loaded when the first group of the kind comes. Packages: ``classic``, ``consumer``
+(KIP-848) and ``streams`` (KIP-1071); ``share`` (KIP-932), whose groups have a second coordinator, ``share_state``, for
+how far they got in each partition; ``transactions``. What the newer kinds have in common is in ``modern_group`` and
+``modern_topics``, who gets what in ``assignors``. They are changed by replay alone: a heartbeat that says something
+becomes records, others are answered from what is known.
 
 A classic group has, beside its durable part, state that Kafka never writes down: who waits in a join or a sync, and
 the generation being negotiated. Commands change that part directly; the record written when the leader's assignment
