@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-A coordinator owns keys (group ids, transactional ids, share partitions) that hash to a partition of an internal topic; whoever
-leads the partition coordinates them. One *shard* per partition is a pure state machine:
+A coordinator owns keys (group ids, transactional ids, share partitions) that hash to a partition of an internal topic;
+whoever leads the partition coordinates them. One *shard* per partition is a pure state machine:
 
     command(request, now) -> Result(records, response)      decides, and names what must become durable
     replay(record)                                          changes the durable state, and is how a restart rebuilds it
