@@ -12,6 +12,7 @@ from ottla.core.errors import ErrorCode
 from ottla.records.record import Record
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.schema.config import BrokerConfig
+from ottla.server.broker.share import dead_letters
 from ottla.server.metadata.image import ConfigResourceType
 from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv, simulate
@@ -94,7 +95,10 @@ def test_locks_that_time_out_for_the_last_time_and_gaps() -> None:
     run(main)
 
 
-def test_records_are_copied_when_the_group_wants_that() -> None:
+@pytest.mark.parametrize("read_bytes", [1, 1_000_000])
+def test_records_are_copied_when_the_group_wants_that(read_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "_READ_BYTES", read_bytes)
+
     async def main(world: ShareWorld) -> None:
         await with_queue(world, errors_deadletterqueue_copy_record_enable="true")
         await world.produce(b"one", b"two")
@@ -126,6 +130,29 @@ def test_what_is_too_large_for_the_queue_leaves_its_headers_there() -> None:
             assert [headers(record)["offset"] for record in found] == list("012345")
 
     run(main)
+
+
+def test_what_cannot_be_delivered_does_not_hold_up_what_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    async def main(world: ShareWorld) -> None:
+        await with_queue(world)
+        await world.produce(b"poison", b"more poison")
+        async with world.worker() as worker:
+            await worker.fetch()
+            with monkeypatch.context() as patch:
+                patch.setattr(dead_letters, "build_batch", broken)
+                assert await worker.acknowledge((0, 0, [3])) is ErrorCode.NONE
+                assert await letters(world) == []
+            assert await worker.acknowledge((1, 1, [3])) is ErrorCode.NONE
+            assert [found["offset"] for found in await letters(world)] == ["1"]
+            assert core_start(world) == 2
+
+    run(main)
+    assert "given up without a copy" in caplog.text
 
 
 def test_a_queue_is_created_when_the_broker_may() -> None:

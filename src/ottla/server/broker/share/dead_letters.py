@@ -79,6 +79,9 @@ class DeadLetterQueue:
                     await self._deliver(hosted, letter)
                 except NoQueueError as error:
                     logger.error("records %s of %s are given up without a copy: %s", _range(letter), hosted, error)
+                except Exception:
+                    # They would hold up all that comes after them, for as long as the broker runs.
+                    logger.exception("records %s of %s are given up without a copy", _range(letter), hosted)
                 if not hosted.is_closed:
                     hosted.dead_letter_delivered(letter)
         finally:
@@ -88,13 +91,14 @@ class DeadLetterQueue:
         """Returns when the letter is in the queue, or the share partition is closed. Raises NoQueueError."""
         backoff_s = _BACKOFF_S
         offset = letter.first_offset
-        copies: dict[int, Record] | None = None
+        copies: dict[int, Record] = {}
+        copied_end_offset = offset if hosted.group.copies_dead_letters else letter.end_offset
         while offset < letter.end_offset and not hosted.is_closed:
             try:
                 target = await self._target(hosted.group, hosted.partition.partition)
-                if copies is None:
-                    copies = await self._copies(hosted, letter) if hosted.group.copies_dead_letters else {}
-                offset = await self._append(target, hosted, letter, offset, copies)
+                if offset >= copied_end_offset:
+                    copies, copied_end_offset = await self._copies(hosted, letter, offset)
+                offset = await self._append(target, hosted, letter, range(offset, copied_end_offset), copies)
                 backoff_s = _BACKOFF_S
             except (ApiError, DiskError) as error:
                 logger.warning("the dead-letter queue of %s does not take records: %s", hosted, error)
@@ -115,7 +119,9 @@ class DeadLetterQueue:
             if not broker.config[AUTO_CREATE_SETTING]:
                 raise NoQueueError(f"there is no topic {name!r}, and {AUTO_CREATE_SETTING} is false")
             await self._create(name)
-            topic = broker.image.topics.by_name[name]
+            topic = broker.image.topics.by_name.get(name)
+            if topic is None:
+                raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         settings = topic_settings(broker.config, broker.image.config_of(ConfigResourceType.TOPIC, name))
         if not settings[ENABLED_SETTING]:
             raise NoQueueError(f"the topic {name!r} does not have {ENABLED_SETTING}=true")
@@ -140,38 +146,41 @@ class DeadLetterQueue:
         if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
             raise ApiError(code)
 
-    async def _copies(self, hosted: HostedSharePartition, letter: DeadLetter) -> dict[int, Record]:
-        """The records themselves, by offset, as far as they are still there."""
+    async def _copies(
+        self, hosted: HostedSharePartition, letter: DeadLetter, offset: int
+    ) -> tuple[dict[int, Record], int]:
+        """The records themselves from `offset` on, as far as they are still there, and the end of what one read found:
+        all of a letter could be more than fits into memory.
+        """
         found: dict[int, Record] = {}
         log = hosted.partition.log
-        offset = max(letter.first_offset, log.log_start_offset)
-        while offset < letter.end_offset:
+        offset = max(offset, log.log_start_offset)
+        if offset >= letter.end_offset:
+            return found, letter.end_offset
+        end_offset = offset
+        try:
             place = log.read(offset, _READ_BYTES, upper_bound=log.high_watermark, min_one_batch=True)
             content = place.read_cached()
             if content is None:
                 content = await hosted.read_blocking(place)
-            previous = offset
-            try:
-                for position, header in batches(content):
-                    if header.base_offset >= letter.end_offset:
-                        return found
-                    for record in read_batch_records(content, position, header):
-                        if letter.first_offset <= record.offset < letter.end_offset:
-                            found[record.offset] = record
-                    offset = header.next_offset
-            except CorruptRecordError as error:
-                logger.error("records %s of %s cannot be copied: %s", _range(letter), hosted, error)
-                return found
-            if offset == previous:
-                return found
-        return found
+            for position, header in batches(content):
+                if header.base_offset >= letter.end_offset:
+                    return found, letter.end_offset
+                for record in read_batch_records(content, position, header):
+                    if letter.first_offset <= record.offset < letter.end_offset:
+                        found[record.offset] = record
+                end_offset = header.next_offset
+        except CorruptRecordError as error:
+            logger.error("records %s of %s cannot be copied: %s", _range(letter), hosted, error)
+            return found, letter.end_offset
+        return found, min(end_offset, letter.end_offset) if end_offset > offset else letter.end_offset
 
     async def _append(
         self,
         target: Partition,
         hosted: HostedSharePartition,
         letter: DeadLetter,
-        offset: int,
+        offsets: range,
         copies: dict[int, Record],
     ) -> int:
         """Append what fits into one batch, wait for its commit; the offset to go on with."""
@@ -179,7 +188,7 @@ class DeadLetterQueue:
         records: list[Record] = []
         size = _BATCH_OVERHEAD_BYTES
         limit = target.log.config.max_message_bytes
-        for source_offset in range(offset, letter.end_offset):
+        for source_offset in offsets:
             record = _dead_record(hosted, letter, source_offset, copies.get(source_offset), now_ms)
             record_size = _size_of(record)
             if _BATCH_OVERHEAD_BYTES + record_size > limit and (record.key or record.value):
@@ -198,7 +207,7 @@ class DeadLetterQueue:
                 raise NoQueueError(f"the topic {target.topic!r} refuses them: {error}") from error
             raise
         await _committed(target, result.last_offset)
-        return offset + len(records)
+        return offsets.start + len(records)
 
 
 def _dead_record(
