@@ -248,6 +248,15 @@ class DelayedResponse:
             if self.on_done is not None:
                 self.on_done(self)
 
+    def respond_with(self, make: Callable[[], Any]) -> None:
+        """Hand over what `make` gives; when it fails, that is what the client hears of instead of nothing."""
+        try:
+            response = make()
+        except Exception as error:
+            self.fail(error)
+        else:
+            self.respond(response)
+
     def fail(self, error: BaseException) -> None:
         """There will be no response, because of `error`."""
         if not self.done:

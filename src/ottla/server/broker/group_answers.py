@@ -26,7 +26,7 @@ def answer(outcome: R | Pending[R], shape: Callable[[R], T]) -> T | DelayedRespo
     if outcome.response is not None:
         return shape(outcome.response)
     delayed = DelayedResponse()
-    outcome.listener = lambda response: delayed.respond(shape(response))
+    outcome.listener = lambda response: delayed.respond_with(lambda: shape(response))
     return delayed
 
 
@@ -62,7 +62,7 @@ def answer_all(outcomes: Sequence[R | Pending[R]], shape: Callable[[list[R]], T]
         nonlocal missing
         missing -= 1
         if not missing:
-            delayed.respond(finished())
+            delayed.respond_with(finished)
 
     for pending in waiting:
         pending.listener = arrived

@@ -163,12 +163,14 @@ class _Answer:
                 delayed.usage.resume()
             try:
                 self.reader.plan()
-                if cold := self.reader.load():
-                    delayed.continue_with(self.after_cold_reads(cold))
-                else:
-                    delayed.respond(self.response())
+                cold = self.reader.load()
             except Exception as error:
                 delayed.fail(error)
+                return
+            if cold:
+                delayed.continue_with(self.after_cold_reads(cold))
+            else:
+                delayed.respond_with(self.response)
 
         delayed.on_cancel = DelayedFetch(self.reader, min_bytes, max_wait_ms, ready).cancel
         return delayed

@@ -49,13 +49,9 @@ def handle(
     def answer() -> ShareAcknowledgeResponse:
         return _response(broker, share.group_settings(group_id), acknowledgements, listener_name)
 
-    def done() -> None:
-        try:
-            delayed.respond(answer())
-        except Exception as error:
-            delayed.fail(error)
-
-    acknowledgements = Acknowledgements(context.api_version, is_renew=request.is_renew_ack, on_done=done)
+    acknowledgements = Acknowledgements(
+        context.api_version, is_renew=request.is_renew_ack, on_done=lambda: delayed.respond_with(answer)
+    )
     acknowledgements.apply(
         share,
         broker.image.topics,

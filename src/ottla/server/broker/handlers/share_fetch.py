@@ -201,10 +201,7 @@ class _Answer:
 
     def _maybe_respond(self) -> None:
         if self._delayed is not None and self._is_complete:
-            try:
-                self._delayed.respond(self._response())
-            except Exception as error:
-                self._delayed.fail(error)
+            self._delayed.respond_with(self._response)
 
     def _response(self) -> ShareFetchResponse:
         assert self._found is not None

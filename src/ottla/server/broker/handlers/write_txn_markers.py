@@ -78,7 +78,7 @@ class _Answer:
         self._codes[number][partition] = code
         self._missing -= 1
         if not self._missing and self._delayed is not None:
-            self._delayed.respond(self._response())
+            self._delayed.respond_with(self._response)
 
     def response_or_wait(self) -> WriteTxnMarkersResponse | DelayedResponse:
         """The response, now or later."""
