@@ -226,6 +226,29 @@ def test_a_response_nobody_waits_for_is_cancelled(loop: str) -> None:
 
 
 @LOOPS
+def test_a_connection_is_forgotten_whatever_fails_at_its_end(loop: str, caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[str] = []
+
+    def broken() -> None:
+        raise RuntimeError("nobody expected this")
+
+    async def main() -> None:
+        async with listening(make_broker()) as listener:
+            client = await Client.connect(listener.port)
+            await client.call(PING, VERSION)
+            [connection] = listener.connections
+            connection.context.when_closed("something", broken)
+            connection.context.when_closed("all else", lambda: ended.append("all else"))
+            await client.close()
+            await until(lambda: ended)
+            assert not listener.connections
+            assert listener.limits.count == 0
+
+    run(main(), loop=loop)
+    assert "something of the connection of 127.0.0.1" in caplog.text
+
+
+@LOOPS
 def test_a_client_that_does_not_read_is_not_served_further(loop: str) -> None:
     async def main() -> None:
         async with listening(make_broker()) as listener:

@@ -134,8 +134,11 @@ class Connection(asyncio.BufferedProtocol):
             self._muted.cancel()
         self._listener.connection_lost(self)
         callbacks, self.context.on_close = self.context.on_close, None
-        for callback in (callbacks or {}).values():
-            callback()
+        for name, callback in (callbacks or {}).items():
+            try:
+                callback()
+            except Exception:
+                logger.exception("%s of the connection of %s cannot be ended", name, self.client)
 
     # What the listener calls
 

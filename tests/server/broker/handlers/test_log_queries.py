@@ -9,10 +9,12 @@ import pytest
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages import delete_records, describe_log_dirs, describe_producers, list_offsets
 from ottla.protocol.messages import offset_for_leader_epoch as epochs
+from ottla.records.batch import CorruptRecordError
 from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
 from ottla.runtime.memory_disk import MemoryDisk
+from ottla.server.log.log import Log
 from ottla.server.log.verification import UNVERIFIED
 from tests.server.broker.data_world import NOW_MS, World, batch, world
 from tests.server.broker.support import Client, run
@@ -168,6 +170,23 @@ def test_a_disk_that_fails_during_a_search_is_an_error_of_that_partition() -> No
             disk.fail_at(1, operations=["read", "open"], forever=True)
             assert (await offsets(client, 7, ("topic", 0, 5)))[0][0] == ErrorCode.KAFKA_STORAGE_ERROR
             disk.clear_faults()
+
+    run(main())
+
+
+def test_a_search_that_meets_corrupt_records_is_an_error_of_that_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    def corrupt() -> None:
+        raise CorruptRecordError("batch length 0 at byte 17")
+
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic(partitions=2)
+            append(broker, b"a")
+            client = await broker.client()
+            with monkeypatch.context() as patch:
+                patch.setattr(Log, "timestamp_search", lambda self, timestamp_ms: corrupt)
+                answers = await offsets(client, 7, ("topic", 0, 5), ("topic", 1, LATEST))
+            assert [answer[0] for answer in answers] == [ErrorCode.CORRUPT_MESSAGE, ErrorCode.NONE]
 
     run(main())
 

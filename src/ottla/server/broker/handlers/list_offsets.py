@@ -11,6 +11,7 @@ Searching by time reads records between two index entries, so it goes to a worke
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,15 @@ from ottla.protocol.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
+from ottla.records.batch import CorruptRecordError
 from ottla.runtime.disk import DiskError
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest
     from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.replication.partition import Partition
+
+logger = logging.getLogger(__name__)
 
 LATEST = -1
 EARLIEST = -2
@@ -159,6 +163,10 @@ async def _search_all(
             found = await broker.env.run_blocking(search)
         except DiskError as error:
             answer.error_code = log.storage_error(error).code
+            continue
+        except CorruptRecordError as error:
+            logger.error("%s cannot be searched: %s", log.topic_partition, error)
+            answer.error_code = ErrorCode.CORRUPT_MESSAGE
             continue
         if found is not None and found.offset < end_offset:
             answer.timestamp = found.timestamp_ms
