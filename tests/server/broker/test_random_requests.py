@@ -194,7 +194,7 @@ async def ask_for_everything(memory: Memory, seed: str) -> list[str]:
     return problems
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_request_that_can_be_decoded_is_answered(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     async def main(env: SimulatedEnv) -> list[list[str]]:
         node = Node(BrokerConfig.of(SETTINGS), env)
