@@ -244,6 +244,7 @@ MAP = {"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT
         ({"listeners": "SECURE://h:1"} | MAP, "listeners: SECURE://h:1 speaks SASL_SSL"),
         ({"listeners": "SSL://h:1"}, "this version of Ottla serves PLAINTEXT listeners only"),
         ({"log.dirs": "", "log.dir": ""}, "log.dirs: at least one data directory"),
+        ({"log.dirs": ""}, "log.dirs: at least one data directory"),
         ({"log.dirs": "/a,,/b"}, "values must not be empty"),
         ({"log.retention.ms": "0"}, "log.retention.ms: must be unlimited (-1) or at least 1"),
         ({"log.retention.hours": "0"}, "log.retention.hours: must be unlimited"),

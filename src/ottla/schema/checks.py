@@ -115,7 +115,8 @@ def _check_inter_broker(config: BrokerConfig) -> None:
 
 
 def _check_directories(config: BrokerConfig) -> None:
-    if not config["log.dirs"] and not config["log.dir"]:
+    # Kafka's default of log.dir is below /tmp: data goes there only for those who say so.
+    if not config["log.dirs"] and (not config["log.dir"] or config.is_default("log.dir")):
         _refuse("log.dirs", "at least one data directory is needed")
 
 
