@@ -19,6 +19,7 @@ from ottla.protocol.messages import share_group_describe as groups
 from ottla.protocol.messages import share_group_heartbeat as heartbeats
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.schema.config import BrokerConfig
+from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS
 from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.simulation.wire_client import WireClient
@@ -66,7 +67,7 @@ async def heartbeat(client: WireClient, epoch: int, topics: list[str] | None = N
 
 
 async def described(client: WireClient) -> Any:
-    request = groups.ShareGroupDescribeRequest(group_ids=[GROUP])
+    request = groups.ShareGroupDescribeRequest(group_ids=[GROUP], include_authorized_operations=True)
     return (await client.ask(request, 1, groups.ShareGroupDescribeResponse)).groups[0]
 
 
@@ -116,6 +117,7 @@ def test_a_group_goes_through_the_lives_of_its_node() -> None:
     async def second(client: WireClient, node: Node) -> None:
         found = await described(client)
         assert (found.error_code, found.group_state, found.members) == (0, "Empty", [])
+        assert found.authorized_operations == ALL_GROUP_OPERATIONS
         assert await start_offsets(client) == {0: 3, 1: 4}
         for offset in range(5, 9):
             assert (await alter(client, offset, offset)).error_code == 0

@@ -131,6 +131,7 @@ def test_group_outlives_its_broker() -> None:
         assert (answer.error_code, answer.member_epoch, answer.active_tasks) == (ErrorCode.NONE, epoch, None)
         described = await describe(client)
         assert (described.group_state, [member.member_id for member in described.members]) == ("Stable", ["a"])
+        assert described.members[0].client_host == "/127.0.0.1", "with Kafka's slash"
         listed = await client.ask(
             list_groups.ListGroupsRequest(types_filter=["Streams"]), 5, list_groups.ListGroupsResponse
         )

@@ -9,11 +9,11 @@ import pytest
 
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+from ottla.protocol.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest, UpdateFeaturesResponse
 from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
 from ottla.server.broker.share.hosted import HostedSharePartition
-from ottla.server.broker.share.share_partitions import SharePartitions
 from ottla.server.log.verification import UNVERIFIED
 from ottla.server.metadata.image import ConfigResourceType
 from tests.server.broker.share.share_world import GROUP, TOPIC, Batch, ShareWorld, run
@@ -507,10 +507,12 @@ def test_settings_of_the_group_take_effect_at_once() -> None:
     run(main)
 
 
-def test_a_cluster_without_share_groups_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_share_groups_says_so() -> None:
     async def main(world: ShareWorld) -> None:
-        monkeypatch.setattr(SharePartitions, "is_enabled", False)
+        off = FeatureUpdateKey(feature="share.version", max_version_level=0, upgrade_type=2)
         async with world.worker() as worker:
+            response = await worker.client.ask(UpdateFeaturesRequest(feature_updates=[off]), 2, UpdateFeaturesResponse)
+            assert response.error_code == ErrorCode.NONE
             await worker.fetch()
             assert worker.response.error_code == ErrorCode.UNSUPPORTED_VERSION
             assert await worker.acknowledge((0, 0, [1])) is ErrorCode.UNSUPPORTED_VERSION

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.streams_group_describe import DescribedGroup, StreamsGroupDescribeResponse
+from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS
 from ottla.server.broker.group_protocols import check_protocol
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.streams_group_describe import StreamsGroupDescribeRequest
     from ottla.server.broker.broker import Broker, RequestContext
-
-# Operations that exist on groups, as bits: READ 3, DELETE 6, DESCRIBE 8, DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11.
-# Without an authorizer everybody may do all of them.
-_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 
 
 def handle(
@@ -31,7 +28,7 @@ def handle(
             group_id, with_topology_description=request.include_topology_description
         )
         if request.include_authorized_operations and described.error_code == ErrorCode.NONE:
-            described.authorized_operations = _ALL_OPERATIONS
+            described.authorized_operations = ALL_GROUP_OPERATIONS
         groups.append(described)
     return StreamsGroupDescribeResponse(groups=groups)
 

@@ -35,7 +35,7 @@ def handle(
     check_protocol(broker, "streams")
     if request.topology is not None:
         _check_topic_names(request.topology)
-    call = Heartbeat(request, context.api_version, context.client_id or "", context.client_host)
+    call = Heartbeat(request, context.api_version, context.client_id or "", "/" + context.client_host)
     return answer_plain(broker.streams_groups.heartbeat(call))
 
 

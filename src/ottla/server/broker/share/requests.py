@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.server.broker.leader_hints import current_leader
+from ottla.server.broker.share_feature import check_share_groups
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
@@ -19,14 +20,12 @@ def checked_share_partitions(broker: Broker, group_id: str | None, member_id: st
     """The service, for a request with a valid group and member id. Raises ApiError UNSUPPORTED_VERSION when the cluster
     has no share groups, INVALID_REQUEST for ids that are none.
     """
-    share: SharePartitions = broker.share_partitions
-    if not share.is_enabled:
-        raise ApiError(ErrorCode.UNSUPPORTED_VERSION)
+    check_share_groups(broker.image)
     if not group_id:
         raise ApiError(ErrorCode.INVALID_REQUEST, "Invalid group id in the request.")
     if not member_id or len(member_id) > _LONGEST_MEMBER_ID:
         raise ApiError(ErrorCode.INVALID_REQUEST, "Invalid member id in the request.")
-    return share
+    return broker.share_partitions
 
 
 def leader_hint(broker: Broker, topic_id: bytes, index: int, code: int) -> tuple[int, int] | None:

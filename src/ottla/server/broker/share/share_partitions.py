@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
 
-_SHARE_VERSION = "share.version"
-
 
 class SharePartitions:
     """Groups appear with their first session and go with their last one; their state stays with the coordinator."""
@@ -33,11 +31,6 @@ class SharePartitions:
         self._groups: dict[str, ShareGroup] = {}
         self._by_connection: dict[RequestContext, list[ShareSession]] = {}
         self._dead_letter_queue: DeadLetterQueue | None = None
-
-    @property
-    def is_enabled(self) -> bool:
-        """Whether the cluster has share groups (feature `share.version`)."""
-        return self._broker.image.features.get(_SHARE_VERSION, 0) > 0
 
     # Finding
 
