@@ -161,7 +161,7 @@ def test_admin_clients_wait_for_their_mutations(java: Java, broker: Broker, name
         )
 
     create(f"{name}-1", 20)
-    with pytest.raises(ClientError, match="(?i)quota"):
+    with pytest.raises(ClientError, match=r"(?i)quota"):
         create(f"{name}-2", 1)
     # librdkafka asks in a version that does not know the refusal: it is served, and its connection muted.
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "client.id": name, "log_level": 0})

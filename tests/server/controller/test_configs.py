@@ -60,7 +60,7 @@ def alter(
         ((BROKER, "x"), [Change("log.cleaner.threads", SET, "2")], E.INVALID_REQUEST, "must be an integer"),
         ((LOGGER, "1"), [Change("root", SET, "INFO")], E.INVALID_REQUEST, "Unknown resource type 8"),
         ((99, "1"), [Change("root", SET, "INFO")], E.INVALID_REQUEST, "Unknown resource type 99"),
-        ((GROUP, ""), [Change("consumer.session.timeout.ms", SET, "50000")], E.INVALID_REQUEST, "Default group resources"),
+        ((GROUP, ""), [Change("share.session.timeout.ms", SET, "50000")], E.INVALID_REQUEST, "Default group resources"),
         ((GROUP, "g"), [Change("nope", SET, "1")], E.INVALID_CONFIG, "Unknown group config name: nope"),
         ((CLIENT_METRICS, ""), [Change("interval.ms", SET, "1000")], E.INVALID_REQUEST, "can't be empty"),
         ((CLIENT_METRICS, "s"), [Change("nope", SET, "1")], E.INVALID_REQUEST, "Unknown client metrics configuration"),

@@ -1,8 +1,10 @@
 """DeleteTopics (key 20), versions 1-6: topics go at once, their logs a little later.
 
-Version notes. 3: TOPIC_DELETION_DISABLED where older versions get INVALID_REQUEST. 5: error messages; quota refusals
-strict. 6: topics by name or by id. Refusals: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (named
-twice, or by both name and id), THROTTLING_QUOTA_EXCEEDED.
+Version notes. 3: TOPIC_DELETION_DISABLED where older versions get INVALID_REQUEST. 5: error messages; refusals for a
+quota are strict. 6: topics by name or by id.
+
+Refusals: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUEST (named twice, or by both name and id),
+THROTTLING_QUOTA_EXCEEDED.
 """
 
 from __future__ import annotations
