@@ -40,6 +40,8 @@ R = TypeVar("R")
 
 #: A batch stays below this, which leaves room under the default max.message.bytes (1,048,588).
 MAX_BATCH_BYTES = 1_000_000
+# Whatever is due after these has its turn when the loop has looked after everybody else.
+_MOST_TIMERS_AT_ONCE = 1_000
 
 
 class PartitionLog(Protocol):
@@ -386,7 +388,10 @@ class CoordinatorPartition(Generic[S]):
             return
         # A loop may wake a moment before the deadline it was given.
         now = self.now()._replace(monotonic_ms=max(self.monotonic_ms(), self._timer_deadline_ms))
-        while (result := self.shard.take_due(now)) is not None:
+        for _ in range(_MOST_TIMERS_AT_ONCE):
+            result = self.shard.take_due(now)
+            if result is None:
+                break
             self.complete(result, _nobody_asked)
         self._arm_timer()
 

@@ -26,6 +26,7 @@ from ottla.server.coordinator.timers import Timers
 
 logger = logging.getLogger(__name__)
 
+_SHORTEST_WAIT_FOR_ABSENT_MS = 1_000
 _MAY_REBALANCE = (GroupState.EMPTY, GroupState.COMPLETING_REBALANCE, GroupState.STABLE)
 
 PendingJoin = Pending[JoinGroupResponse]
@@ -281,11 +282,12 @@ class ClassicGroups:
 
         group.join_timer = self._timers.schedule(now.monotonic_ms + delay_ms, waited)
 
-    def _schedule_join(self, group: ClassicGroup, now: Instant) -> None:
+    def _schedule_join(self, group: ClassicGroup, now: Instant, *, shortest_ms: int = 0) -> None:
         if group.join_timer is not None:
             group.join_timer.cancel()
+        wait_ms = max(group.rebalance_timeout_ms, shortest_ms)
         group.join_timer = self._timers.schedule(
-            now.monotonic_ms + group.rebalance_timeout_ms, lambda now: self._complete_join(group, now)
+            now.monotonic_ms + wait_ms, lambda now: self._complete_join(group, now)
         )
 
     def _maybe_complete_join(self, group: ClassicGroup, now: Instant) -> Result[None]:
@@ -304,8 +306,9 @@ class ClassicGroups:
             if member.awaiting_join is None and member.group_instance_id is None:
                 group.remove(member)
         if group.members and not group.elect_joined_leader():
-            # Only absent static members are left: their seats stay until their sessions end.
-            self._schedule_join(group, now)
+            # Only absent static members are left: their seats stay until their sessions end. The time to join is what
+            # they have asked for, and may be none at all: look again, but not again and again.
+            self._schedule_join(group, now, shortest_ms=_SHORTEST_WAIT_FOR_ABSENT_MS)
             return NOTHING
         group.begin_generation(now.wall_ms)
         logger.info("group %s: generation %d with %d members", group.group_id, group.generation_id, len(group.members))
