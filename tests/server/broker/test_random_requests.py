@@ -204,13 +204,14 @@ def test_every_request_that_can_be_decoded_is_answered(seed: int, caplog: pytest
             topics = [CreatableTopic(name=name, num_partitions=2, replication_factor=1) for name in ("jobs", "orders")]
             response = await client.ask(CreateTopicsRequest(topics=topics), 7, CreateTopicsResponse)
             memory["uuid", "topic_id"] += [topic.topic_id for topic in response.topics]
+        env.memory_disk.is_cold = bool(seed % 2)
         clients = [ask_for_everything(memory, f"{seed} {number}") for number in range(CLIENTS)]
         problems = await asyncio.gather(*clients)
         await node.stop()
         return problems
 
     caplog.set_level(logging.WARNING)
-    problems = [problem for found in simulate(main, seed=seed) for problem in found]
+    problems = [problem for found in simulate(main, seed=seed, shuffle=seed > 1) for problem in found]
     assert not problems, "\n".join(problems)
     worst = [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
     assert not worst, [record.getMessage() for record in worst]
