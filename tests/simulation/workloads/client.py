@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -39,7 +40,8 @@ R = TypeVar("R", bound=Response)
 TRACE = bool(os.environ.get("SIMULATION_TRACE"))
 GROUP, TRANSACTION, SHARE = 0, 1, 2
 """Kinds of coordinators."""
-TOPIC_RESOURCE = 2
+TOPIC_RESOURCE, GROUP_RESOURCE = 2, 32
+"""Kinds of resources that have settings."""
 #: Longer than anything a broker may take, a join of a group included.
 PATIENCE_S = 60.0
 
@@ -56,6 +58,9 @@ RETRIABLE = frozenset(
         ErrorCode.LEADER_NOT_AVAILABLE,
     }
 )
+
+
+_DULL = re.compile(r"\b\w+=(None|-1|0|False|True|\[\]|''|b'(\\x00)+')(, )?|(Request|Response|TopicPartitions)\b")
 
 
 class BrokenError(Exception):
@@ -93,13 +98,13 @@ class Client:
         except TimeoutError:
             self.close()
             if TRACE:
-                print(f"{self.cluster.now():9.4f} {self.name}: {request} -> cut after {cut_s} s"[:1000])
+                self._tell(request, f"cut after {cut_s} s")
             if cut_s is None and lives == self.cluster.lives:
                 self.cluster.fail(f"{self.name}: no answer within {PATIENCE_S} s to {request!r}")
             raise BrokenError("cut") from None
         except (OSError, asyncio.IncompleteReadError) as error:
             if TRACE:
-                print(f"{self.cluster.now():9.4f} {self.name}: {request} -> {error!r}"[:1000])
+                self._tell(request, repr(error))
             self.close()
             raise BrokenError(str(error)) from None
         except asyncio.CancelledError:
@@ -108,7 +113,7 @@ class Client:
         assert int.from_bytes(frame[:4], "big") == self._correlation_id
         answer = decode(response, version, frame, 5 if response_header_version(request.API_KEY, version) else 4)
         if TRACE:
-            print(f"{self.cluster.now():9.4f} {self.name}: {request} -> {answer}"[:1000])
+            self._tell(request, answer)
         return answer
 
     async def insist(self, request: Request, version: int, response: type[R]) -> R:
@@ -118,6 +123,10 @@ class Client:
                 return await self.ask(request, version, response)
             except BrokenError:
                 await self.back_off()
+
+    def _tell(self, request: Request, answer: object) -> None:
+        text = f"{self.cluster.now():9.4f} {self.name}: {request} -> {answer}"
+        print(_DULL.sub("", text)[:1000])
 
     async def back_off(self) -> None:
         """A moment before the next attempt."""
@@ -159,7 +168,7 @@ class Client:
         """Ask who coordinates, which makes the internal topic when it is not there yet."""
         request = FindCoordinatorRequest(key_type=key_type, coordinator_keys=[key])
         while True:
-            response = await self.insist(request, 4, FindCoordinatorResponse)
+            response = await self.insist(request, 6, FindCoordinatorResponse)
             code = response.coordinators[0].error_code
             if code == ErrorCode.NONE:
                 break
@@ -167,12 +176,14 @@ class Client:
             await self.back_off()
         # Small segments, so that there is something to clean.
         topic = ("__consumer_offsets", "__transaction_state", "__share_group_state")[key_type]
-        await self.alter_topic(topic, internal_segment_bytes="2500", segment_ms="20000", delete_retention_ms="3000")
+        await self.alter(
+            TOPIC_RESOURCE, topic, internal_segment_bytes="20000", segment_ms="4000", delete_retention_ms="3000"
+        )
 
-    async def alter_topic(self, name: str, **settings: str) -> None:
-        """Change settings of a topic, dots written as underscores."""
+    async def alter(self, resource_type: int, name: str, **settings: str) -> None:
+        """Change settings of a topic or group, dots written as underscores."""
         resource = AlterConfigsResource(
-            resource_type=TOPIC_RESOURCE,
+            resource_type=resource_type,
             resource_name=name,
             configs=[
                 AlterableConfig(name=key.replace("_", "."), config_operation=0, value=value)

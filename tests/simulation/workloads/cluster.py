@@ -113,6 +113,10 @@ class Cluster:
         """A guarantee is broken."""
         self.failures.append(f"at {self.now():.3f} s: {message}")
 
+    def check(self) -> None:
+        """AssertionError when something went wrong already."""
+        assert not self.failures, self.failures[0]
+
     # -- programs beside the node
 
     def spawn(self, program: Coroutine[Any, Any, object]) -> asyncio.Task[Any]:
@@ -174,6 +178,7 @@ class Cluster:
         node, process = self.node, self._process
         if node is not None and process is not None:
             self.node = None
+            self.lives += 1  # connections end one by one, while others are still served
             stopping = process.start(node.stop())
             death = self.loop.create_task(self._died.wait())
             await asyncio.wait((stopping, death), return_when=asyncio.FIRST_COMPLETED, timeout=60)
@@ -264,7 +269,7 @@ def run_cluster(
             async with asyncio.timeout(LONGEST_RUN_S):
                 result = await main(cluster)
             await cluster.stop()
-            assert not cluster.failures, cluster.failures[0]
+            cluster.check()
             return result
         finally:
             logger.removeHandler(listener)

@@ -38,6 +38,8 @@ from tests.simulation.workloads.client import RETRIABLE, BrokenError, Client
 from tests.simulation.workloads.cluster import Cluster
 from tests.simulation.workloads.producer import TopicPartition
 
+#: A topic that is deleted and made again: what is said of its partitions may be about another topic.
+FLEETING = "fleeting"
 SESSION_S = 6.0
 HEARTBEAT_S = 1.0
 METADATA_AGE_S = 3.0
@@ -61,7 +63,7 @@ class NotMemberError(Exception):
 class Holding:
     """One time that a member has a partition; the next time is another one."""
 
-    member: object
+    member: Member
     confirmed_s: float
 
 
@@ -75,14 +77,23 @@ class Group:
 
     cluster: Cluster
     group_id: str
+    #: Members of both protocols: the group may change its kind while a member that is silent has not let go of what it
+    #: had. Kafka carries over who is to have a partition then, so that only the epochs keep two owners apart.
+    is_mixed: bool = False
     holdings: dict[TopicPartition, Holding] = field(default_factory=dict)
     acknowledged: dict[TopicPartition, int] = field(default_factory=dict)
     attempted: dict[TopicPartition, set[int]] = field(default_factory=dict)
 
-    def take(self, member: object, partition: TopicPartition, confirmed_s: float) -> None:
+    def take(self, member: Member, partition: TopicPartition, confirmed_s: float) -> None:
         now_s = self.cluster.now()
         holding = self.holdings.get(partition)
-        if holding is not None and holding.member is not member and now_s < holding.confirmed_s + SESSION_S:
+        if (
+            holding is not None
+            and holding.member is not member
+            and partition[0] != FLEETING
+            and (not self.is_mixed or holding.member.epoch == member.epoch)
+            and now_s < holding.confirmed_s + SESSION_S
+        ):
             self.cluster.fail(
                 f"group {self.group_id}: {partition} belongs to {holding.member}, whose last heartbeat was answered at "
                 f"{holding.confirmed_s:.3f}, and to {member}"
@@ -93,6 +104,12 @@ class Group:
         for holding in self.holdings.values():
             if holding.member is member:
                 holding.confirmed_s = confirmed_s
+
+    def succeed(self, member: Member) -> None:
+        """A static member is about to fence the one that had its instance id before."""
+        for holding in self.holdings.values():
+            if holding.member is not member and holding.member.instance_id == member.instance_id is not None:
+                holding.confirmed_s = -SESSION_S
 
     def let_go(self, member: object, partitions: frozenset[TopicPartition]) -> None:
         for partition in partitions:
@@ -109,13 +126,15 @@ class Group:
 
     def note_commit(self, offsets: dict[TopicPartition, int]) -> None:
         for partition, offset in offsets.items():
+            if partition[0] == FLEETING:
+                continue
             self.acknowledged[partition] = max(offset, self.acknowledged.get(partition, -1))
 
     def check_fetched(self, partition: TopicPartition, offset: int, before: int) -> None:
         """`before`: what had been acknowledged when the fetch was sent."""
         if offset < before:
             self.cluster.fail(f"group {self.group_id}: {partition} went back from {before} to {offset}")
-        if offset >= 0 and offset not in self.attempted.get(partition, ()):
+        if offset >= 0 and partition[0] != FLEETING and offset not in self.attempted.get(partition, ()):
             self.cluster.fail(f"group {self.group_id}: nobody committed {offset} of {partition}")
 
 
@@ -209,8 +228,8 @@ class ClassicMember:
 
     async def _join(self) -> None:
         self._release()  # eager: everything, before it asks
+        self.group.succeed(self)
         metadata = encode(ConsumerProtocolSubscription(topics=self.topics), 0)
-        sent_s = self.client.cluster.now()
         request = JoinGroupRequest(
             group_id=self.group_id,
             session_timeout_ms=int(SESSION_S * 1000),
@@ -235,15 +254,16 @@ class ClassicMember:
             await self.client.back_off()
         else:
             self.member_id, self.epoch = response.member_id, response.generation_id
-            await self._sync(response, sent_s)
+            await self._sync(response)
 
-    async def _sync(self, joined: JoinGroupResponse, sent_s: float) -> None:
+    async def _sync(self, joined: JoinGroupResponse) -> None:
         self._is_leader = joined.leader == self.member_id
         assignments = []
         if self._is_leader and not joined.skip_assignment:
             assignments = await self._assign([member.member_id for member in joined.members])
         elif self._is_leader:
-            self._known = await self._partition_counts()
+            # A static leader that came back keeps the assignment, and can not know from which topics it was made.
+            self._known, self._known_at_s = {}, 0.0
         request = SyncGroupRequest(
             group_id=self.group_id,
             generation_id=self.epoch,
@@ -253,7 +273,6 @@ class ClassicMember:
             protocol_name="range",
             assignments=assignments,
         )
-        sent_s = self.client.cluster.now()
         try:
             response = await self.client.ask(request, 5, SyncGroupResponse)
         except BrokenError:
@@ -269,9 +288,10 @@ class ClassicMember:
             parts = decode(ConsumerProtocolAssignment, 0, assigned, 2).assigned_partitions if assigned else []
             self.owned = frozenset((part.topic, index) for part in parts for index in part.partitions)
             for partition in self.owned:
-                self.group.take(self, partition, sent_s)
+                # Neither a join nor a sync of a stable group lengthens a session: the heartbeat that follows does.
+                self.group.take(self, partition, 0.0)
             self._is_joined = True
-            self._next_heartbeat_s = sent_s + HEARTBEAT_S
+            self._next_heartbeat_s = 0.0
 
     async def _partition_counts(self) -> dict[str, int]:
         self._known_at_s = self.client.cluster.now()
@@ -349,6 +369,8 @@ class ConsumerMember:
         self.owned -= partitions
 
     async def _heartbeat(self) -> None:
+        if not self.epoch:
+            self.group.succeed(self)
         sent_s = self.client.cluster.now()
         request = ConsumerGroupHeartbeatRequest(
             group_id=self.group_id, member_id=self.member_id, member_epoch=self.epoch, instance_id=self.instance_id
@@ -398,9 +420,10 @@ class ConsumerMember:
         for partition in owned - self.owned:
             self.group.take(self, partition, sent_s)
         self.owned = owned
-        self._owned_ids = assigned
-        self._says_all = True
-        self._next_heartbeat_s = 0.0
+        if assigned != self._owned_ids:
+            self._owned_ids = assigned
+            self._says_all = True
+            self._next_heartbeat_s = 0.0
 
 
 Member = ClassicMember | ConsumerMember
@@ -464,7 +487,7 @@ async def commit_offsets(member: Member, offsets: dict[TopicPartition, int]) -> 
     codes = {ErrorCode(part.error_code) for topic in response.topics for part in topic.partitions}
     if codes == {ErrorCode.NONE}:
         for partition, owner in others.items():
-            if owner is not member:
+            if owner is not member and partition[0] != FLEETING:
                 client.cluster.fail(f"{member} committed {partition}, which belonged to {owner}")
         group.note_commit(offsets)
         return True

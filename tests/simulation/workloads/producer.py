@@ -76,7 +76,8 @@ class IdempotentProducer:
 
     async def start(self) -> None:
         request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=1000)
-        response = await self.client.insist(request, 4, InitProducerIdResponse)
+        while (response := await self.client.insist(request, 4, InitProducerIdResponse)).error_code in RETRIABLE:
+            await self.client.back_off()
         assert response.error_code == ErrorCode.NONE, response
         self.producer_id, self.producer_epoch, self.sequences = response.producer_id, response.producer_epoch, {}
 

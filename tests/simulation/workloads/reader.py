@@ -57,6 +57,9 @@ async def fetch(
             await client.back_off()
             continue
         assert response.error_code == ErrorCode.NONE, response
+        if not response.responses and response.throttle_time_ms:
+            await client.back_off()  # the connection is muted for as long as the quota wants
+            continue
         data = response.responses[0].partitions[0]
         if data.error_code not in RETRIABLE:
             return data

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from tests.simulation.workloads.checks import (
+    Truth,
     Watcher,
     check_compacted,
     check_log,
@@ -14,9 +16,13 @@ from tests.simulation.workloads.checks import (
 )
 from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster, run_cluster
-from tests.simulation.workloads.members import ClassicMember, ConsumerMember, Member
+from tests.simulation.workloads.consumers import Consumers
+from tests.simulation.workloads.members import ClassicMember, ConsumerMember, Member, committed_offsets
 from tests.simulation.workloads.producer import Ledger
+from tests.simulation.workloads.quotas import change_quotas
 from tests.simulation.workloads.reader import read_all
+from tests.simulation.workloads.sharing import JOBS, PARTITIONS, Sharing
+from tests.simulation.workloads.tables import Tables
 from tests.simulation.workloads.transform import INPUT, INPUT_PARTITIONS, OUTPUT, OUTPUT_PARTITIONS, TABLE, Transform
 
 Counts = dict[str, int]
@@ -80,11 +86,157 @@ async def finish_transform(cluster: Cluster, application: Transform, watchers: d
 
 async def check_stored_offsets(cluster: Cluster, application: Transform) -> None:
     """The group stands at the end of its input."""
-    from tests.simulation.workloads.members import committed_offsets
-
     client = Client(cluster, "checker")
     found = await committed_offsets(client, application.group, frozenset(INPUTS))
     for place, offset in found.items():
         view = await read_all(client, *place)
         if view.records and offset != view.position:
             cluster.fail(f"{place}: the group stands at {offset} of {view.position}")
+
+
+def groups(seed: object, *, seconds: float = 40.0) -> Counts:
+    """A consumer group, and nothing else."""
+
+    async def main(cluster: Cluster) -> Counts:
+        dice = cluster.random("scenario")
+        ledger = Ledger()
+        consumers = Consumers(
+            cluster, ledger, slots=dice.randint(1, 4), protocols=dice.choice(PROTOCOLS), static=dice.random() < 0.3
+        )
+        await consumers.create_topics()
+        consumers.start()
+        await cluster.trouble(seconds)
+        await finish_consumers(cluster, consumers)
+        return cluster.counts
+
+    return run_cluster(main, seed=seed)
+
+
+async def finish_consumers(cluster: Cluster, consumers: Consumers) -> None:
+    """The group gets to the end of its topic, and stands there."""
+    client = Client(cluster, "checker")
+
+    async def is_through() -> bool:
+        return consumers.is_stable() and not consumers.missing()
+
+    await until(cluster, "the group processes everything", is_through)
+    if missing := consumers.missing():
+        cluster.fail(f"never processed: {missing}")
+    for place in consumers.places:
+        await check_log(cluster, consumers.ledger, place)
+
+    async def is_committed() -> bool:
+        found = await committed_offsets(client, consumers.group, frozenset(consumers.places))
+        ends = {place: len(consumers.ledger.plain.get(place, ())) for place in consumers.places}
+        return all(max(offset, 0) == ends[place] for place, offset in found.items())
+
+    await until(cluster, "the group has committed everything", is_committed)
+    consumers.is_over = True
+
+
+def queues(seed: object, *, seconds: float = 30.0) -> Counts:
+    """A share group, and nothing else."""
+
+    async def main(cluster: Cluster) -> Counts:
+        dice = cluster.random("scenario")
+        sharing = Sharing(cluster, Ledger(), slots=dice.randint(1, 5), transactional=dice.random() < 0.4)
+        await sharing.create_topics()
+        sharing.start()
+        await cluster.trouble(seconds)
+        await finish_sharing(cluster, sharing)
+        return cluster.counts
+
+    return run_cluster(main, seed=seed, cuts=0.005)
+
+
+async def finish_sharing(cluster: Cluster, sharing: Sharing) -> None:
+    """The group gets to the end of its topic; no job was lost on the way, none settled twice."""
+    client = Client(cluster, "checker")
+    places = [(JOBS, index) for index in range(PARTITIONS)]
+
+    async def is_settled() -> bool:
+        return all([await settled(client, place) for place in places])
+
+    async def is_through() -> bool:
+        ends = {index: (await read_all(client, *place)).position for index, place in enumerate(places)}
+        starts = await sharing.start_offsets()
+        return all(starts.get(index, 0) >= end for index, end in ends.items() if end)
+
+    await until(cluster, "no transaction is open", is_settled)
+    await until(cluster, "the share group catches up", is_through)
+    sharing.is_over = True
+    views = {place: await read_all(client, *place) for place in places}
+    truths = {place: Truth(sharing.ledger, place) for place in places}
+    if sharing.transactional:
+        standing = {index: dict(views[place].records) for index, place in enumerate(places)}
+    else:
+        standing = {index: dict(truths[place].stands) for index, place in enumerate(places)}
+    sharing.check_fates(
+        {index: dict(found) for index, found in standing.items()},
+        {index: dict(truths[place].gone) for index, place in enumerate(places)},
+    )
+    for place in places:
+        await check_log(cluster, sharing.ledger, place)
+
+
+def tables(seed: object, *, seconds: float = 30.0) -> Counts:
+    """Compacted topics, and nothing else."""
+
+    async def main(cluster: Cluster) -> Counts:
+        dice = cluster.random("scenario")
+        tables = Tables(cluster, Ledger(), v2=dice.random() < 0.6, policy=dice.choice(("compact", "compact,delete")))
+        await tables.create_topics()
+        tables.start()
+        await cluster.trouble(seconds)
+        await finish_tables(cluster, tables)
+        return cluster.counts
+
+    return run_cluster(main, seed=seed)
+
+
+async def finish_tables(cluster: Cluster, tables: Tables) -> None:
+    """No transaction stays open, and the cleaner gets through."""
+    client = Client(cluster, "checker")
+
+    async def is_settled() -> bool:
+        return all([await settled(client, place) for place in tables.places])
+
+    async def have_seen() -> bool:
+        return all(watcher.view.position >= watcher.view.high_watermark for watcher in tables.watchers.values())
+
+    await until(cluster, "no transaction is open", is_settled)
+    await until(cluster, "who reads along has seen everything", have_seen)
+    await asyncio.sleep(cluster.random("patience").choice((0.0, 5.0)))
+    await tables.check()
+
+
+def everything(seed: object, *, seconds: float = 30.0) -> Counts:
+    """All of it on one node."""
+
+    async def main(cluster: Cluster) -> Counts:
+        dice = cluster.random("scenario")
+        ledger = Ledger()
+        v2 = dice.random() < 0.6
+        protocols = dice.choice(PROTOCOLS)
+        application = Transform(cluster, ledger, slots=2, protocols=protocols, v2=v2)
+        consumers = Consumers(cluster, ledger, slots=2, protocols=dice.choice(PROTOCOLS), static=dice.random() < 0.3)
+        sharing = Sharing(cluster, ledger, slots=2, transactional=dice.random() < 0.4)
+        tables = Tables(cluster, ledger, v2=v2, policy="compact")
+        for workload in (application, consumers, sharing, tables):
+            await workload.create_topics()
+            workload.start()
+        watchers = {place: Watcher(cluster, *place) for place in [*OUTPUTS, (TABLE, 0)]}
+        for watcher in watchers.values():
+            cluster.spawn(watcher.run())
+        cluster.spawn(change_quotas(cluster))
+        await cluster.trouble(seconds)
+        await finish_transform(cluster, application, watchers)
+        await finish_consumers(cluster, consumers)
+        await finish_sharing(cluster, sharing)
+        await finish_tables(cluster, tables)
+        return cluster.counts
+
+    return run_cluster(main, seed=seed, cuts=0.01)
+
+
+SCENARIOS = (transactions, groups, queues, tables, everything)

@@ -42,7 +42,7 @@ class Transform:
     def __init__(self, cluster: Cluster, ledger: Ledger, *, slots: int, protocols: tuple[type[Member], ...], v2: bool):
         self.cluster = cluster
         self.ledger = ledger
-        self.group = Group(cluster, "transform")
+        self.group = Group(cluster, "transform", is_mixed=len(protocols) > 1)
         self.slots = slots
         self.protocols = protocols
         self.v2 = v2
