@@ -311,7 +311,7 @@ class ClassicGroups:
             self._schedule_join(group, now, shortest_ms=_SHORTEST_WAIT_FOR_ABSENT_MS)
             return NOTHING
         group.begin_generation(now.wall_ms)
-        logger.info("group %s: generation %d with %d members", group.group_id, group.generation_id, len(group.members))
+        logger.info("group %s: generation %d, members: %d", group.group_id, group.generation_id, len(group.members))
         if not group.members:
             return Result(None, [group_records.group_metadata(group, {})], replay=False, appended=_log_refusal(group))
         for member in group.members.values():

@@ -63,7 +63,8 @@ class MemberUpdate:
         if bump or metadata_hash != group.metadata_hash:
             self.group_epoch += 1
             self.records.append(consumer_records.group_epoch(group.group_id, self.group_epoch, metadata_hash))
-            logger.info("group %s: epoch %d with metadata hash %d", group.group_id, self.group_epoch, metadata_hash)
+            reason = "members or subscriptions changed" if bump else "topics changed"
+            logger.info("group %s: epoch %d: %s", group.group_id, self.group_epoch, reason)
         group.metadata_refreshed(self.group_epoch)
         if group.has_partition_metadata_record:
             self.records.append(consumer_records.partition_metadata_tombstone(group.group_id))

@@ -10,6 +10,7 @@ INVALID_PRODUCER_EPOCH for clients that do not know it), one with a foreign prod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -29,6 +30,8 @@ from ottla.server.coordinator.transactions.state import (
     new_transaction,
 )
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
+
+logger = logging.getLogger(__name__)
 
 #: (producer id, epoch) of a producer.
 Producer = tuple[int, int]
@@ -300,6 +303,7 @@ class TransactionShard:
                     records.append(self._fence(transactional_id, transaction, now))
                 except NoProducerIdError:
                     continue  # with the next round
+                logger.info("%s: its transaction is aborted after %d ms", transactional_id, transaction.timeout_ms)
         if self._ongoing:
             self._watch(now)
         return Result(None, records)

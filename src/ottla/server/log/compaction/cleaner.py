@@ -149,7 +149,6 @@ class LogCleaner:
     async def _clean(self, plan: CleaningPlan) -> None:
         log, config = plan.log, self._directories.config
         started_s = asyncio.get_running_loop().time()
-        size_before = log.size_in_bytes
         await self._make_durable(plan)
         self._check_current(log)
         threads = max(config["log.cleaner.threads"], 1)
@@ -170,11 +169,11 @@ class LogCleaner:
         elapsed_s = asyncio.get_running_loop().time() - started_s
         statistics = cleaning.statistics
         logger.info(
-            "compacted %s up to offset %d: %.1f MB are %.1f MB now, %d segments written, %d keys, in %.1f s",
+            "compacted %s up to offset %d: %.1f MB rewritten as %.1f MB, %d segments written, %d keys, in %.1f s",
             log.topic_partition,
             cleaning.cleaned_offset,
-            size_before / 1e6,
-            log.size_in_bytes / 1e6,
+            statistics.bytes_read / 1e6,
+            statistics.bytes_written / 1e6,
             statistics.groups_replaced,
             statistics.keys,
             elapsed_s,
