@@ -87,18 +87,15 @@ def run_processes(
         loop.set_exception_handler(lambda *_: None)
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine: Any = task.get_coro()
             with suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+                coroutine.close()
         loop.close()
 
 
-def _new_task(
-    loop: asyncio.AbstractEventLoop,
-    coroutine: Coroutine[Any, Any, Any],
-    context: contextvars.Context | None = None,
-    **options: Any,
-) -> asyncio.Task[Any]:
-    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
+def _new_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+    context: contextvars.Context | None = options.get("context")
     process = _CURRENT.get() if context is None else context.get(_CURRENT)
     if process is not None:
         process._adopt(task)
