@@ -11,6 +11,9 @@ from ottla.records.batch import CorruptRecordError, batches, crc_matches
 from ottla.records.record import read_batch_records
 from tests.compatibility.differential.world import World
 
+SETS = {"subscribed_topic_names"}
+"""Fields with a set of texts, which may come in any order."""
+
 IGNORED = {"throttle_time_ms", "cluster_id", "documentation", "total_bytes", "usable_bytes", "client_host"}
 TEXTS = {"error_message", "batch_index_error_message"}
 """Only whether there is a text matters, and not whether a missing one is null or empty: they are for people."""
@@ -111,7 +114,7 @@ def _readable_text(world: World, value: str) -> str:
 def _readable_list(world: World, value: Sequence[Any], field: str) -> Any:
     items = [readable(world, item, field) for item in value]
     if not items or not isinstance(items[0], dict):
-        return items
+        return sorted(items) if field in SETS else items
     keyed: dict[str, Any] = {}
     for item in items:
         parts = [str(item[name]) for name in IDENTITY if name in item and item[name] not in ("", None, ZERO_UUID)]

@@ -93,8 +93,6 @@ INTENDED: tuple[Intended, ...] = (
     Intended("api_versions", "*", "api_keys.count", "not served yet"),
     Intended("api_versions", "*", "api_keys.*.max_version", "a version of Kafka 4.4", _one_more),
     Intended("api_versions", "*", "api_keys.93.*", "an API of Kafka 4.4", _ours_alone),
-    Intended("api_versions", "*", "supported_features.*", "not served yet", _theirs_alone),
-    Intended("api_versions", "*", "supported_features.count", "not served yet"),
     Intended("api_versions", "*", "supported_features.metadata.version.max_version", "Kafka 4.4's", _codes(31, 30)),
     Intended("api_versions", "*", "finalized_features.*", "not served yet", _theirs_alone),
     Intended("api_versions", "*", "finalized_features.count", "not served yet"),

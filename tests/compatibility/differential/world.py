@@ -90,7 +90,9 @@ class World:
 
     def __init__(self, kind: str, bootstrap: str, *, run: str = "", base_ms: int | None = None) -> None:
         host, port = bootstrap.rsplit(":", 1)
-        self.kind, self.address, self.run = kind, (host, int(port)), run
+        self.kind, self.address = kind, (host, int(port))
+        self._name_of_run = self.run = run
+        self._scenarios = 0
         self.base_ms = int(time.time() * 1000) - 600_000 if base_ms is None else base_ms
         self.steps: list[Step] = []
         self.scenario = ""
@@ -110,6 +112,8 @@ class World:
         """A new scenario: an empty record, new connections. `reference` has been through it before: see `settle`."""
         self.steps, self.names = [], {}
         self.scenario, self.reference = scenario, reference
+        self._scenarios += 1
+        self.run = f"{self._name_of_run}{self._scenarios}-"
         self.close()
         self.wire = self.new_wire()
 
@@ -123,7 +127,7 @@ class World:
         return wire
 
     def name(self, text: str) -> str:
-        """A topic or group name that belongs to this run."""
+        """A topic or group name that belongs to this scenario of this run."""
         return self.run + text
 
     def versions(self, request: type[Request], first: int = 0) -> Iterator[int]:
