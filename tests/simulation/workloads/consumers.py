@@ -116,9 +116,7 @@ class Consumers:
             while rounds or self.cluster.is_calm:
                 rounds -= 1
                 await self._round(client, member, positions)
-                if not self.cluster.is_calm and dice.random() < 0.01:
-                    self.cluster.count("naps")
-                    await asyncio.sleep(dice.choice((1.0, 15.0)) * dice.random())
+                await self._nap(client)
             if member.owned:
                 await self._commit(member, positions)
             await member.leave()
@@ -132,8 +130,7 @@ class Consumers:
         self, client: Client, member: Member, positions: dict[TopicPartition, tuple[Holding, int]]
     ) -> None:
         await member.poll()
-        holdings = self.group.holdings
-        current = {place: holdings[place] for place in member.owned if self.group.owner_of(place) is member}
+        current = dict(member.owned)
         for place in [place for place, (holding, _) in positions.items() if current.get(place) is not holding]:
             del positions[place]
         fresh = frozenset(current.keys() - positions.keys())
@@ -156,7 +153,13 @@ class Consumers:
             self.processed.setdefault(place, set()).update(found_records)
             positions[place] = (holding, position)
         if client.random.random() < 0.2:
+            await self._nap(client, 0.05)  # and commit what may be somebody else's by now
             await self._commit(member, positions)
+
+    async def _nap(self, client: Client, probability: float = 0.015) -> None:
+        if not self.cluster.is_calm and client.random.random() < probability:
+            self.cluster.count("naps")
+            await asyncio.sleep(client.random.choice((1.0, 15.0)) * client.random.random())
 
     async def _commit(self, member: Member, positions: dict[TopicPartition, tuple[Holding, int]]) -> None:
         offsets = {place: offset for place, (holding, offset) in positions.items() if offset}

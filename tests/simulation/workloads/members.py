@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ottla.core.errors import ErrorCode
@@ -98,12 +99,11 @@ class Group:
                 f"group {self.group_id}: {partition} belongs to {holding.member}, whose last heartbeat was answered at "
                 f"{holding.confirmed_s:.3f}, and to {member}"
             )
-        self.holdings[partition] = Holding(member, confirmed_s)
+        self.holdings[partition] = member.owned[partition] = Holding(member, confirmed_s)
 
-    def confirm(self, member: object, confirmed_s: float) -> None:
-        for holding in self.holdings.values():
-            if holding.member is member:
-                holding.confirmed_s = confirmed_s
+    def confirm(self, member: Member, confirmed_s: float) -> None:
+        for holding in member.owned.values():
+            holding.confirmed_s = confirmed_s
 
     def succeed(self, member: Member) -> None:
         """A static member is about to fence the one that had its instance id before."""
@@ -111,9 +111,9 @@ class Group:
             if holding.member is not member and holding.member.instance_id == member.instance_id is not None:
                 holding.confirmed_s = -SESSION_S
 
-    def let_go(self, member: object, partitions: frozenset[TopicPartition]) -> None:
+    def let_go(self, member: Member, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
-            if partition in self.holdings and self.holdings[partition].member is member:
+            if member.owned.pop(partition) is self.holdings.get(partition):
                 del self.holdings[partition]
 
     def owner_of(self, partition: TopicPartition) -> object | None:
@@ -149,7 +149,7 @@ class ClassicMember:
         self.instance_id = instance_id
         self.member_id = ""
         self.epoch = -1
-        self.owned: frozenset[TopicPartition] = frozenset()
+        self.owned: dict[TopicPartition, Holding] = {}  # by its own account
         self._is_joined = False
         self._is_leader = False
         self._next_heartbeat_s = 0.0
@@ -159,7 +159,7 @@ class ClassicMember:
     def __repr__(self) -> str:
         return f"{self.client.name}/{self.member_id}@{self.epoch}"
 
-    async def poll(self) -> frozenset[TopicPartition]:
+    async def poll(self) -> None:
         while not self._is_joined:
             await self._join()
         if self.client.cluster.now() >= self._next_heartbeat_s:
@@ -168,7 +168,6 @@ class ClassicMember:
             known, self._known = self._known, await self._partition_counts()
             if known != self._known:
                 self._rejoin()
-        return self.owned
 
     async def leave(self) -> None:
         self._release()
@@ -189,8 +188,7 @@ class ClassicMember:
         self._is_joined = False
 
     def _release(self) -> None:
-        self.group.let_go(self, self.owned)
-        self.owned = frozenset()
+        self.group.let_go(self, list(self.owned))
 
     async def _heartbeat(self) -> None:
         sent_s = self.client.cluster.now()
@@ -286,10 +284,9 @@ class ClassicMember:
         else:
             assigned = response.assignment
             parts = decode(ConsumerProtocolAssignment, 0, assigned, 2).assigned_partitions if assigned else []
-            self.owned = frozenset((part.topic, index) for part in parts for index in part.partitions)
-            for partition in self.owned:
-                # Neither a join nor a sync of a stable group lengthens a session: the heartbeat that follows does.
-                self.group.take(self, partition, 0.0)
+            # Neither a join nor a sync of a stable group lengthens a session: the heartbeat that follows does.
+            for place in [(part.topic, index) for part in parts for index in part.partitions]:
+                self.group.take(self, place, 0.0)
             self._is_joined = True
             self._next_heartbeat_s = 0.0
 
@@ -326,7 +323,7 @@ class ConsumerMember:
         self.instance_id = instance_id
         self.member_id = uuid_to_text(client.random.randbytes(16))
         self.epoch = 0
-        self.owned: frozenset[TopicPartition] = frozenset()
+        self.owned: dict[TopicPartition, Holding] = {}  # by its own account
         self._owned_ids: dict[bytes, list[int]] = {}
         self._names: dict[bytes, str] = {}
         self._next_heartbeat_s = 0.0
@@ -335,13 +332,12 @@ class ConsumerMember:
     def __repr__(self) -> str:
         return f"{self.client.name}/{self.member_id}@{self.epoch}"
 
-    async def poll(self) -> frozenset[TopicPartition]:
+    async def poll(self) -> None:
         if self.client.cluster.now() >= self._next_heartbeat_s:
             await self._heartbeat()
-        return self.owned
 
     async def leave(self) -> None:
-        self._release(self.owned)
+        self.group.let_go(self, list(self.owned))
         if self.epoch > 0:
             epoch = -1 if self.instance_id is None or self.client.random.random() < 0.5 else -2
             request = ConsumerGroupHeartbeatRequest(
@@ -354,7 +350,7 @@ class ConsumerMember:
 
     def lost(self) -> None:
         """The group told somewhere else that this member is none."""
-        self._release(self.owned)
+        self.group.let_go(self, list(self.owned))
         self._owned_ids = {}
         self.epoch = 0
         self._says_all = True
@@ -363,10 +359,6 @@ class ConsumerMember:
     def stale(self) -> None:
         """A request was refused as the epoch moved on: hear of it now."""
         self._next_heartbeat_s = 0.0
-
-    def _release(self, partitions: frozenset[TopicPartition]) -> None:
-        self.group.let_go(self, partitions)
-        self.owned -= partitions
 
     async def _heartbeat(self) -> None:
         if not self.epoch:
@@ -410,16 +402,15 @@ class ConsumerMember:
         if assigned.keys() - self._names.keys():
             found = await self.client.describe(self.topics)
             self._names.update({topic.topic_id: name for name, topic in found.items()})
-        owned = frozenset(
+        owned = {
             (self._names[topic_id], index)
             for topic_id, indexes in assigned.items()
             if topic_id in self._names
             for index in indexes
-        )
-        self._release(self.owned - owned)
-        for partition in owned - self.owned:
-            self.group.take(self, partition, sent_s)
-        self.owned = owned
+        }
+        self.group.let_go(self, sorted(self.owned.keys() - owned))
+        for place in sorted(owned - self.owned.keys()):
+            self.group.take(self, place, sent_s)
         if assigned != self._owned_ids:
             self._owned_ids = assigned
             self._says_all = True

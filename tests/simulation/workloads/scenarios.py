@@ -39,7 +39,12 @@ def transactions(seed: object, *, seconds: float = 30.0) -> Counts:
         dice = cluster.random("scenario")
         ledger = Ledger()
         application = Transform(
-            cluster, ledger, slots=dice.randint(1, 3), protocols=dice.choice(PROTOCOLS), v2=dice.random() < 0.6
+            cluster,
+            ledger,
+            slots=dice.randint(1, 3),
+            protocols=dice.choice(PROTOCOLS),
+            v2=dice.random() < 0.6,
+            own_ids=dice.random() < 0.4,
         )
         await application.create_topics()
         watchers = {place: Watcher(cluster, *place) for place in [*OUTPUTS, (TABLE, 0)]}

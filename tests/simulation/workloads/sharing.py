@@ -102,6 +102,7 @@ class Worker:
         self._session_epoch = 0
         self._in_session: set[int] = set()
         self._next_heartbeat_s = 0.0
+        self._says_all = True
 
     def __repr__(self) -> str:
         return f"{self.client.name}/{self.member_id}"
@@ -114,12 +115,14 @@ class Worker:
             group_id=WORKERS_GROUP,
             member_id=self.member_id,
             member_epoch=self._member_epoch,
-            subscribed_topic_names=[JOBS] if not self._member_epoch else None,
+            subscribed_topic_names=[JOBS] if not self._member_epoch or self._says_all else None,
         )
+        self._says_all = True  # until it is answered: an assignment that got lost is only told to who asks
         response = await self._ask(request, 1, ShareGroupHeartbeatResponse)
         code = ErrorCode(response.error_code)
         if code is ErrorCode.NONE:
             self._member_epoch = response.member_epoch
+            self._says_all = False
             self._next_heartbeat_s = self.client.cluster.now() + response.heartbeat_interval_ms / 1000
             if response.assignment is not None:
                 assigned = response.assignment.topic_partitions

@@ -30,22 +30,34 @@ INPUT_PARTITIONS, OUTPUT_PARTITIONS = 3, 2
 TABLE_KEYS = 6
 MEAN_LIFE_S = 8.0
 TIMEOUT_MS = 8_000
+LONG_TIMEOUT_MS = 30_000
 
 
 class Transform:
     """One application: every record of the input becomes one of the output, exactly once, and a row of the table.
 
-    A slot is a transactional id. It has one instance at a time, as far as the one who starts them knows: some were only
-    asleep when they were replaced.
+    A slot has one instance at a time, as far as the one who starts them knows: some were only asleep when they were
+    replaced. All instances of a slot share a transactional id, and fence each other with it; with `own_ids` each has
+    its own, and only the group's epochs keep the old ones from committing (KIP-447).
     """
 
-    def __init__(self, cluster: Cluster, ledger: Ledger, *, slots: int, protocols: tuple[type[Member], ...], v2: bool):
+    def __init__(
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        *,
+        slots: int,
+        protocols: tuple[type[Member], ...],
+        v2: bool,
+        own_ids: bool = False,
+    ) -> None:
         self.cluster = cluster
         self.ledger = ledger
         self.group = Group(cluster, "transform", is_mixed=len(protocols) > 1)
         self.slots = slots
         self.protocols = protocols
         self.v2 = v2
+        self.own_ids = own_ids
         self.inputs: list[bytes] = []
         self.is_over = False
         self._sleepy: set[Client] = set()
@@ -100,9 +112,9 @@ class Transform:
             await asyncio.sleep(dice.choice((0.0, dice.random())))
 
     async def _instance(self, client: Client, slot: int, protocol: type[Member]) -> None:
-        producer = TransactionalProducer(
-            client, self.ledger, f"app-{slot}", timeout_ms=client.random.choice((2_000, TIMEOUT_MS)), v2=self.v2
-        )
+        transactional_id = client.name if self.own_ids else f"app-{slot}"
+        timeout_ms = client.random.choice((2_000, TIMEOUT_MS)) if not self.own_ids else LONG_TIMEOUT_MS
+        producer = TransactionalProducer(client, self.ledger, transactional_id, timeout_ms=timeout_ms, v2=self.v2)
         member = protocol(client, self.group, [INPUT])
         positions: dict[TopicPartition, tuple[Holding, int]] = {}
         try:
@@ -132,7 +144,7 @@ class Transform:
         await member.poll()
         await self._nap(client)
         epoch, member_id = member.epoch, member.member_id
-        current = {place: self.group.holdings[place] for place in member.owned if self._is_owner(member, place)}
+        current = dict(member.owned)
         for place in [place for place, (holding, _) in positions.items() if current.get(place) is not holding]:
             del positions[place]
         fresh = frozenset(current.keys() - positions.keys())
@@ -167,9 +179,6 @@ class Transform:
         if is_commit:
             self.group.note_commit(offsets)
             positions.update({place: (positions[place][0], offset) for place, offset in offsets.items()})
-
-    def _is_owner(self, member: Member, place: TopicPartition) -> bool:
-        return self.group.owner_of(place) is member
 
     async def _read(
         self, client: Client, positions: dict[TopicPartition, tuple[Holding, int]]

@@ -27,6 +27,7 @@ Address = tuple[str, int]
 SHORTEST_DELAY = 50e-6
 MEAN_DELAY = 0.3e-3
 CUT_PROBABILITY = 0.05
+LOSS_PROBABILITY = 0.5
 FIRST_FREE_PORT = 49_152
 HIGH_WATER_BYTES = 64 * 1024
 
@@ -53,6 +54,10 @@ class SimulatedNetwork:
             cut = self._random.randint(1, len(data) - 1)
             return [data[:cut], data[cut:]]
         return [data]
+
+    def loses_sent(self) -> bool:
+        """Whether a program that ends takes with it what it sent and nobody got yet."""
+        return self._random.random() < LOSS_PROBABILITY
 
     def listen(self, factory: ProtocolFactory, host: str, port: int) -> SimulatedServer:
         """Take an address; port 0 is any free one. OSError EADDRINUSE when somebody has it."""
@@ -289,11 +294,17 @@ class SimulatedTransport(asyncio.Transport):
                 self._loop.call_later(self._network.delay(), peer._reset, context=peer.context)
 
     def vanish(self) -> None:
-        """The program on this side is gone: only the other one hears of it."""
-        self.abort()
-        self._is_lost = True
-        if self in self._network.connections:
-            self._network.connections.remove(self)
+        """The program on this side is gone: what it sent still arrives, as a rule, and then a reset."""
+        if self._is_lost:
+            return
+        self._is_closing = self._is_lost = True
+        self._network.connections.remove(self)
+        peer = self.peer
+        if peer is not None and not peer._is_lost:
+            if self._network.loses_sent():
+                peer._on_the_way.clear()
+            reset_at = max(peer._last_arrival, self._loop.time() + self._network.delay())
+            self._loop.call_at(reset_at, peer._reset, context=peer.context)
 
     def forget(self) -> None:
         """Be closed, without telling anybody."""
