@@ -16,7 +16,7 @@ def assign(members: Mapping[str, MemberSpec], partition_counts: Mapping[bytes, i
     """The first ``count % subscribers`` subscribers of a topic get one partition more than the others."""
     subscribers: dict[bytes, list[str]] = {}
     for member_id in sorted(members, key=lambda member_id: _rank(member_id, members[member_id])):
-        for topic_id in members[member_id].topic_ids:
+        for topic_id in sorted(members[member_id].topic_ids):
             subscribers.setdefault(topic_id, []).append(member_id)
     assigned: dict[str, dict[bytes, tuple[int, ...]]] = {member_id: {} for member_id in members}
     for topic_id, member_ids in subscribers.items():

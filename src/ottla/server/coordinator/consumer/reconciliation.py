@@ -80,7 +80,7 @@ def _step(member: ConsumerMember, member_epoch: int, goal: Goal) -> ConsumerMemb
     revoked: dict[bytes, dict[int, int]] = {}
     added: dict[bytes, list[int]] = {}
     waits = False
-    for topic_id in goal.target.keys() | member.assigned.keys():
+    for topic_id in {**goal.target, **member.assigned}:
         target = frozenset(goal.target.get(topic_id, ()) if topic_id in goal.subscribed else ())
         has = member.assigned.get(topic_id, {})
         if keeps := {index: epoch for index, epoch in has.items() if index in target}:
