@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -112,3 +114,28 @@ def test_who_does_not_lead_takes_nothing_and_knows_no_epoch() -> None:
         append(partition, acks=1)
 
     in_world(check)
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+def test_what_waits_for_a_promised_flush_is_not_committed_yet(messages: int) -> None:
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic(settings={"flush.messages": str(messages)})
+            partition = broker.partition()
+            log = partition.log
+            for expected in range(1, messages):
+                append(partition)
+                assert log.high_watermark == expected  # nothing is promised of these
+            for _ in range(4):
+                append(partition)
+                assert log.high_watermark == messages - 1
+            await broker.broker.log_directories.flush(log)
+            assert log.high_watermark >= messages
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                if log.high_watermark == log.log_end_offset:
+                    break
+            assert log.high_watermark == log.log_end_offset
+            assert log.log_end_offset - log.recovery_point < messages
+
+    run(main())

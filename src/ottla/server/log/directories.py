@@ -428,8 +428,10 @@ class LogDirectories:
                 running.add_done_callback(partial(self._flush_ended, log))
             await asyncio.shield(running)
 
-    def _flush_ended(self, log: Log, _: asyncio.Future[None]) -> None:
+    def _flush_ended(self, log: Log, flush: asyncio.Future[None]) -> None:
         self._flushing.pop(log, None)
+        if not flush.cancelled() and flush.exception() is None and log.is_flush_due:
+            self.flush_later(log)  # for what was appended meanwhile
 
     async def _flush_once(self, log: Log) -> None:
         home = self._homes.get(log.topic_partition)

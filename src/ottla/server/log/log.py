@@ -68,6 +68,7 @@ class Log:
         "leader_epochs",
         "log_end_offset",
         "log_start_offset",
+        "on_flushed",
         "producers_state",
         "snapshots",
         "topic_id",
@@ -93,6 +94,7 @@ class Log:
         self.cleaned_offset = parts.cleaned_offset
         self._active: Segment | None = parts.segments[-1] if parts.segments else None
         self._flushing = FlushState(parts.recovery_point, is_new=not parts.segments)
+        self.on_flushed: Callable[[], None] | None = None  # called whenever the recovery point moved
         self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
         self.last_stable_offset = 0
         self._flushing.plan(self.config.flush_messages)
@@ -582,6 +584,13 @@ class Log:
         self.snapshots.unsynced -= task.snapshots
         self._flushing.complete(task, now_ms)
         self._flushing.plan(self.config.flush_messages)
+        if self.on_flushed is not None:
+            self.on_flushed()
+
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether `flush.messages` asks for a flush."""
+        return self.log_end_offset > self._flushing.at
 
     def flush(self) -> None:
         """All of it at once, waiting for the device. Raises `DiskError`; the directory has failed then."""
@@ -629,7 +638,10 @@ class Log:
         self.cleaned_offset = other.cleaned_offset
         self.producers_state = other.producers_state
         self.leader_epochs.truncate_from_start(self.log_start_offset)
+        self.on_flushed = other.on_flushed
         self.update_config(other.config)
+        if self.is_flush_due:
+            self._host.flush_later(self)
 
     def close(self) -> None:
         """Give descriptors back. Without `prepare_close` it is as if the process had been killed."""

@@ -28,10 +28,12 @@ class Partition:
     """One hosted partition, as its leader sees it.
 
     `isr` and `replicas` are broker ids. While this broker is alone in the ISR, and that is enough, an appended record
-    is committed at once; followers' positions (`follower_fetched`) hold the high watermark back otherwise.
+    is committed at once; followers' positions (`follower_fetched`) hold the high watermark back otherwise, and so does a
+    flush that `flush.messages` promises: what it is waiting for nobody sees yet.
     """
 
     __slots__ = (
+        "_awaits_flush",
         "_follower_end_offsets",
         "_min_isr",
         "_waiters",
@@ -60,6 +62,7 @@ class Partition:
         self.replicas: tuple[int, ...] = ()
         self._min_isr = 1
         self.commits_alone = False
+        self._awaits_flush = False
         self._follower_end_offsets: dict[int, int] = {}
         self._waiters: dict[PartitionWaiter, None] = {}
 
@@ -142,13 +145,21 @@ class Partition:
             transaction_version=transaction_version,
             verification=verification,
         )
-        if self.commits_alone:
+        if result.flush_pending:
+            self._awaits_flush = True
+            log.on_flushed = self._flushed
+        elif self.commits_alone:
             log.advance_high_watermark(log.log_end_offset)
         else:
             self._advance_high_watermark()
         if self._waiters:
             self.notify()
         return result
+
+    def _flushed(self) -> None:
+        self._awaits_flush = self.log.is_flush_due
+        self._advance_high_watermark()
+        self.notify()
 
     def _check_may_append(self, required_acks: int) -> None:
         if self.leader_id != self.node_id:
@@ -186,7 +197,7 @@ class Partition:
         # Nothing is committed by fewer replicas than the topic asks for (KIP-966).
         if self.leader_id != self.node_id or len(self.isr) < self.needed_isr:
             return
-        end_offset = self.log.log_end_offset
+        end_offset = self.log.recovery_point if self._awaits_flush else self.log.log_end_offset
         for replica_id in self.isr:
             if replica_id != self.node_id:
                 end_offset = min(end_offset, self._follower_end_offsets.get(replica_id, 0))
