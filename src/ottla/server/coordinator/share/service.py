@@ -366,17 +366,16 @@ async def arrival(outcome: R | Pending[R]) -> R:
     """The answer when it is there."""
     if not isinstance(outcome, Pending):
         return outcome
-    if outcome.response is None:
-        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if outcome.response is not None:
+        return outcome.response
+    arrived: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
-        def listener(response: R) -> None:
-            if not arrived.done():
-                arrived.set_result(None)
+    def listener(response: R) -> None:
+        if not arrived.done():
+            arrived.set_result(response)
 
-        outcome.listener = listener
-        await arrived
-    assert outcome.response is not None
-    return outcome.response
+    outcome.listener = listener
+    return await arrived
 
 
 async def carried_out(partition: CoordinatorPartition[GroupShard], result: Result[R]) -> R:
