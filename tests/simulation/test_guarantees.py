@@ -35,3 +35,9 @@ def test_all_of_it_on_one_node(seed: int) -> None:
     counts = scenarios.everything(seed, seconds=12)
     assert counts["committed transactions"]
     assert counts["jobs done"]
+
+
+@pytest.mark.parametrize("scenario", ["transactions", "groups", "queues", "tables"])
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_flushed_before_it_is_acknowledged_survives_the_loss_of_power(scenario: str, seed: int) -> None:
+    getattr(scenarios, scenario)(f"flushed {seed}", seconds=15, device=scenarios.FLUSHED)

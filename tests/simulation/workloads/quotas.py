@@ -12,7 +12,7 @@ from ottla.protocol.messages.alter_client_quotas import (
     EntityData,
     OpData,
 )
-from tests.simulation.workloads.client import Client
+from tests.simulation.workloads.client import RETRIABLE, Client
 from tests.simulation.workloads.cluster import Cluster
 
 RATES = ("producer_byte_rate", "consumer_byte_rate")
@@ -37,5 +37,9 @@ async def change_quotas(cluster: Cluster) -> None:
 async def _alter(client: Client, change: OpData) -> None:
     everybody = EntityData(entity_type="client-id", entity_name=None)
     entry = AlterClientQuotasRequestEntryData(entity=[everybody], ops=[change])
-    response = await client.insist(AlterClientQuotasRequest(entries=[entry]), 1, AlterClientQuotasResponse)
-    assert response.entries[0].error_code == ErrorCode.NONE, response
+    while True:
+        response = await client.insist(AlterClientQuotasRequest(entries=[entry]), 1, AlterClientQuotasResponse)
+        if response.entries[0].error_code == ErrorCode.NONE:
+            return
+        assert response.entries[0].error_code in RETRIABLE, response
+        await client.back_off()

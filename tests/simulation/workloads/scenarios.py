@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from random import Random
+from typing import Any, NamedTuple
 
 from tests.simulation.workloads.checks import (
     Truth,
@@ -15,7 +17,7 @@ from tests.simulation.workloads.checks import (
     until,
 )
 from tests.simulation.workloads.client import Client
-from tests.simulation.workloads.cluster import Cluster, run_cluster
+from tests.simulation.workloads.cluster import Cluster, Ending, run_cluster
 from tests.simulation.workloads.consumers import Consumers
 from tests.simulation.workloads.members import ClassicMember, ConsumerMember, Member, committed_offsets
 from tests.simulation.workloads.producer import Ledger
@@ -27,12 +29,25 @@ from tests.simulation.workloads.transform import INPUT, INPUT_PARTITIONS, OUTPUT
 
 Counts = dict[str, int]
 
+
+class Device(NamedTuple):
+    """What the node's ends leave of its disk, and what it is told to do about that."""
+
+    name: str
+    options: dict[str, Any]
+
+
+KILLED = Device("killed", {})
+#: Power is lost, and every batch is on the device before it is acknowledged.
+FLUSHED = Device("flushed", {"ending": Ending.POWER_LOST, "settings": {"log.flush.interval.messages": 1}})
+
+
 PROTOCOLS: list[tuple[type[Member], ...]] = [(ClassicMember,), (ConsumerMember,), (ClassicMember, ConsumerMember)]
 OUTPUTS = [(OUTPUT, partition) for partition in range(OUTPUT_PARTITIONS)]
 INPUTS = [(INPUT, partition) for partition in range(INPUT_PARTITIONS)]
 
 
-def transactions(seed: object, *, seconds: float = 30.0) -> Counts:
+def transactions(seed: object, *, seconds: float = 30.0, device: Device = KILLED) -> Counts:
     """Consume-transform-produce, and nothing else."""
 
     async def main(cluster: Cluster) -> Counts:
@@ -55,7 +70,7 @@ def transactions(seed: object, *, seconds: float = 30.0) -> Counts:
         await finish_transform(cluster, application, watchers)
         return cluster.counts
 
-    return run_cluster(main, seed=seed)
+    return run_cluster(main, seed=seed, **device.options)
 
 
 async def finish_transform(cluster: Cluster, application: Transform, watchers: dict[tuple[str, int], Watcher]) -> None:
@@ -99,7 +114,7 @@ async def check_stored_offsets(cluster: Cluster, application: Transform) -> None
             cluster.fail(f"{place}: the group stands at {offset} of {view.position}")
 
 
-def groups(seed: object, *, seconds: float = 40.0) -> Counts:
+def groups(seed: object, *, seconds: float = 40.0, device: Device = KILLED) -> Counts:
     """A consumer group, and nothing else."""
 
     async def main(cluster: Cluster) -> Counts:
@@ -114,7 +129,7 @@ def groups(seed: object, *, seconds: float = 40.0) -> Counts:
         await finish_consumers(cluster, consumers)
         return cluster.counts
 
-    return run_cluster(main, seed=seed)
+    return run_cluster(main, seed=seed, **device.options)
 
 
 async def finish_consumers(cluster: Cluster, consumers: Consumers) -> None:
@@ -139,7 +154,7 @@ async def finish_consumers(cluster: Cluster, consumers: Consumers) -> None:
     consumers.is_over = True
 
 
-def queues(seed: object, *, seconds: float = 30.0) -> Counts:
+def queues(seed: object, *, seconds: float = 30.0, device: Device = KILLED) -> Counts:
     """A share group, and nothing else."""
 
     async def main(cluster: Cluster) -> Counts:
@@ -151,7 +166,7 @@ def queues(seed: object, *, seconds: float = 30.0) -> Counts:
         await finish_sharing(cluster, sharing)
         return cluster.counts
 
-    return run_cluster(main, seed=seed, cuts=0.005)
+    return run_cluster(main, seed=seed, cuts=0.005, **device.options)
 
 
 async def finish_sharing(cluster: Cluster, sharing: Sharing) -> None:
@@ -184,7 +199,7 @@ async def finish_sharing(cluster: Cluster, sharing: Sharing) -> None:
         await check_log(cluster, sharing.ledger, place)
 
 
-def tables(seed: object, *, seconds: float = 30.0) -> Counts:
+def tables(seed: object, *, seconds: float = 30.0, device: Device = KILLED) -> Counts:
     """Compacted topics, and nothing else."""
 
     async def main(cluster: Cluster) -> Counts:
@@ -196,7 +211,7 @@ def tables(seed: object, *, seconds: float = 30.0) -> Counts:
         await finish_tables(cluster, tables)
         return cluster.counts
 
-    return run_cluster(main, seed=seed)
+    return run_cluster(main, seed=seed, **device.options)
 
 
 async def finish_tables(cluster: Cluster, tables: Tables) -> None:
@@ -244,4 +259,10 @@ def everything(seed: object, *, seconds: float = 30.0) -> Counts:
     return run_cluster(main, seed=seed, cuts=0.01)
 
 
-SCENARIOS = (transactions, groups, queues, tables, everything)
+def flushed(seed: object) -> Counts:
+    """One of the scenarios where the machine loses power."""
+    scenario = (transactions, groups, queues, tables)[Random(f"{seed}").randrange(4)]
+    return scenario(seed, device=FLUSHED)
+
+
+SCENARIOS = (transactions, groups, queues, tables, everything, flushed)
