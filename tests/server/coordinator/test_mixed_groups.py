@@ -261,3 +261,24 @@ def test_a_static_member_that_changes_its_protocol_gets_partitions_that_came_whi
         response = driver.heartbeat("new", response.member_epoch, instance="i1", topics=("t",), owned=owned)
         owned = driver.assigned(response) or owned
     assert owned == {"t": list(range(PARTITIONS + 2))}
+
+
+def test_classic_members_that_waited_for_partitions_get_them_when_the_group_becomes_classic() -> None:
+    driver = ConsumerDriver(GroupSettings(initial_rebalance_delay_ms=0))
+    driver.put_topic("t", PARTITIONS)
+    driver.advance(2_000)
+    first = driver.heartbeat("new", topics=("t",), instance="i1")
+    assert driver.assigned(first) == {"t": list(range(PARTITIONS))}
+    driver.advance(2_000)
+    waiting, successor = Classic(driver, 0), Classic(driver, 1)
+    for _ in range(4):
+        waiting.act()
+    assert waiting.generation > 0
+    assert waiting.consumed == set()  # it is the other one's turn, and that one never speaks again
+    for _ in range(8):
+        successor.act()
+        waiting.act()
+        driver.advance(1_000)
+    assert isinstance(driver.shard.groups["g"], ClassicGroup)
+    assert sorted([*successor.consumed, *waiting.consumed]) == list(range(PARTITIONS))
+    assert waiting.consumed

@@ -129,6 +129,8 @@ class ClassicMembers:
         records, stayed = consumer_migration.downgraded_by_joining(
             self._groups, group, update.after, holder.member_id, now
         )
+        # A classic member only learns in a rebalance what a consumer group still had in store for it.
+        rebalance = rebalance or not all(member.is_reconciled_to(group.assignment_epoch) for member in stayed.values())
 
         def appended(error: ErrorCode | None) -> None:
             if error is None:
