@@ -496,12 +496,11 @@ class ClassicGroups:
                 timer.cancel()
         group.state = GroupState.DEAD
 
-    def resume(self, group: ClassicGroup, now: Instant, rebalance_reason: str | None) -> None:
-        """The group was a consumer group a moment ago: its sessions start, and it rebalances if there is a reason."""
+    def resume(self, group: ClassicGroup, now: Instant, rebalance_reason: str) -> None:
+        """The group was a consumer group a moment ago: its sessions start, and it rebalances."""
         for member in group.members.values():
             self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
-        if rebalance_reason is not None:
-            self._prepare_rebalance(group, now, rebalance_reason)
+        self._prepare_rebalance(group, now, rebalance_reason)
 
     def join_instead(self, empty: Group, call: JoinCall, now: Instant) -> Result[None]:
         """Join a classic group that takes the place of an empty group of another kind."""

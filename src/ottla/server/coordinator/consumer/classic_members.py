@@ -24,7 +24,6 @@ from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.coordinator.consumer.member import ClassicMembership, ConsumerMember, MemberState
 from ottla.server.coordinator.consumer.regexes import RegexChange
 from ottla.server.coordinator.consumer.update import MemberUpdate
-from ottla.server.coordinator.modern_group import Assignment
 from ottla.server.coordinator.result import NOTHING, CoordinatorRecord, Instant, Result
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class ClassicMembers:
             and holder.classic is None
             and consumer_migration.may_downgrade(self._groups, group, [holder], joining=1)
         ):
-            return self._downgrade(update, holder, owned, call, now)
+            return self._downgrade(update, holder, call, now)
         self._groups.reconcile(update, owned, now)
         return self._answer(update, call, now)
 
@@ -118,24 +117,18 @@ class ClassicMembers:
 
         return self._after(update.records, appended)
 
-    def _downgrade(
-        self, update: MemberUpdate, holder: ConsumerMember, owned: Assignment, call: JoinCall, now: Instant
-    ) -> Result[None]:
+    def _downgrade(self, update: MemberUpdate, holder: ConsumerMember, call: JoinCall, now: Instant) -> Result[None]:
         """The seat of the last member of the new protocol is taken by a classic member: a classic group it is."""
         group = update.group
-        rebalance = group.assignment_epoch < update.group_epoch
-        if not rebalance:
-            self._groups.reconcile(update, owned, now)
         records, stayed = consumer_migration.downgraded_by_joining(
             self._groups, group, update.after, holder.member_id, now
         )
-        # A classic member only learns in a rebalance what a consumer group still had in store for it.
-        rebalance = rebalance or not all(member.is_reconciled_to(group.assignment_epoch) for member in stayed.values())
 
         def appended(error: ErrorCode | None) -> None:
             if error is None:
-                consumer_migration.taken_over(self._groups, group, stayed, now, rebalance=rebalance)
-            self._settle_join(call, update.after, ErrorCode.NONE if error is None else append_error(error))
+                consumer_migration.taken_over(self._groups, group, stayed, now)
+            member = update.after.at_epoch(group.group_epoch)  # the generation of the classic group
+            self._settle_join(call, member, ErrorCode.NONE if error is None else append_error(error))
 
         return self._after(update.records + records, appended)
 

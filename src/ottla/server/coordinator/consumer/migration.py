@@ -148,7 +148,7 @@ def downgraded_by_leaving(
 
     def appended(error: ErrorCode | None) -> None:
         if error is None:
-            taken_over(groups, group, stayed, now, rebalance=True)
+            taken_over(groups, group, stayed, now)
         elif response is not None:
             response.error_code = append_error(error)  # type: ignore[attr-defined]
 
@@ -172,10 +172,12 @@ def downgraded_by_joining(
     return records, stayed
 
 
-def taken_over(
-    groups: ConsumerGroups, group: ConsumerGroup, members: dict[str, ConsumerMember], now: Instant, *, rebalance: bool
-) -> None:
-    """The classic group was replayed: give its members what its record does not hold, and let it go on."""
+def taken_over(groups: ConsumerGroups, group: ConsumerGroup, members: dict[str, ConsumerMember], now: Instant) -> None:
+    """The classic group was replayed: give its members what its record does not hold, and let it go on.
+
+    It begins with a rebalance. Some may not have what the consumer group had in store for them, and would never hear of
+    it; and a leader has to be told that it is one, as it is who watches the topics from now on.
+    """
     classic = groups.classic_groups.get(group.group_id)
     assert classic is not None
     for member_id, member in classic.members.items():
@@ -183,7 +185,7 @@ def taken_over(
         assert membership is not None
         member.protocols = membership.protocols
     logger.info("group %s: the consumer group becomes a classic group", group.group_id)
-    groups.classic_groups.resume(classic, now, "it was a consumer group" if rebalance else None)
+    groups.classic_groups.resume(classic, now, "it was a consumer group")
 
 
 def _classic_record(
