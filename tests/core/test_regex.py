@@ -92,6 +92,25 @@ def test_takes_linear_time() -> None:
     assert Regex("a?" * 100 + "a" * 100).matches("a" * 100)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(" * 199 + "a" + "|b)*" * 199,
+        "\\." * 50_000,
+        "(?:a{1000}){1000}",
+    ],
+)
+def test_an_expression_that_is_too_much_is_refused_at_once(pattern: str) -> None:
+    with pytest.raises(RegexError):
+        Regex(pattern)
+
+
+def test_nothing_is_not_counted_out() -> None:
+    regex = Regex("a" + "(" * 6 + "){1000}" * 6 + "b")
+    assert regex.matches("ab")
+    assert not regex.matches("a")
+
+
 _PARTS = st.recursive(
     st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", r"\b", "^", "$", "-"]),
     lambda parts: (

@@ -29,6 +29,8 @@ __all__ = ["Regex", "RegexError"]
 
 #: Counted repetitions are unrolled; what gets longer than this is refused, as RE2 does for its memory's sake.
 MAX_INSTRUCTIONS: Final = 20_000
+#: Longer ones are not even read: that takes time, for every character.
+MAX_LENGTH: Final = 20_000
 #: The deterministic states of one expression are forgotten and built anew beyond this.
 MAX_STATES: Final = 1_000
 
@@ -60,7 +62,13 @@ class Regex:
 
     def __init__(self, pattern: str) -> None:
         self._program: list[_Split | _Take | _Assert | None] = [None]
-        self._begin: _State = frozenset({self._compile(parse(pattern), _MATCH)}), True, False
+        if len(pattern) > MAX_LENGTH:
+            raise RegexError("the expression is too long")
+        try:
+            begin = self._compile(parse(pattern), _MATCH)
+        except RecursionError:
+            raise RegexError("too many parentheses within one another") from None
+        self._begin: _State = frozenset({begin}), True, False
         self._next: dict[tuple[_State, str], _State] = {}
         self._accepts: dict[_State, bool] = {}
 
@@ -145,7 +153,11 @@ class Regex:
             for _ in range(most - least):
                 target = self._emit(_Split((self._compile(part, target), end)))
         for _ in range(least):
-            target = self._compile(part, target)
+            entry = self._compile(part, target)
+            if entry == target:
+                # Nothing, any number of times, is nothing: counting it out could take for ever.
+                break
+            target = entry
         return target
 
     def _emit(self, instruction: _Split | _Take | _Assert) -> int:
