@@ -17,13 +17,14 @@ from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.partitions import CoordinatorRuntime
-from ottla.server.coordinator.result import Completions, CoordinatorRecord, Instant, Pending, Result
+from ottla.server.coordinator.result import NOTHING, Completions, CoordinatorRecord, Instant, Pending, Result
 from ottla.server.coordinator.runtime import (
     CoordinatorPartition,
     PartitionState,
     RuntimeSettings,
     TransactionalWrite,
 )
+from ottla.server.coordinator.timers import Timers
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.coordinator.fake_log import FakeLog
 
@@ -221,6 +222,31 @@ async def test_a_commit_that_does_not_come_is_given_up(env: SimulatedEnv) -> Non
 
 
 @simulated
+async def test_one_timer_watches_over_all_that_waits(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    log.commits = False
+    partition = partition_of(env, log)
+    partition.start()
+    armed = 0
+    call_later = asyncio.get_running_loop().call_later
+
+    def counted(delay: float, *arguments: Any) -> asyncio.TimerHandle:
+        handle = call_later(delay, *arguments)
+        handles.append(handle)
+        return handle
+
+    handles: list[asyncio.TimerHandle] = []
+    asyncio.get_running_loop().call_later = counted  # type: ignore[method-assign]
+    for offset in range(50):
+        partition.complete(put(offset), refusal)
+        log.commit(offset)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        armed = max(armed, sum(not handle.cancelled() for handle in handles))
+    assert armed == 1
+
+
+@simulated
 async def test_a_refused_append_changes_nothing(env: SimulatedEnv) -> None:
     log = FakeLog()
     partition = partition_of(env, log)
@@ -246,6 +272,20 @@ async def test_many_records_become_several_batches(env: SimulatedEnv) -> None:
     assert log.appends > 3
     assert all(header.compression == Codec.GZIP for _, header in batches(log.data))
     assert partition.shard.values == [(offset, offset, -1) for offset in range(100)]
+
+
+@simulated
+async def test_records_are_refused_as_a_whole_where_one_has_no_bytes(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    partition = partition_of(env, log, max_batch_bytes=1_000)
+    partition.start()
+    result = put(*range(100))
+    assert result.records is not None
+    key = OffsetCommitKey(group="g" * 40_000, topic="t", partition=0)
+    result.records.append(CoordinatorRecord(1, key, OffsetCommitValue(offset=1), 4))
+    assert partition.complete(result, refusal) == "INVALID_REQUEST"
+    assert log.appends == 0
+    assert partition.shard.values == []
 
 
 @simulated
@@ -326,6 +366,22 @@ def test_a_log_that_cannot_be_read_is_not_coordinated(damage: str) -> None:
 
 
 @simulated
+async def test_records_that_contradict_one_another_end_the_loading(env: SimulatedEnv) -> None:
+    class Strict(Counter):
+        def replay(self, record: CoordinatorRecord, record_offset: int, producer_id: int) -> None:
+            raise AssertionError("two members in one seat")
+
+    log = FakeLog()
+    writer = partition_of(env, log)
+    writer.start()
+    writer.complete(put(1), refusal)
+    reader = CoordinatorPartition(3, 1, log, Strict(), GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms)
+    reader.start()
+    await reader.wait_until_loaded()
+    assert reader.state is PartitionState.FAILED
+
+
+@simulated
 async def test_timers_run_at_their_deadline(env: SimulatedEnv) -> None:
     partition = partition_of(env, FakeLog())
     partition.start()
@@ -365,6 +421,18 @@ async def test_leadership_comes_and_goes(env: SimulatedEnv) -> None:
     runtime.elected(2, 1)
     runtime.stop()
     assert runtime.active_partitions() == []
+
+
+def test_timers_that_were_cancelled_do_not_pile_up() -> None:
+    timers = Timers()
+    kept = timers.schedule(50, lambda now: NOTHING)
+    for _ in range(10_000):
+        timers.schedule(2**31, lambda now: NOTHING).cancel()
+        timers.move(kept, 40 - kept.deadline_ms % 2)
+    assert len(timers._heap) <= 1_000
+    assert timers.next_deadline_ms() == 40
+    assert timers.take_due(40) is not None
+    assert timers.next_deadline_ms() is None
 
 
 def test_random_timers_against_a_list() -> None:

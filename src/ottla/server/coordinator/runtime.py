@@ -141,6 +141,7 @@ class CoordinatorPartition(Generic[S]):
     __slots__ = (
         "_awaiting_commit",
         "_codec",
+        "_commit_timer",
         "_deferred",
         "_loading",
         "_log",
@@ -181,6 +182,7 @@ class CoordinatorPartition(Generic[S]):
         self._deferred: deque[tuple[int, int, Pending[Any], Any]] = deque()
         #: What is to be done once the high watermark gets there: (end offset, action).
         self._awaiting_commit: deque[tuple[int, Callable[[], None]]] = deque()
+        self._commit_timer: asyncio.TimerHandle | None = None
         self._written_end_offset = 0
         self._when_active: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -261,14 +263,14 @@ class CoordinatorPartition(Generic[S]):
         """Append in as few batches as fit, each replayed once it is in the log; the error code of a refusal."""
         now_ms = self._wall_clock_ms()
         encode = self._codec.encode
+        try:
+            encoded = [encode(record) for record in records]
+        except EncodeError:
+            # A client's text is longer than the record's format can carry (32,767 bytes). Nothing is appended yet.
+            return ErrorCode.INVALID_REQUEST
         batch: list[Record] = []
         begin = size = 0
-        for index, record in enumerate(records):
-            try:
-                key, value = encode(record)
-            except EncodeError:
-                # A client's text is longer than the record's format can carry (32,767 bytes).
-                return ErrorCode.INVALID_REQUEST
+        for index, (key, value) in enumerate(encoded):
             record_size = len(key) + (len(value) if value is not None else 0) + 32
             if batch and size + record_size > self._settings.max_batch_bytes:
                 code = self._append_batch(batch, records[begin:index], replay, now_ms, write)
@@ -321,10 +323,16 @@ class CoordinatorPartition(Generic[S]):
         if not self._deferred:
             if not self._awaiting_commit:
                 self._log.set_listener(self._high_watermark_moved)
-            self._loop.call_later(self._settings.commit_timeout_ms / 1000, self._release_committed)
+            self._arm_commit_timer(self._settings.commit_timeout_ms)
         completions = self._take_completions()
         for settled, settled_response in (*completions, (pending, response)):
             self._deferred.append((self._written_end_offset, gives_up_ms, settled, settled_response))
+
+    def _arm_commit_timer(self, delay_ms: int) -> None:
+        """One timer, for the oldest of those that wait: the high watermark may move thousands of times meanwhile."""
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+        self._commit_timer = self._loop.call_later(delay_ms / 1000, self._release_committed)
 
     def _high_watermark_moved(self) -> None:
         self._loop.call_soon(self._release_committed)
@@ -346,7 +354,7 @@ class CoordinatorPartition(Generic[S]):
         while deferred:
             end_offset, gives_up_ms, pending, response = deferred[0]
             if end_offset > high_watermark and gives_up_ms > now_ms:
-                self._loop.call_later((gives_up_ms - now_ms) / 1000, self._release_committed)
+                self._arm_commit_timer(gives_up_ms - now_ms)
                 return
             deferred.popleft()
             if end_offset > high_watermark:
@@ -421,6 +429,9 @@ class CoordinatorPartition(Generic[S]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
         self._log.set_listener(None)
         deferred = list(self._deferred)
         self._deferred.clear()
@@ -450,6 +461,11 @@ class CoordinatorPartition(Generic[S]):
             count = await replay_log(self._log, self.shard, self._codec, self._settings.load_chunk_bytes)
         except (CorruptRecordError, ProtocolError, UnsupportedVersionError, OSError, ApiError) as error:
             logger.error("coordinator partition %d cannot be loaded: %s", self.partition, error)
+            self.state = PartitionState.FAILED
+            return
+        except Exception:
+            # Records that contradict one another: clients have to hear of it, rather than of a load in progress.
+            logger.exception("coordinator partition %d cannot be loaded", self.partition)
             self.state = PartitionState.FAILED
             return
         self._became_active()

@@ -9,6 +9,8 @@ from ottla.server.coordinator.result import Instant, Result
 
 Action = Callable[[Instant], Result[None]]
 
+_SMALLEST_SWEEP = 1_000
+
 
 class Timer:
     """One scheduled action. ``postpone`` is a plain store: the heap is corrected when the old deadline surfaces."""
@@ -32,11 +34,12 @@ class Timer:
 class Timers:
     """A heap of timers on the monotonic clock, in milliseconds; equal deadlines run in the order of scheduling."""
 
-    __slots__ = ("_heap", "_sequence")
+    __slots__ = ("_heap", "_sequence", "_sweep_size")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
+        self._sweep_size = _SMALLEST_SWEEP
 
     def schedule(self, deadline_ms: int, action: Action) -> Timer:
         """Run the action once at the deadline."""
@@ -78,3 +81,13 @@ class Timers:
         timer.queued_ms = timer.deadline_ms
         self._sequence += 1
         heapq.heappush(self._heap, (timer.deadline_ms, self._sequence, timer))
+        if len(self._heap) >= self._sweep_size:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget what was cancelled or moved, which would stay until its deadline; clients choose some of these."""
+        self._heap[:] = (
+            entry for entry in self._heap if entry[2].action is not None and entry[0] == entry[2].queued_ms
+        )
+        heapq.heapify(self._heap)
+        self._sweep_size = max(_SMALLEST_SWEEP, 2 * len(self._heap))
