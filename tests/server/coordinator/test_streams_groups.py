@@ -429,6 +429,17 @@ def test_static_member_comes_back_to_its_tasks_without_a_rebalance() -> None:
     assert driver.beat("a1", epoch).error_code == ErrorCode.UNKNOWN_MEMBER_ID
 
 
+def test_static_member_that_comes_back_under_its_id_is_still_watched() -> None:
+    driver = StreamsDriver()
+    driver.create_topic("table", 2)
+    client = Client(driver, "a1", table(), instance_id="a")
+    client.beat()
+    driver.beat("a1", -2, instance_id="a")
+    assert driver.join("a1", table(), instance_id="a").error_code == ErrorCode.NONE
+    driver.advance(45_000)
+    assert not driver.group.members
+
+
 def test_instance_id_of_a_live_member_is_taken() -> None:
     driver = ready()
     driver.join("a1", table(), instance_id="a")

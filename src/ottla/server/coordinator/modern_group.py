@@ -6,6 +6,7 @@ that epoch, at most once per assignment interval, and each member is brought to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -16,8 +17,11 @@ from ottla.server.coordinator.timers import Timer, Timers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ottla.core.errors import ErrorCode
     from ottla.protocol.message import Struct
     from ottla.server.coordinator.result import Instant, Result
+
+logger = logging.getLogger(__name__)
 
 #: Topic id → partitions, ascending.
 Assignment = Mapping[bytes, tuple[int, ...]]
@@ -31,6 +35,8 @@ STATIC_LEAVE_EPOCH = -2
 
 #: Group and assignment epoch of a group without records.
 FIRST_EPOCH = 1
+
+_RETRY_MS = 1_000
 
 
 class ModernMember(Protocol):
@@ -184,8 +190,9 @@ class ModernGroup(EpochedGroup, Generic[M]):
 class MemberTimers:
     """One kind of timer (session, rebalance) for the members of all groups of a machine.
 
-    ``expired(group_id, member_id, now)`` is what happens at the deadline. A session is moved with each heartbeat, which
-    is a dict lookup and a store.
+    ``expired(group_id, member_id, now)`` is what happens at the deadline; where its records are refused by the log it
+    happens again a second later, since nobody else would look at a silent member. A session is moved with each
+    heartbeat, which is a dict lookup and a store.
     """
 
     def __init__(self, timers: Timers, expired: Callable[[str, str, Instant], Result[None]]) -> None:
@@ -222,7 +229,19 @@ class MemberTimers:
 
     def _run(self, group_id: str, member_id: str, now: Instant) -> Result[None]:
         del self._running[group_id, member_id]
-        return self._expired(group_id, member_id, now)
+        result = self._expired(group_id, member_id, now)
+        if result.records:
+            appended = result.appended
+
+            def tried(error: ErrorCode | None) -> None:
+                if appended is not None:
+                    appended(error)
+                if error is not None:
+                    logger.warning("group %s: timed removal of %s not stored: %s", group_id, member_id, error.name)
+                    self.start_if_absent(group_id, member_id, now.monotonic_ms + _RETRY_MS)
+
+            result.appended = tried
+        return result
 
 
 def assignment_of(topic_partitions: Iterable[Struct]) -> Assignment:

@@ -1,6 +1,6 @@
 """A consumer group (KIP-848): members, who owns what, expressions, and what others ask of any group.
 
-Everything here is changed by replay alone; ``ConsumerGroups`` (consumer_groups.py) decides what is written.
+Everything here is changed by replay alone; ``ConsumerGroups`` (groups.py) decides what is written.
 
     Empty ──join──▶ Assigning ──target made──▶ Reconciling ──everybody got there──▶ Stable ──all left──▶ Empty
 """

@@ -3,8 +3,8 @@
 A heartbeat joins, acknowledges, keeps alive and leaves. Most say nothing new: they are answered from what is known, and
 move the session's deadline. The others become a `MemberUpdate`, whose records change the group when they are replayed.
 
-Members that speak the classic protocol live in these groups too (`consumer_classic`), and a group changes its kind when
-the first member of the new protocol comes, or the last one goes (`consumer_migration`).
+Members that speak the classic protocol live in these groups too (`classic_members`), and a group changes its kind when
+the first member of the new protocol comes, or the last one goes (`migration`).
 """
 
 from __future__ import annotations
@@ -252,9 +252,10 @@ class ConsumerGroups:
             )
         seated = holder._replace(member_id=member_id, member_epoch=0, previous_member_epoch=0)
         group_id = group.group_id
-        records += consumer_records.member_tombstones(group_id, holder.member_id)
-        records.append(consumer_records.member_metadata(group_id, seated))
-        records.append(consumer_records.target_member(group_id, member_id, group.target_of(holder.member_id)))
+        if holder.member_id != member_id:
+            records += consumer_records.member_tombstones(group_id, holder.member_id)
+            records.append(consumer_records.member_metadata(group_id, seated))
+            records.append(consumer_records.target_member(group_id, member_id, group.target_of(holder.member_id)))
         records.append(consumer_records.current_assignment(group_id, seated))
         return seated
 

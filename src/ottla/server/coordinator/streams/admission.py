@@ -166,9 +166,10 @@ def _join_static(step: Step, member_id: str, instance_id: str) -> None:
     step.replaced = holder
     progress = holder.progress._replace(member_epoch=JOIN_EPOCH, previous_member_epoch=JOIN_EPOCH)
     step.before = holder._replace(member_id=member_id, progress=progress)
-    step.records += [
-        *group_records.member_tombstones(group.group_id, holder.member_id),
-        group_records.member_metadata(group.group_id, step.before),
-        group_records.target_member(group.group_id, member_id, group.target_of(holder.member_id)),
-        group_records.current_assignment(group.group_id, step.before),
-    ]
+    if holder.member_id != member_id:
+        step.records += [
+            *group_records.member_tombstones(group.group_id, holder.member_id),
+            group_records.member_metadata(group.group_id, step.before),
+            group_records.target_member(group.group_id, member_id, group.target_of(holder.member_id)),
+        ]
+    step.records.append(group_records.current_assignment(group.group_id, step.before))

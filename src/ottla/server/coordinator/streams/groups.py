@@ -50,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 #: Whose members know of client tags and topology descriptions.
 _FIRST_VERSION_OF_KAFKA_4_4 = 1
-#: When the record that removes a member cannot be written, the member is looked at again after this time.
-_RETRY_MS = 1_000
 
 
 class StreamsGroups:
@@ -72,7 +70,7 @@ class StreamsGroups:
     def heartbeat(
         self, call: Heartbeat, now: Instant
     ) -> tuple[Result[StreamsGroupHeartbeatResponse], tuple[InternalTopic, ...]]:
-        """Answer a checked request (`streams_heartbeat.check_request`), and name the internal topics to be created."""
+        """Answer a checked request (`heartbeat.check_request`), and name the internal topics to be created."""
         request = call.request
         if request.member_epoch < JOIN_EPOCH:
             return self._leave(request), ()
@@ -305,27 +303,22 @@ class StreamsGroups:
         return Result(response, [group_records.current_assignment(group.group_id, gone)])
 
     def _session_expired(self, group_id: str, member_id: str, now: Instant) -> Result[None]:
-        return self._fence(group_id, member_id, now, "its session expired")
+        return self._fence(group_id, member_id, "its session expired")
 
     def _rebalance_expired(self, group_id: str, member_id: str, now: Instant) -> Result[None]:
         group = self.context.groups.get(group_id)
         member = group.members.get(member_id) if isinstance(group, StreamsGroup) else None
         if member is None or member.progress.state is not MemberState.UNREVOKED_TASKS:
             return Result(None)
-        return self._fence(group_id, member_id, now, "it did not give its tasks up in time")
+        return self._fence(group_id, member_id, "it did not give its tasks up in time")
 
-    def _fence(self, group_id: str, member_id: str, now: Instant, reason: str) -> Result[None]:
+    def _fence(self, group_id: str, member_id: str, reason: str) -> Result[None]:
         group = self.context.groups.get(group_id)
         member = group.members.get(member_id) if isinstance(group, StreamsGroup) else None
         if not isinstance(group, StreamsGroup) or member is None:
             return Result(None)
         logger.info("streams group %s: member %s is removed because %s", group_id, member_id, reason)
-
-        def appended(code: ErrorCode | None) -> None:
-            if code is not None:
-                self._sessions.restart(group_id, member_id, now.monotonic_ms + _RETRY_MS)
-
-        return Result(None, _removal(group, member), appended=appended)
+        return Result(None, _removal(group, member))
 
     # -- describing
 
@@ -406,7 +399,9 @@ class StreamsGroups:
     def metadata_changed(self, delta: MetadataDelta, now: Instant) -> list[CoordinatorRecord]:
         """Groups whose topics changed look at them again with their members' next heartbeats."""
         for group_id in self.topics.groups_of(delta):
-            self.group(group_id).request_metadata_refresh()
+            group = self.context.groups.get(group_id)
+            if isinstance(group, StreamsGroup):
+                group.request_metadata_refresh()
         return []
 
     def unload(self, code: ErrorCode) -> None:

@@ -2,7 +2,7 @@
 
 A subtopology reads *source topics* (the user's) and *repartition source topics* (internal ones that another subtopology
 writes, its *repartition sink topics*), and keeps state in *changelog topics* (internal). Partition counts of internal
-topics are not known here: `streams_topics.configure` derives them.
+topics are not known here: `topics.configure` derives them.
 """
 
 from __future__ import annotations

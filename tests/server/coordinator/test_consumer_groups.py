@@ -1,0 +1,39 @@
+"""Consumer groups where the log refuses, and where a client comes back under the id it had."""
+
+from __future__ import annotations
+
+import pytest
+
+from ottla.core.errors import ErrorCode
+from tests.server.coordinator.consumer_driver import ConsumerDriver
+
+
+@pytest.fixture
+def driver() -> ConsumerDriver:
+    driver = ConsumerDriver()
+    driver.put_topic("t", 2)
+    return driver
+
+
+def test_a_member_whose_removal_was_refused_is_removed_a_moment_later(driver: ConsumerDriver) -> None:
+    driver.heartbeat("a", topics=("t",))
+    driver.refuse_next = ErrorCode.NOT_ENOUGH_REPLICAS
+    driver.elapsed_ms += 45_000
+    result = driver.shard.take_due(driver.now())
+    assert result is not None
+    driver.apply(result)
+    assert driver.refuse_next is None
+    assert "a" in driver.group().members
+    driver.advance(1_000)
+    assert not driver.group().members
+
+
+def test_a_static_member_that_comes_back_under_its_id_is_still_watched(driver: ConsumerDriver) -> None:
+    first = driver.heartbeat("a", topics=("t",), instance="i")
+    driver.heartbeat("a", -2, instance="i")
+    driver.restart()
+    again = driver.heartbeat("a", topics=("t",), instance="i")
+    assert driver.assigned(again) == driver.assigned(first) == {"t": [0, 1]}
+    driver.restart()
+    driver.advance(45_000)
+    assert not driver.group().members
