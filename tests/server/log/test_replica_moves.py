@@ -183,6 +183,48 @@ def test_deleted_log_takes_its_copy_with_it() -> None:
     World().live(life)
 
 
+def test_move_that_is_cancelled_before_it_began_leaves_nothing() -> None:
+    async def life(world: World) -> None:
+        world.fill()
+        world.move("/b")
+        world.directories.moves.cancel(KEY)
+        await asyncio.sleep(70)
+        assert world.home == "/a"
+        assert world.names("/b") == []
+
+    World().live(life)
+
+
+def test_log_that_has_moved_stays_when_its_new_directory_fails_to_flush() -> None:
+    async def life(world: World) -> None:
+        def fail_from_now_on(old: Log, new: Log) -> None:
+            append(new)  # there is something to flush
+            world.disk.fail_at(1, 5, operations={"sync"}, path_part=f"/b/{KEY}")
+
+        world.fill()
+        world.directories.on_replaced = fail_from_now_on
+        world.move("/b")
+        await asyncio.sleep(70)
+        assert world.home == "/b"
+        assert [directory.path for directory in world.directories.offline] == ["/b"]
+        assert world.disk.exists(f"/b/{KEY}")
+
+    World().live(life)
+
+
+def test_broker_that_stops_waits_for_a_move_that_came_through() -> None:
+    async def begin(world: World) -> None:
+        world.fill()
+        world.move("/b")
+        while not world.replaced:
+            await asyncio.sleep(0.0001)
+
+    world = World()
+    world.live(begin)
+    assert world.names("/b") == [str(KEY)]
+    assert str(KEY) not in world.names("/a")
+
+
 def test_move_is_resumed_by_the_next_start() -> None:
     async def begin(world: World) -> None:
         world.fill(300)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError
@@ -54,13 +55,16 @@ class FutureHost(SimpleHost):
 class ReplicaMove:
     """A replica on its way: the log as it is, the copy, and where the copy lies."""
 
-    __slots__ = ("destination", "future", "source", "task")
+    __slots__ = ("destination", "future", "has_taken_over", "is_resumable", "source")
 
     def __init__(self, source: Log, future: Log, destination: DataDirectory) -> None:
         self.source = source
         self.future = future
         self.destination = destination
-        self.task: asyncio.Future[None] | None = None
+        #: The copy is the log.
+        self.has_taken_over = False
+        #: The next start goes on with it.
+        self.is_resumable = False
 
     @property
     def offset_lag(self) -> int:
@@ -79,6 +83,8 @@ class ReplicaMoves:
         self._directories = directories
         self._env = env
         self._moves: dict[TopicPartition, ReplicaMove] = {}
+        #: All that is not over, also of moves that were given up or only have to clear away behind them.
+        self._tasks: dict[ReplicaMove, asyncio.Future[None]] = {}
 
     def get(self, topic_partition: TopicPartition) -> ReplicaMove | None:
         """The move of a partition, if it is on its way."""
@@ -127,31 +133,52 @@ class ReplicaMoves:
         except LogError as error:
             logger.warning("the copy %s is begun anew: %s", path, error)
             await self._env.run_blocking(self._directories.disk.remove_tree, path)
-            self.begin(source, destination)
+            if self._may_begin(source):
+                self.begin(source, destination)
             return
-        if self._directories.get(topic_partition) is not source:
+        if not self._may_begin(source):
+            # Deleted meanwhile, or sent elsewhere.
+            future.close()
+            self._directories.discard(topic_partition, path)
             return
         future.truncate_to(end_offset, now_ms)
         self._start(ReplicaMove(source, future, destination))
 
+    def _may_begin(self, source: Log) -> bool:
+        key = source.topic_partition
+        return self._directories.get(key) is source and key not in self._moves
+
     def cancel(self, topic_partition: TopicPartition) -> None:
         """Give a move up and remove the copy; fine when there is none."""
         move = self._moves.pop(topic_partition, None)
-        if move is not None and move.task is not None:
-            move.task.cancel()
+        if move is not None:
+            self._tasks[move].cancel()
 
     def stop(self) -> list[asyncio.Future[None]]:
         """Stop all of them, to be resumed by the next start; what to wait for."""
-        moves = list(self._moves.values())
+        tasks = list(self._tasks.values())
+        for move in self._moves.values():
+            move.is_resumable = True
+            self._tasks[move].cancel()
         self._moves.clear()
-        tasks = [move.task for move in moves if move.task is not None]
-        for task in tasks:
-            task.cancel("stopping")
         return tasks
 
     def _start(self, move: ReplicaMove) -> None:
         self._moves[move.source.topic_partition] = move
-        move.task = asyncio.ensure_future(self._run(move))
+        task = self._tasks[move] = asyncio.ensure_future(self._run(move))
+        task.add_done_callback(partial(self._ended, move))
+
+    def _ended(self, move: ReplicaMove, _: asyncio.Future[None]) -> None:
+        """However it ended: a task that is cancelled early never ran."""
+        del self._tasks[move]
+        key = move.source.topic_partition
+        if self._moves.get(key) is move:
+            del self._moves[key]
+        if move.has_taken_over:
+            return
+        move.future.close()
+        if not move.is_resumable:
+            self._directories.discard(key, move.future.directory)
 
     # The work
 
@@ -160,11 +187,6 @@ class ReplicaMoves:
         try:
             await self._copy(move)
             await self._finish(move)
-            return
-        except asyncio.CancelledError as error:
-            if error.args == ("stopping",):
-                move.future.close()
-                raise
         except MoveAbortedError:
             pass
         except (ApiError, DiskError, LogError, CorruptRecordError) as error:
@@ -172,10 +194,6 @@ class ReplicaMoves:
             self._blame(move, error)
         except Exception:
             logger.exception("moving %s to %s failed", key, move.destination.path)
-        if self._moves.get(key) is move:
-            del self._moves[key]
-        move.future.close()
-        self._directories.discard(key, move.future.directory)
 
     def _blame(self, move: ReplicaMove, error: Exception) -> None:
         """Take the directory out of service that failed; a full one only gets no copy."""
@@ -248,8 +266,9 @@ class ReplicaMoves:
                 raise LogError(f"the copy {future.directory} ends at {future.log_end_offset}")
             future.truncate_fully_and_start_at(source.log_end_offset, now_ms=self._env.clock.now_ms())
         old = self._directories.replace(source, future, destination)
+        move.has_taken_over = True
         del self._moves[source.topic_partition]
-        # From here on the old directory is all that a crash could bring back.
+        # From here on the old directory is all that a crash could bring back. It stays when any of this fails.
         await self._directories.flush(future)
         await self._worker(self._directories.disk.sync_directory, destination.path)
         # Nor may the old one's checkpoints say anything of a log that comes back to it one day.
