@@ -111,6 +111,14 @@ def test_nothing_is_not_counted_out() -> None:
     assert not regex.matches("a")
 
 
+def test_characters_that_mean_the_same_are_stepped_once() -> None:
+    regex = Regex("(?:.?){50}[0-9]")
+    assert regex.matches("abcdefghijklmnopqrstuvwxyz9")
+    steps = len(regex._next)
+    assert regex.matches("zyxwvutsrqponmlkjihgfedcba1")
+    assert len(regex._next) == steps
+
+
 _PARTS = st.recursive(
     st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", r"\b", "^", "$", "-"]),
     lambda parts: (
