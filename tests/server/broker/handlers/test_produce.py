@@ -269,11 +269,24 @@ def test_a_topic_made_again_under_its_name_gets_the_batches_of_a_connection_that
             broker.create_topic()
             client = await broker.client()
             for _ in range(3):
-                await broker.produce(client, batch(b"old"))
+                await broker.produce(client, batch(b"old"), version=9)
             broker.delete_topic("topic")
-            assert (await broker.produce(client, batch(b"a"))).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            answer = await broker.produce(client, batch(b"a"), version=9)
+            assert answer.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             broker.create_topic()
-            assert [(await broker.produce(client, batch(b"new"))).base_offset for _ in range(3)] == [0, 1, 2]
+            route = broker.listener.router.find(0, 9)
+            original = route.handle
+            handled = 0
+
+            def counting(*arguments: object) -> object:
+                nonlocal handled
+                handled += 1
+                return original(*arguments)  # type: ignore[arg-type]
+
+            route.handle = counting
+            answers = [await broker.produce(client, batch(b"new"), version=9) for _ in range(4)]
+            assert [answer.base_offset for answer in answers] == [0, 1, 2, 3]
+            assert handled == 1  # the short cut leads to the new partition
 
     run(main())
 

@@ -94,9 +94,12 @@ def handle_quickly(
         return None
     shape, records = found
     partition = shape.partition
-    if partition.leader_id != broker.node_id or (
-        records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT
-        and not (shape.is_transactional and _continues_transaction(partition, records))
+    if partition.leader_id != broker.node_id:
+        # Perhaps the topic was made again under its name: the handler knows, and teaches what has taken its place.
+        shapes.note(buffer, offset, end)
+        return None
+    if records[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL_BIT and not (
+        shape.is_transactional and _continues_transaction(partition, records)
     ):
         shapes.forget_noted()
         return None
