@@ -372,6 +372,37 @@ def test_aborted_transactions_are_found_by_range_also_after_a_restart():
         log = reopen(log, clean=clean, recovery_point=0)
 
 
+def test_a_cut_transaction_index_of_a_closed_segment_is_made_again_at_a_clean_start():
+    log = new_log()
+    append(log, 2, producer=(7, 0, 0), transactional=True)
+    end_transaction(log, 7, 0, is_commit=False)
+    log.roll(NOW)
+    append(log)
+    disk, name = log.disk, log.segments[0].transaction_index.path
+    log.flush()
+    content = disk.read(name)
+    assert len(content) == 34
+    task = log.prepare_close()
+    assert task is not None
+    task.run()
+    log.close()
+    disk.replace(name, content[:-1])
+    again = reopen(log)
+    assert [item.first_offset for item in again.aborted_transactions(0, 100)] == [0]
+    assert disk.read(name) == content
+
+
+def test_an_abort_whose_index_can_not_be_written_is_known_to_readers_of_the_failed_directory():
+    log = new_log()
+    append(log, 2, producer=(7, 0, 0), transactional=True)
+    log.disk.fail_at(1, 5, operations={"append"}, path_part=".txnindex")
+    with pytest.raises(ApiError):
+        end_transaction(log, 7, 0, is_commit=False, commit=False)
+    log.advance_high_watermark(log.log_end_offset)
+    assert log.last_stable_offset == 3
+    assert [item.first_offset for item in log.aborted_transactions(0, 100)] == [0]
+
+
 @pytest.mark.parametrize("clean", [True, False])
 def test_open_transactions_and_sequences_survive_a_restart(clean):
     log = new_log(segment_bytes=300)

@@ -26,6 +26,7 @@ from ottla.server.log.files import (
     SNAPSHOT_SUFFIX,
     SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
     OffsetFile,
     offset_name,
     parse_offset_name,
@@ -40,6 +41,7 @@ from ottla.server.log.producer_state import ProducerState
 from ottla.server.log.recovery import recover_segment
 from ottla.server.log.scan import batch_headers
 from ottla.server.log.segment import Segment
+from ottla.server.log.transaction_index import ENTRY_SIZE as TRANSACTION_ENTRY_SIZE
 
 
 class LoadRequest(NamedTuple):
@@ -260,6 +262,9 @@ class _Loader:
                 return suffix == TIME_INDEX_SUFFIX  # Kafka, too, only misses the offset index
             if self._disk.size(f"{self._directory}/{name}") % entry_size:
                 return False
+        name = offset_name(segment.base_offset, TRANSACTION_INDEX_SUFFIX)
+        if name in names and self._disk.size(f"{self._directory}/{name}") % TRANSACTION_ENTRY_SIZE:
+            return False
         if segment is self._segments[-1]:
             return segment.restore_indexes()
         return True

@@ -47,16 +47,18 @@ class TransactionIndex(MovableFile):
         return self._entries
 
     def append(self, transaction: AbortedTransaction) -> None:
-        """Add one; last offsets ascend."""
+        """Add one; last offsets ascend. On `DiskError` only the file does not have it, which recovery makes again."""
         entries = self.entries()
+        size = len(entries) * ENTRY_SIZE
+        # The marker is in the log: whoever reads from here on must not take the records for committed.
+        entries.append(transaction)
         file = self._disk.open(self.path, create=True)
         try:
-            if file.size() != len(entries) * ENTRY_SIZE:
-                file.truncate(len(entries) * ENTRY_SIZE)
+            if file.size() != size:
+                file.truncate(size)
             file.append(_ENTRY.pack(VERSION, *transaction))
         finally:
             file.close()
-        entries.append(transaction)
         self.unsynced = True
 
     def collect(self, start_offset: int, end_offset: int, into: list[AbortedTransaction]) -> bool:
