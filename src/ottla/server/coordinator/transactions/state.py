@@ -2,7 +2,7 @@
 
 Theory of operation. A transaction goes Empty → Ongoing → PrepareCommit or PrepareAbort → CompleteCommit or
 CompleteAbort → Ongoing …; once a Prepare state is committed its outcome stands, and Complete says that every partition
-has its marker. Each function here makes the value that follows another; `transaction_shard` decides when.
+has its marker. Each function here makes the value that follows another; `shard` decides when.
 
 Epochs fence. InitProducerId bumps the epoch, so that an earlier producer of the same transactional id is refused from
 then on. With transactions v2 (KIP-890) every end of a transaction bumps it as well, so that nothing a producer sent in
