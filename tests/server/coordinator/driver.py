@@ -10,7 +10,7 @@ from ottla.protocol.codec import encode
 from ottla.protocol.messages.consumer_protocol import ConsumerProtocolSubscription
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
-from ottla.server.coordinator.classic.membership import JoinCall, refused_join, refused_sync
+from ottla.server.coordinator.classic.calls import JoinCall, refused_join, refused_sync
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.result import CoordinatorRecord, Instant, Pending, Result

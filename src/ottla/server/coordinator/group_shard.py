@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
     from ottla.protocol.messages.offset_fetch import OffsetFetchRequestGroup
     from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
-    from ottla.server.coordinator.classic.membership import JoinCall
+    from ottla.server.coordinator.classic.calls import JoinCall
     from ottla.server.coordinator.result import Pending
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage

@@ -32,7 +32,8 @@ from ottla.protocol.messages.txn_offset_commit import (
     TxnOffsetCommitResponsePartition,
     TxnOffsetCommitResponseTopic,
 )
-from ottla.server.coordinator.classic.membership import JoinCall, append_error, refused_join, refused_sync
+from ottla.server.coordinator.append_errors import append_error, commit_error, transactional_commit_error
+from ottla.server.coordinator.classic.calls import JoinCall, refused_join, refused_sync
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.result import Instant, Pending, Result
@@ -279,15 +280,6 @@ def refused_commit(request: OffsetCommitRequest, code: ErrorCode) -> OffsetCommi
     )
 
 
-def commit_error(code: ErrorCode) -> ErrorCode:
-    """How a refused append of offsets looks to the one who commits."""
-    if code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE):
-        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
-    if code is ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND:
-        return ErrorCode.COORDINATOR_NOT_AVAILABLE
-    return append_error(code)
-
-
 def refused_commit_in_transaction(request: TxnOffsetCommitRequest, code: ErrorCode) -> TxnOffsetCommitResponse:
     """TxnOffsetCommit has no top-level error either."""
     return TxnOffsetCommitResponse(
@@ -303,23 +295,6 @@ def refused_commit_in_transaction(request: TxnOffsetCommitRequest, code: ErrorCo
             for topic in request.topics
         ]
     )
-
-
-def transactional_commit_error(code: ErrorCode) -> ErrorCode:
-    """How a refused append, or a refusal of the transaction coordinator, looks to the producer that commits."""
-    if code is ErrorCode.NETWORK_EXCEPTION:
-        return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
-    if code in (
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.NOT_ENOUGH_REPLICAS,
-        ErrorCode.REQUEST_TIMED_OUT,
-    ):
-        return ErrorCode.COORDINATOR_NOT_AVAILABLE
-    if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR):
-        return ErrorCode.NOT_COORDINATOR
-    if code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE, ErrorCode.INVALID_FETCH_SIZE):
-        return ErrorCode.UNKNOWN_SERVER_ERROR
-    return code
 
 
 def _refused_leave(code: ErrorCode) -> LeaveGroupResponse:

@@ -24,9 +24,10 @@ from ottla.protocol.messages.txn_offset_commit import (
 from ottla.server.broker.group_answers import answer
 from ottla.server.broker.transaction_answers import when_released
 from ottla.server.broker.transaction_verification import ClientProtocol, FirstBatch, Verdict, verify
+from ottla.server.coordinator.append_errors import transactional_commit_error
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.runtime import TransactionalWrite
-from ottla.server.coordinator.service import refused_commit_in_transaction, transactional_commit_error
+from ottla.server.coordinator.service import refused_commit_in_transaction
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext

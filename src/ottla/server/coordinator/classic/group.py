@@ -2,7 +2,7 @@
 
     Empty → PreparingRebalance → CompletingRebalance → Stable → PreparingRebalance … → Empty → Dead
 
-``ClassicGroups`` (membership.py) decides when to move; this module keeps the group consistent while it does.
+``Rebalances`` (rebalance.py) decides when to move; this module keeps the group consistent while it does.
 """
 
 from __future__ import annotations

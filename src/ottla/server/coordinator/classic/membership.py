@@ -9,74 +9,28 @@ delay), 345 (static members), 394 (member id required), 559 (protocol in sync), 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.heartbeat import HeartbeatRequest
-from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from ottla.protocol.messages.join_group import JoinGroupResponse
 from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from ottla.server.coordinator import group_records
-from ottla.server.coordinator.classic.group import ClassicGroup, GroupState, Member, Protocols
+from ottla.server.coordinator.append_errors import append_error
+from ottla.server.coordinator.classic.calls import JoinCall, PendingJoin, PendingSync, refused_sync
+from ottla.server.coordinator.classic.group import ClassicGroup, GroupState, Member
+from ottla.server.coordinator.classic.rebalance import Rebalances
 from ottla.server.coordinator.group import Group
-from ottla.server.coordinator.result import NOTHING, Completions, Instant, Pending, Result
+from ottla.server.coordinator.result import NOTHING, Completions, Instant, Result
 from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.coordinator.timers import Timers
 
-logger = logging.getLogger(__name__)
-
-_SHORTEST_WAIT_FOR_ABSENT_MS = 1_000
 _MAY_REBALANCE = (GroupState.EMPTY, GroupState.COMPLETING_REBALANCE, GroupState.STABLE)
 
-PendingJoin = Pending[JoinGroupResponse]
-PendingSync = Pending[SyncGroupResponse]
 
-
-def refused_join(member_id: str) -> Callable[[ErrorCode], JoinGroupResponse]:
-    """Makes the error answers of a join."""
-    return lambda code: JoinGroupResponse(error_code=code, member_id=member_id)
-
-
-def refused_sync(code: ErrorCode) -> SyncGroupResponse:
-    """The error answer of a sync."""
-    return SyncGroupResponse(error_code=code)
-
-
-def append_error(code: ErrorCode) -> ErrorCode:
-    """How a refused append of group metadata looks to a member."""
-    if code in (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.REQUEST_TIMED_OUT):
-        return ErrorCode.COORDINATOR_NOT_AVAILABLE
-    if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR):
-        return ErrorCode.NOT_COORDINATOR
-    if code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE):
-        return ErrorCode.UNKNOWN_SERVER_ERROR
-    return code
-
-
-class JoinCall:
-    """One JoinGroup request with what the connection says about its sender."""
-
-    __slots__ = ("client_host", "client_id", "pending", "protocols", "request", "version")
-
-    def __init__(
-        self, request: JoinGroupRequest, version: int, client_id: str, client_host: str, pending: PendingJoin
-    ) -> None:
-        self.request = request
-        self.version = version
-        self.client_id = client_id
-        self.client_host = client_host
-        self.pending = pending
-        self.protocols: Protocols = tuple((protocol.name, bytes(protocol.metadata)) for protocol in request.protocols)
-
-    @property
-    def rebalance_timeout_ms(self) -> int:
-        """Version 0 has none: the session timeout serves as both."""
-        return self.request.session_timeout_ms if self.version == 0 else self.request.rebalance_timeout_ms
-
-
-class ClassicGroups:
-    """The classic groups of one shard. ``new_id`` gives a fresh uuid as text."""
+class ClassicGroups(Rebalances):
+    """The commands of classic members. ``new_id`` gives a fresh uuid as text."""
 
     def __init__(
         self,
@@ -86,10 +40,7 @@ class ClassicGroups:
         completions: Completions,
         new_id: Callable[[], str],
     ) -> None:
-        self.settings = settings
-        self._all = groups
-        self._timers = timers
-        self._completions = completions
+        super().__init__(settings, groups, timers, completions)
         self._new_id = new_id
 
     # -- JoinGroup
@@ -115,6 +66,25 @@ class ClassicGroups:
         if request.member_id:
             return self._join_known(group, call, now)
         return self._join_new(group, call, now)
+
+    def join_instead(self, empty: Group, call: JoinCall, now: Instant) -> Result[None]:
+        """Join a classic group that takes the place of an empty group of another kind."""
+        request = call.request
+        if request.member_id:
+            return self._refuse(call, ErrorCode.UNKNOWN_MEMBER_ID)
+        if not request.protocol_type or not call.protocols:
+            return self._refuse(call, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+        group_id = request.group_id
+        new = group_records.new_group_metadata(ClassicGroup(group_id, self._completions, now.wall_ms))
+
+        def appended(error: ErrorCode | None) -> None:
+            group = self.get(group_id)
+            if error is not None or group is None:
+                self._refuse(call, append_error(error or ErrorCode.UNKNOWN_SERVER_ERROR))
+            else:
+                self._join_new(group, call, now)
+
+        return Result(None, [*empty.tombstones(), new], appended=appended)
 
     def _join_created(self, call: JoinCall, now: Instant) -> Result[None]:
         """The group's first member. The group itself is written down, so that it is listed after a restart too."""
@@ -242,90 +212,14 @@ class ClassicGroups:
         assignments = {key: value.assignment for key, value in group.members.items()}
         return Result(None, [group_records.group_metadata(group, assignments)], replay=False, appended=appended)
 
-    # -- the rebalance
-
     def _rebalance_or_complete_join(self, group: ClassicGroup, now: Instant, reason: str) -> Result[None]:
         if group.state in _MAY_REBALANCE:
             return self._prepare_rebalance(group, now, reason)
         return self._maybe_complete_join(group, now)
 
-    def _prepare_rebalance(self, group: ClassicGroup, now: Instant, reason: str) -> Result[None]:
-        for member in group.members.values():
-            if group.state is GroupState.COMPLETING_REBALANCE:
-                member.assignment = b""
-            if member.awaiting_sync is not None:
-                group.settle_sync(member, refused_sync(ErrorCode.REBALANCE_IN_PROGRESS))
-                self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
-        self._cancel_sync_timer(group)
-        is_initial = group.state is GroupState.EMPTY
-        logger.info("group %s: rebalance from generation %d: %s", group.group_id, group.generation_id, reason)
-        group.transition_to(GroupState.PREPARING_REBALANCE, now.wall_ms)
-        if is_initial:
-            delay_ms = self.settings.initial_rebalance_delay_ms
-            self._wait_for_first_members(group, delay_ms, max(group.rebalance_timeout_ms - delay_ms, 0), now)
-            return NOTHING
-        if group.all_members_joined:
-            return self._complete_join(group, now)
-        self._schedule_join(group, now)
-        return NOTHING
-
-    def _wait_for_first_members(self, group: ClassicGroup, delay_ms: int, remaining_ms: int, now: Instant) -> None:
-        """KIP-134: give the members of a starting application time to come, as long as new ones keep coming."""
-
-        def waited(now: Instant) -> Result[None]:
-            if group.new_member_added and remaining_ms:
-                group.new_member_added = False
-                next_delay_ms = min(self.settings.initial_rebalance_delay_ms, remaining_ms)
-                self._wait_for_first_members(group, next_delay_ms, max(remaining_ms - delay_ms, 0), now)
-                return NOTHING
-            return self._complete_join(group, now)
-
-        group.join_timer = self._timers.schedule(now.monotonic_ms + delay_ms, waited)
-
-    def _schedule_join(self, group: ClassicGroup, now: Instant, *, shortest_ms: int = 0) -> None:
-        if group.join_timer is not None:
-            group.join_timer.cancel()
-        wait_ms = max(group.rebalance_timeout_ms, shortest_ms)
-        group.join_timer = self._timers.schedule(
-            now.monotonic_ms + wait_ms, lambda now: self._complete_join(group, now)
-        )
-
-    def _maybe_complete_join(self, group: ClassicGroup, now: Instant) -> Result[None]:
-        is_initial = group.previous_state is GroupState.EMPTY
-        if group.state is GroupState.PREPARING_REBALANCE and group.all_members_joined and not is_initial:
-            return self._complete_join(group, now)
-        return NOTHING
-
-    def _complete_join(self, group: ClassicGroup, now: Instant) -> Result[None]:
-        """The time to join is over: start the next generation with those who came."""
-        if group.join_timer is not None:
-            group.join_timer.cancel()
-            group.join_timer = None
-        group.new_member_added = False
-        for member in list(group.members.values()):
-            if member.awaiting_join is None and member.group_instance_id is None:
-                group.remove(member)
-        if group.members and not group.elect_joined_leader():
-            # Only absent static members are left: their seats stay until their sessions end. The time to join is what
-            # they have asked for, and may be none at all: look again, but not again and again.
-            self._schedule_join(group, now, shortest_ms=_SHORTEST_WAIT_FOR_ABSENT_MS)
-            return NOTHING
-        group.begin_generation(now.wall_ms)
-        logger.info("group %s: generation %d, members: %d", group.group_id, group.generation_id, len(group.members))
-        if not group.members:
-            return Result(None, [group_records.group_metadata(group, {})], replay=False, appended=_log_refusal(group))
-        for member in group.members.values():
-            response = group.join_response(member.member_id, with_members=group.is_leader(member.member_id))
-            group.settle_join(member, response)
-            self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
-            member.is_new = False
-            group.pending_sync.add(member.member_id)
-        generation_id = group.generation_id
-        group.sync_timer = self._timers.schedule(
-            now.monotonic_ms + group.rebalance_timeout_ms,
-            lambda now: self._expire_sync(group, generation_id, now),
-        )
-        return NOTHING
+    def _expire_pending(self, group: ClassicGroup, member_id: str, now: Instant) -> Result[None]:
+        group.pending_members.pop(member_id, None)
+        return self._maybe_complete_join(group, now)
 
     # -- SyncGroup
 
@@ -438,115 +332,7 @@ class ClassicGroups:
             return error.code
         return ErrorCode.NONE
 
-    # -- what timers do
-
-    def _expire_pending(self, group: ClassicGroup, member_id: str, now: Instant) -> Result[None]:
-        group.pending_members.pop(member_id, None)
-        return self._maybe_complete_join(group, now)
-
-    def _expire_session(self, group: ClassicGroup, member: Member, now: Instant) -> Result[None]:
-        if not member.is_new and (member.awaiting_join is not None or member.awaiting_sync is not None):
-            # Parked on us: its connection is muted, so it cannot heartbeat. The answer will start the session again.
-            self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
-            return NOTHING
-        group.remove(member)
-        return self._members_gone(group, now, f"session of {member.member_id} expired")
-
-    def _expire_sync(self, group: ClassicGroup, generation_id: int, now: Instant) -> Result[None]:
-        group.sync_timer = None
-        if group.generation_id != generation_id or not group.pending_sync:
-            return NOTHING
-        missing = [group.members[member_id] for member_id in group.pending_sync]
-        for member in missing:
-            group.remove(member)
-        return self._prepare_rebalance(group, now, f"{len(missing)} members did not sync in time")
-
-    def _members_gone(self, group: ClassicGroup, now: Instant, reason: str) -> Result[None]:
-        if group.state in (GroupState.STABLE, GroupState.COMPLETING_REBALANCE):
-            return self._prepare_rebalance(group, now, reason)
-        return self._maybe_complete_join(group, now)
-
-    # -- groups
-
-    def create(self, group_id: str, wall_ms: int | None) -> ClassicGroup:
-        """A new, empty group."""
-        group = ClassicGroup(group_id, self._completions, wall_ms)
-        self._all[group_id] = group
-        return group
-
-    def get(self, group_id: str) -> ClassicGroup | None:
-        """The classic group of that id; None when there is none, or one of another kind."""
-        group = self._all.get(group_id)
-        return group if isinstance(group, ClassicGroup) else None
-
-    @property
-    def groups(self) -> dict[str, ClassicGroup]:
-        """The classic groups among the shard's groups, by id."""
-        return {group_id: group for group_id, group in self._all.items() if isinstance(group, ClassicGroup)}
-
-    def discard(self, group: ClassicGroup, code: ErrorCode) -> None:
-        """Forget a group: cancel its timers and refuse what is parked."""
-        self._all.pop(group.group_id, None)
-        for member in list(group.members.values()):
-            group.remove(member, code)
-        for member_id in list(group.pending_members):
-            group.forget_pending(member_id)
-        for timer in (group.join_timer, group.sync_timer):
-            if timer is not None:
-                timer.cancel()
-        group.state = GroupState.DEAD
-
-    def resume(self, group: ClassicGroup, now: Instant, rebalance_reason: str) -> None:
-        """The group was a consumer group a moment ago: its sessions start, and it rebalances."""
-        for member in group.members.values():
-            self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
-        self._prepare_rebalance(group, now, rebalance_reason)
-
-    def join_instead(self, empty: Group, call: JoinCall, now: Instant) -> Result[None]:
-        """Join a classic group that takes the place of an empty group of another kind."""
-        request = call.request
-        if request.member_id:
-            return self._refuse(call, ErrorCode.UNKNOWN_MEMBER_ID)
-        if not request.protocol_type or not call.protocols:
-            return self._refuse(call, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
-        group_id = request.group_id
-        new = group_records.new_group_metadata(ClassicGroup(group_id, self._completions, now.wall_ms))
-
-        def appended(error: ErrorCode | None) -> None:
-            group = self.get(group_id)
-            if error is not None or group is None:
-                self._refuse(call, append_error(error or ErrorCode.UNKNOWN_SERVER_ERROR))
-            else:
-                self._join_new(group, call, now)
-
-        return Result(None, [*empty.tombstones(), new], appended=appended)
-
-    def start_sessions(self, now: Instant) -> None:
-        """After loading: every member gets a whole session timeout to find its new coordinator."""
-        for group in self.groups.values():
-            for member in group.members.values():
-                self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
-
-    def member_seen(self, group_id: str, member_id: str, now_ms: int) -> None:
-        """Anything a member does counts as a heartbeat."""
-        group = self.get(group_id)
-        member = None if group is None else group.members.get(member_id)
-        if group is not None and member is not None:
-            self._restart_session(group, member, member.session_timeout_ms, now_ms)
-
-    def _restart_session(self, group: ClassicGroup, member: Member, timeout_ms: int, now_ms: int) -> None:
-        timer = member.session_timer
-        if timer is not None and timer.action is not None:
-            self._timers.move(timer, now_ms + timeout_ms)
-        else:
-            member.session_timer = self._timers.schedule(
-                now_ms + timeout_ms, lambda now: self._expire_session(group, member, now)
-            )
-
-    def _cancel_sync_timer(self, group: ClassicGroup) -> None:
-        if group.sync_timer is not None:
-            group.sync_timer.cancel()
-            group.sync_timer = None
+    # -- answers
 
     def _settle(self, pending: PendingJoin | PendingSync, response: JoinGroupResponse | SyncGroupResponse) -> None:
         self._completions.append((pending, response))
@@ -561,13 +347,3 @@ class ClassicGroups:
     def _refuse_sync(self, pending: PendingSync, code: ErrorCode) -> Result[None]:
         self._settle(pending, pending.refusal(code))
         return NOTHING
-
-
-def _log_refusal(group: ClassicGroup) -> Callable[[ErrorCode | None], None]:
-    """An empty generation that cannot be stored is no loss: a restart finds the old one, whose members time out."""
-
-    def appended(error: ErrorCode | None) -> None:
-        if error is not None:
-            logger.warning("group %s: empty generation not stored: %s", group.group_id, error.name)
-
-    return appended

@@ -16,8 +16,9 @@ from ottla.protocol.messages.heartbeat import HeartbeatRequest
 from ottla.protocol.messages.join_group import JoinGroupResponse
 from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from ottla.server.coordinator.append_errors import append_error
+from ottla.server.coordinator.classic.calls import JoinCall, PendingSync
 from ottla.server.coordinator.classic.group import CONSUMER_PROTOCOL_TYPE
-from ottla.server.coordinator.classic.membership import JoinCall, PendingSync, append_error
 from ottla.server.coordinator.consumer import migration as consumer_migration
 from ottla.server.coordinator.consumer.checks import static_member
 from ottla.server.coordinator.consumer.group import ConsumerGroup

@@ -24,7 +24,7 @@ from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatResponseTopicPartitions,
 )
 from ottla.server.coordinator.classic.group import ClassicGroup, GroupState
-from ottla.server.coordinator.classic.membership import ClassicGroups
+from ottla.server.coordinator.classic.rebalance import Rebalances
 from ottla.server.coordinator.consumer import migration as consumer_migration
 from ottla.server.coordinator.consumer import records as consumer_records
 from ottla.server.coordinator.consumer.checks import check_epoch, static_member
@@ -72,9 +72,7 @@ class ConsumerGroups:
         self.revocations = MemberTimers(context.timers, self._expire_revocation)
         self.regexes = Regexes(context)
         #: For groups that become classic ones.
-        self.classic_groups = ClassicGroups(
-            context.settings, context.groups, context.timers, context.completions, context.new_id
-        )
+        self.classic_groups = Rebalances(context.settings, context.groups, context.timers, context.completions)
 
     @cached_property
     def classic(self) -> ClassicMembers:

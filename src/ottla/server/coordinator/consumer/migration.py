@@ -21,8 +21,8 @@ from ottla.protocol.messages.consumer_protocol import (
     ConsumerProtocolSubscriptionTopicPartition,
 )
 from ottla.server.coordinator import group_records
+from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.classic.group import CONSUMER_PROTOCOL_TYPE, ClassicGroup, Member
-from ottla.server.coordinator.classic.membership import append_error
 from ottla.server.coordinator.consumer import records as consumer_records
 from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.coordinator.consumer.member import ClassicMembership, ConsumerMember

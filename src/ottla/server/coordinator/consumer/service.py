@@ -12,7 +12,7 @@ from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse,
 )
-from ottla.server.coordinator.classic.membership import append_error
+from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.consumer.checks import check_heartbeat
 from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.coordinator.group import GroupType

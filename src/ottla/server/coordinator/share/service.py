@@ -27,7 +27,7 @@ from ottla.protocol.messages.describe_share_group_offsets import (
 )
 from ottla.protocol.messages.share_group_describe import DescribedGroup
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
-from ottla.server.coordinator.classic.membership import append_error
+from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.group import GroupType
 from ottla.server.coordinator.modern_group import JOIN_EPOCH, LEAVE_EPOCH
 from ottla.server.coordinator.result import Pending, Result

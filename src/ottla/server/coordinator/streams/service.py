@@ -18,7 +18,7 @@ from ottla.protocol.messages.streams_group_topology_description_update import (
     StreamsGroupTopologyDescriptionUpdateRequest,
     StreamsGroupTopologyDescriptionUpdateResponse,
 )
-from ottla.server.coordinator.classic.membership import append_error
+from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.group import GroupType
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.streams.admission import Heartbeat
