@@ -442,6 +442,17 @@ def test_idle_producers_expire():
     live(wait, producer_id_expiration_ms=60_000, producer_id_expiration_check_interval_ms=5_000)
 
 
+def test_a_changed_expiration_of_producers_holds_from_the_next_check_on():
+    async def wait(directories, env):
+        log = create(directories)
+        append(log, producer=(7, 0, 0), timestamp=env.clock.now_ms(), now_ms=env.clock.now_ms())
+        directories.config = directories.config.with_dynamic({}, {"producer.id.expiration.ms": "20000"})
+        await asyncio.sleep(40)
+        assert log.producers() == []
+
+    live(wait, producer_id_expiration_ms=60_000, producer_id_expiration_check_interval_ms=5_000)
+
+
 def test_the_metadata_log_may_have_a_directory_of_its_own():
     async def look(directories, env):
         assert directories.metadata.path == "/m"

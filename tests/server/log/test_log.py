@@ -392,6 +392,19 @@ def test_a_cut_transaction_index_of_a_closed_segment_is_made_again_at_a_clean_st
     assert disk.read(name) == content
 
 
+def test_a_transaction_index_that_can_not_be_read_refuses_its_own_partition_only():
+    log = new_log()
+    append(log, 2, producer=(7, 0, 0), transactional=True)
+    end_transaction(log, 7, 0, is_commit=False)
+    log.roll(NOW)
+    append(log)
+    log = reopen(log, clean=True)
+    log.disk.fail_at(1, 5, operations={"open"}, path_part=".txnindex")
+    with pytest.raises(ApiError) as refused:
+        log.aborted_transactions(0, 100)
+    assert refused.value.code is ErrorCode.KAFKA_STORAGE_ERROR
+
+
 def test_an_abort_whose_index_can_not_be_written_is_known_to_readers_of_the_failed_directory():
     log = new_log()
     append(log, 2, producer=(7, 0, 0), transactional=True)

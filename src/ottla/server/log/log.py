@@ -364,12 +364,18 @@ class Log:
             raise self.storage_error(error) from error
 
     def aborted_transactions(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
-        """Aborted transactions that have records in the range, by first offset."""
+        """Aborted transactions that have records in the range, by first offset.
+
+        Raises `ApiError` KAFKA_STORAGE_ERROR.
+        """
         found: list[AbortedTransaction] = []
         index = max(bisect_right(self._bases, start_offset) - 1, 0)
-        for segment in self._segments[index:]:
-            if segment.transaction_index.collect(start_offset, end_offset, found):
-                break
+        try:
+            for segment in self._segments[index:]:
+                if segment.transaction_index.collect(start_offset, end_offset, found):
+                    break
+        except DiskError as error:
+            raise self.storage_error(error) from error
         found.sort(key=lambda transaction: transaction.first_offset)
         return found
 

@@ -101,7 +101,10 @@ class Upkeep:
 
     async def _expire_producers(self) -> None:
         now_ms = self._env.clock.now_ms()
-        for log in self._directories:
+        directories = self._directories
+        for directory in directories.online:
+            directory.producer_id_expiration_ms = directories.config["producer.id.expiration.ms"]
+        for log in directories:
             log.remove_expired_producers(now_ms)
 
     def delete_later(self, paths: list[str], delay_ms: int) -> None:
