@@ -96,12 +96,16 @@ def _verify_once(
     producer_id, producer_epoch = producer
     now_ms = broker.env.clock.now_ms()
     asked: dict[TopicPartition, Partition] = {}
+    begun: list[Partition] = []
     for partition, base_sequence in batches:
         if not partition.is_leader:
             verdict.errors[partition] = ErrorCode.NOT_LEADER_OR_FOLLOWER
             continue
+        producers = partition.log.producers_state
+        if producer_id not in producers.verifications:
+            begun.append(partition)
         try:
-            verification = partition.log.producers_state.start_verification(
+            verification = producers.start_verification(
                 producer_id, producer_epoch, base_sequence, transactions_v2=is_v2, now_ms=now_ms
             )
         except ApiError as error:
@@ -121,6 +125,12 @@ def _verify_once(
         if outcome.response is None:
             return _after_commit(outcome, verdict, asked, client)
         outcome = outcome.response
+    if outcome is ErrorCode.INVALID_PRODUCER_ID_MAPPING or (
+        isinstance(outcome, dict) and ErrorCode.INVALID_PRODUCER_ID_MAPPING in outcome.values()
+    ):
+        # Nothing of this producer will ever be verified: anybody's made-up ids would be remembered for a day.
+        for partition in begun:
+            partition.log.producers_state.verifications.pop(producer_id, None)
     return _judge(outcome, verdict, asked, client)
 
 
