@@ -245,6 +245,24 @@ def test_move_is_resumed_by_the_next_start() -> None:
     world.live(go_on)
 
 
+def test_copy_that_can_not_be_read_at_the_next_start_takes_its_directory_out_of_service() -> None:
+    async def begin(world: World) -> None:
+        world.fill(300)
+        world.move("/b")
+        await asyncio.sleep(0.01)
+
+    async def go_on(world: World) -> None:
+        await asyncio.sleep(5)
+        assert world.home == "/a"
+        assert [directory.path for directory in world.directories.offline] == ["/b"]
+        append(world.log)
+
+    world = World(100_000)
+    world.live(begin)
+    world.disk.fail_at(1, 5, operations={"open"}, path_part="-future")
+    world.live(go_on)
+
+
 def test_log_start_offset_and_cleaned_offset_go_along() -> None:
     async def life(world: World) -> None:
         log = world.fill()

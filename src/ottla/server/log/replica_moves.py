@@ -110,9 +110,18 @@ class ReplicaMoves:
         self._start(ReplicaMove(log, future, destination))
 
     async def resume(self, topic_partition: TopicPartition, destination: DataDirectory, name: str) -> None:
-        """Go on with a move that another process began. To be called before anything is appended: what the copy has
-        beyond the log was lost there in a crash.
+        """Go on with a move that another process began; a copy that can not be looked at fails its directory.
+
+        To be called before anything is appended: what the copy has beyond the log was lost there in a crash.
         """
+        try:
+            await self._resume(topic_partition, destination, name)
+        except DiskError as error:
+            destination.disk_failed(error)
+        except ApiError as error:
+            logger.error("can not go on moving %s to %s: %s", topic_partition, destination.path, error)
+
+    async def _resume(self, topic_partition: TopicPartition, destination: DataDirectory, name: str) -> None:
         path = f"{destination.path}/{name}"
         source = self._directories.get(topic_partition)
         home = self._directories.directory_of(topic_partition)
