@@ -37,3 +37,19 @@ def test_a_static_member_that_comes_back_under_its_id_is_still_watched(driver: C
     driver.restart()
     driver.advance(45_000)
     assert not driver.group().members
+
+
+def test_expressions_are_tried_again_after_the_clock_was_set_back(
+    driver: ConsumerDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.heartbeat("a", regex="t.*")
+    driver.advance(0)
+    driver.put_topic("t2", 1)
+    now = driver.now()
+    earlier = now._replace(monotonic_ms=now.monotonic_ms + 20_000, wall_ms=now.wall_ms - 86_400_000)
+    monkeypatch.setattr(driver, "now", lambda: earlier)
+    driver.heartbeat("a", driver.group().members["a"].member_epoch)
+    result = driver.shard.take_due(earlier)
+    assert result is not None
+    driver.apply(result)
+    assert driver.group().resolved_regexes["t.*"].topics == {"t", "t2"}

@@ -216,9 +216,10 @@ def test_joined_repartition_topics_with_different_fixed_numbers_do_not_fit() -> 
     )
 
 
-def test_copartition_group_that_points_nowhere_is_invalid() -> None:
+@pytest.mark.parametrize("group", [JOINED, CopartitionGroup(source_topics=(-1,))])
+def test_copartition_group_that_points_nowhere_is_invalid(group: CopartitionGroup) -> None:
     with pytest.raises(ApiError) as refusal:
-        configured(topology(subtopology("0", "a", copartition=(JOINED,))), a=1)
+        configured(topology(subtopology("0", "a", copartition=(group,))), a=1)
     assert refusal.value.code is ErrorCode.STREAMS_INVALID_TOPOLOGY
 
 

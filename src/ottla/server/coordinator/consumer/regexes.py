@@ -85,7 +85,8 @@ class Regexes:
         if group.regex_resolution_scheduled:
             return
         last = next(iter(group.resolved_regexes.values()), None)
-        if last is not None and now.wall_ms <= last.timestamp_ms + MIN_REFRESH_INTERVAL_MS:
+        # What was found out in the future was so before the clock was set back, and says nothing.
+        if last is not None and last.timestamp_ms <= now.wall_ms <= last.timestamp_ms + MIN_REFRESH_INTERVAL_MS:
             return
         subscribed = set(group.regex_subscriptions)
         if old and old != new and group.regex_subscriptions[old] == 1:

@@ -53,21 +53,24 @@ class Subtopology(NamedTuple):
 
     def copartitioned(self) -> list[frozenset[str]]:
         """The copartition groups as topic names; ApiError when an index points nowhere."""
-        try:
-            return [
-                frozenset(
-                    [
-                        *(self.source_topics[index] for index in group.source_topics),
-                        *(self.repartition_source_topics[index].name for index in group.repartition_source_topics),
-                    ]
-                )
-                for group in self.copartition_groups
-            ]
-        except IndexError:
+        repartition_topics = tuple(topic.name for topic in self.repartition_source_topics)
+        return [
+            frozenset(
+                [
+                    *self._listed(self.source_topics, group.source_topics),
+                    *self._listed(repartition_topics, group.repartition_source_topics),
+                ]
+            )
+            for group in self.copartition_groups
+        ]
+
+    def _listed(self, topics: tuple[str, ...], indexes: tuple[int, ...]) -> list[str]:
+        if not all(0 <= index < len(topics) for index in indexes):
             raise ApiError(
                 ErrorCode.STREAMS_INVALID_TOPOLOGY,
                 f"A copartition group of subtopology {self.subtopology_id} refers to a topic that is not listed.",
-            ) from None
+            )
+        return [topics[index] for index in indexes]
 
 
 class Topology:
