@@ -34,6 +34,13 @@ class ClientProtocol(Enum):
     ABORTABLE = "abortable"  # knows TRANSACTION_ABORTABLE
     V2 = "v2"  # leaves it to the broker to add partitions
 
+    @classmethod
+    def of(cls, version: int, *, first_abortable: int, first_v2: int) -> ClientProtocol:
+        """That of a request in this version, of an API whose versions changed there."""
+        if version >= first_v2:
+            return cls.V2
+        return cls.ABORTABLE if version >= first_abortable else cls.BASIC
+
 
 class FirstBatch(NamedTuple):
     """A batch that may be the first of its transaction in the partition; -1 for one without sequences."""

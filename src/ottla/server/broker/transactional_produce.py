@@ -72,7 +72,7 @@ def handle_transactional(broker: Broker, request: ProduceRequest, context: Reque
     if not batches:
         return append(broker, request, context, Verdict({}, {}))
     assert request.transactional_id is not None
-    client = _client(version)
+    client = ClientProtocol.of(version, first_abortable=_FIRST_ABORTABLE_VERSION, first_v2=_FIRST_V2_VERSION)
     verdict = verify(broker, request.transactional_id, producers.pop(), batches, client)
     if isinstance(verdict, Verdict):
         return append(broker, request, context, _translated(verdict, client))
@@ -89,12 +89,6 @@ async def _append_when_verified(
 ) -> ProduceResponse | None:
     outcome = append(broker, request, context, _translated(await verdict, client))
     return await outcome if isinstance(outcome, Awaitable) else outcome
-
-
-def _client(version: int) -> ClientProtocol:
-    if version >= _FIRST_V2_VERSION:
-        return ClientProtocol.V2
-    return ClientProtocol.ABORTABLE if version >= _FIRST_ABORTABLE_VERSION else ClientProtocol.BASIC
 
 
 def _translated(verdict: Verdict, client: ClientProtocol) -> Verdict:

@@ -62,7 +62,8 @@ def handle(
         return shape(refused_commit_in_transaction(existing, ErrorCode.NOT_COORDINATOR))
     producer = (request.producer_id, request.producer_epoch)
     batch = FirstBatch(partition, _NO_SEQUENCE)
-    verdict = verify(broker, request.transactional_id, producer, [batch], _client(version))
+    client = ClientProtocol.of(version, first_abortable=_FIRST_ABORTABLE_VERSION, first_v2=_FIRST_V2_VERSION)
+    verdict = verify(broker, request.transactional_id, producer, [batch], client)
     if isinstance(verdict, Verdict):
         return answer(_commit(broker, existing, version, partition, verdict), shape)
     return _commit_when_verified(broker, existing, version, partition, verdict, shape)
@@ -88,12 +89,6 @@ def _commit(
         return refused_commit_in_transaction(request, transactional_commit_error(code))
     write = TransactionalWrite(request.producer_id, request.producer_epoch, verdict.verifications.get(partition))
     return broker.groups.commit_in_transaction(request, version, write)
-
-
-def _client(version: int) -> ClientProtocol:
-    if version >= _FIRST_V2_VERSION:
-        return ClientProtocol.V2
-    return ClientProtocol.ABORTABLE if version >= _FIRST_ABORTABLE_VERSION else ClientProtocol.BASIC
 
 
 def _existing(
