@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ottla.core.errors import ErrorCode
+from ottla.protocol.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatRequestTopicPartitions,
+)
 from tests.server.coordinator.consumer_driver import ConsumerDriver
 
 
@@ -53,3 +57,20 @@ def test_expressions_are_tried_again_after_the_clock_was_set_back(
     assert result is not None
     driver.apply(result)
     assert driver.group().resolved_regexes["t.*"].topics == {"t", "t2"}
+
+
+def test_a_topic_that_a_member_names_twice_is_owned_as_both_say(driver: ConsumerDriver) -> None:
+    epoch = driver.heartbeat("a", topics=("t",)).member_epoch
+    driver.advance(2_000)
+    driver.heartbeat("b", topics=("t",))
+    driver.heartbeat("a", epoch, owned={"t": [0, 1]})
+    given_up = next(iter(driver.group().members["a"].pending_revocation.values()))
+    topic_id = driver.image.topics.id_of("t")
+    assert topic_id is not None
+    twice = [
+        ConsumerGroupHeartbeatRequestTopicPartitions(topic_id=topic_id, partitions=list(given_up)),
+        ConsumerGroupHeartbeatRequestTopicPartitions(topic_id=topic_id, partitions=[]),
+    ]
+    request = ConsumerGroupHeartbeatRequest(group_id="g", member_id="a", member_epoch=epoch, topic_partitions=twice)
+    driver.apply(driver.machine.heartbeat(request, "c", "/127.0.0.1", driver.now()))
+    assert driver.group().members["a"].pending_revocation

@@ -394,6 +394,29 @@ async def test_timers_run_at_their_deadline(env: SimulatedEnv) -> None:
 
 
 @simulated
+async def test_a_timed_command_that_fails_does_not_stop_the_others(env: SimulatedEnv) -> None:
+    class Failing(Counter):
+        def take_due(self, now: Instant) -> Result[None] | None:
+            result = super().take_due(now)
+            if self.ran_at == [1_000]:
+                self.ran_at.append(-1)
+                raise ValueError("a mistake of ours")
+            return result
+
+    loop = asyncio.get_running_loop()
+    reported: list[Any] = []
+    loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+    partition = CoordinatorPartition(
+        3, 0, FakeLog(), Failing(), GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms
+    )
+    partition.shard.deadlines = [1_000, 2_000]
+    partition.start()
+    await asyncio.sleep(3)
+    assert partition.shard.ran_at == [1_000, -1, 2_000]
+    assert [type(error) for error in reported] == [ValueError]
+
+
+@simulated
 async def test_leadership_comes_and_goes(env: SimulatedEnv) -> None:
     logs = {1: FakeLog(), 2: FakeLog()}
     runtime = CoordinatorRuntime(

@@ -245,5 +245,12 @@ class MemberTimers:
 
 
 def assignment_of(topic_partitions: Iterable[Struct]) -> Assignment:
-    """The assignment in a list of ``topic_id`` and ``partitions``, as requests and records carry it."""
-    return {item.topic_id: tuple(sorted(item.partitions)) for item in topic_partitions}  # type: ignore[attr-defined]
+    """The assignment in a list of ``topic_id`` and ``partitions``, as requests and records carry it.
+
+    A topic may stand there twice: whoever says so has the partitions of both.
+    """
+    found: dict[bytes, tuple[int, ...]] = {}
+    for item in topic_partitions:
+        topic_id: bytes = item.topic_id  # type: ignore[attr-defined]
+        found[topic_id] = tuple(sorted((*found.get(topic_id, ()), *item.partitions)))  # type: ignore[attr-defined]
+    return found

@@ -396,12 +396,15 @@ class CoordinatorPartition(Generic[S]):
             return
         # A loop may wake a moment before the deadline it was given.
         now = self.now()._replace(monotonic_ms=max(self.monotonic_ms(), self._timer_deadline_ms))
-        for _ in range(_MOST_TIMERS_AT_ONCE):
-            result = self.shard.take_due(now)
-            if result is None:
-                break
-            self.complete(result, _nobody_asked)
-        self._arm_timer()
+        try:
+            for _ in range(_MOST_TIMERS_AT_ONCE):
+                result = self.shard.take_due(now)
+                if result is None:
+                    break
+                self.complete(result, _nobody_asked)
+        finally:
+            # One action that fails, which the loop reports, must not stop the others.
+            self._arm_timer()
 
     # -- life
 

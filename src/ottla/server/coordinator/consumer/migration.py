@@ -269,9 +269,9 @@ def _by_topic_id(
     topics: Sequence[ConsumerProtocolAssignmentTopicPartition | ConsumerProtocolSubscriptionTopicPartition],
     image: MetadataImage,
 ) -> Assignment:
-    found = {}
+    found: dict[bytes, tuple[int, ...]] = {}
     for topic in topics:
         topic_id = image.topics.id_of(topic.topic)
         if topic_id is not None:
-            found[topic_id] = tuple(sorted(topic.partitions))
+            found[topic_id] = tuple(sorted((*found.get(topic_id, ()), *topic.partitions)))
     return found
