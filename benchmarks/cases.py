@@ -54,6 +54,8 @@ def cases() -> Iterator[Case]:
     yield Case("connections", "500 connections", load_cluster.many_connections)
     for size in SIZES:
         yield Case("compaction", f"compaction {size}B", partial(load_compaction.compaction, size=size))
+        mixed = partial(load_compaction.compaction, size=size, is_mixed=True)
+        yield Case("compaction", f"compaction {size}B mixed", mixed)
     yield Case("txn", "100 records confluent-kafka", load_cluster.transactions, ADD_PARTITIONS_TO_TXN)
     for version in (1, 2):
         run = partial(load_transactions.transactions_raw, version=version)

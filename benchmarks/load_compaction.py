@@ -32,16 +32,20 @@ SETTLE_S = 1.5
 TIMEOUT_S = 120.0
 
 
-def compaction(target: Target, options: Options, size: int) -> Measures:
-    """MB of log that a second cleans, one record in ten the last of its key; and what it costs in processor time."""
+def compaction(target: Target, options: Options, size: int, *, is_mixed: bool = False) -> Measures:
+    """MB of log that a second cleans, one record in ten the last of its key; and what it costs in processor time.
+
+    `is_mixed`: values have half to one and a half times `size`, else all have that.
+    """
     node_id = next(iter(target.admin().list_topics(timeout=30).brokers))
     _set(target, ResourceType.BROKER, str(node_id), "log.cleaner.backoff.ms", str(BACKOFF_MS))
+    sizes = range(size // 2, size + size // 2 + 1) if is_mixed else range(size, size + 1)
     # A virtual machine that compiles as it goes is measured after it has.
-    _clean_once(target, size, WARM_UP_BYTES, segment_bytes=WARM_UP_BYTES // 4)
-    return _clean_once(target, size, int(BYTES_AT_SCALE_1 * options.scale), segment_bytes=SEGMENT_BYTES)
+    _clean_once(target, sizes, WARM_UP_BYTES, segment_bytes=WARM_UP_BYTES // 4)
+    return _clean_once(target, sizes, int(BYTES_AT_SCALE_1 * options.scale), segment_bytes=SEGMENT_BYTES)
 
 
-def _clean_once(target: Target, size: int, total_bytes: int, *, segment_bytes: int) -> Measures:
+def _clean_once(target: Target, sizes: range, total_bytes: int, *, segment_bytes: int) -> Measures:
     config = {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "1.0",
@@ -49,7 +53,7 @@ def _clean_once(target: Target, size: int, total_bytes: int, *, segment_bytes: i
         "file.delete.delay.ms": "1000",
     }
     with target.topic(1, config) as topic:
-        _fill(target, topic, size, total_bytes)
+        _fill(target, topic, sizes, total_bytes)
         time.sleep(SETTLE_S)
         directory = target.broker.log_directory / f"{topic}-0"
         segments = sorted(directory.glob("*.log"))
@@ -69,10 +73,10 @@ def _clean_once(target: Target, size: int, total_bytes: int, *, segment_bytes: i
         }
 
 
-def _fill(target: Target, topic: str, size: int, total_bytes: int) -> None:
+def _fill(target: Target, topic: str, sizes: range, total_bytes: int) -> None:
     waiting = 0
     with target.connect() as connection:
-        for batch in _batches(size, total_bytes):
+        for batch in _batches(sizes, total_bytes):
             connection.send(PRODUCE, 3, produce_body(topic, [(0, batch)]))
             waiting += 1
             if waiting == IN_FLIGHT:
@@ -82,25 +86,23 @@ def _fill(target: Target, topic: str, size: int, total_bytes: int) -> None:
             check_produce(connection.receive())
 
 
-def _batches(size: int, total_bytes: int) -> Iterator[bytes]:
+def _batches(sizes: range, total_bytes: int) -> Iterator[bytes]:
     """Batches of records with random keys out of a tenth as many as there are records; always the same ones."""
+    size = (sizes[0] + sizes[-1]) // 2
     dice = random.Random(size)
     key_length = 12
     keys = [b"key-%08d" % number for number in range(max(int(total_bytes / (size + 25) * UNIQUE_KEYS), 1))]
-    values = [dice.randbytes(size) for _ in range(1000)]
+    values = [_varint(length) + dice.randbytes(length) + b"\x00" for length in dice.choices(sizes, k=1000)]
     count = max(BATCH_BYTES // (size + 25), 1)
-    before, between = [], _varint(size)
-    for number in range(count):
-        head = b"\x00" + _varint(0) + _varint(number) + _varint(key_length)
-        before.append(_varint(len(head) + key_length + len(between) + size + 1) + head)
+    heads = [b"\x00" + _varint(0) + _varint(number) + _varint(key_length) for number in range(count)]
     made = 0
     while made < total_bytes:
         chosen = dice.choices(keys, k=count), dice.choices(values, k=count)
         records = b"".join(
             [
                 piece
-                for head, key, value in zip(before, *chosen, strict=True)
-                for piece in (head, key, between, value, b"\x00")
+                for head, key, value in zip(heads, *chosen, strict=True)
+                for piece in (_varint(len(head) + key_length + len(value)), head, key, value)
             ]
         )
         now_ms = int(time.time() * 1000)

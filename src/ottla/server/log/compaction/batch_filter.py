@@ -68,17 +68,14 @@ def put_batch(keys: KeyMap, chunk: bytes, position: int, header: BatchHeader, fi
     """Take the records of a data batch from `first_offset` on into the map."""
     if header.magic >= 2 and header.base_offset >= first_offset:
         data, start, end = record_bytes(chunk, position, header)
-        keys.put_batch(data, start, end, header.base_offset, has_gaps=_has_gaps(header))
+        has_gaps = header.records_count != header.last_offset_delta + 1
+        keys.put_batch(data, start, end, header.base_offset, has_gaps=has_gaps)
         return
     if not crc_matches(chunk, position, header):
         raise CorruptRecordError(f"the batch at offset {header.base_offset} has a wrong CRC")
     for record in read_batch_records(chunk, position, header):
         if record.key is not None and record.offset >= first_offset:
             keys.put(record.key, record.offset)
-
-
-def _has_gaps(header: BatchHeader) -> bool:
-    return header.records_count != header.last_offset_delta + 1
 
 
 class BatchFilter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from ottla.records.batch import (
     CONTROL_FLAG,
@@ -40,6 +41,7 @@ SMALLEST_BATCH = 26
 _DEPENDENT = CONTROL_FLAG | TRANSACTIONAL_FLAG
 
 _INT32 = struct.Struct(">i")
+_header_of = partial(tuple.__new__, BatchHeader)  # `_make` in C
 
 
 class CleaningAbortedError(Exception):
@@ -119,7 +121,8 @@ class Cleaning:
                     if last_offset >= first_offset:
                         if keys.is_full and keys.latest_offset >= 0:
                             break
-                        if not _is_without_keys(chunk, position, header, transactions):
+                        is_plain = header.producer_id < 0 and header.records_count
+                        if is_plain or not _is_without_keys(chunk, position, header, transactions):
                             put_batch(keys, chunk, position, header, first_offset)
                         keys.latest_offset = last_offset
                     size = header.batch_length + LENGTH_END
@@ -205,14 +208,14 @@ class Cleaning:
             yield from stored_batches(read_at, segment.size, self.io_bytes)
             return
         assert self._filter is not None
-        make, unpack = BatchHeader._make, HEADER.unpack_from
+        unpack = HEADER.unpack_from
         for together in batches.ranges(self._filter.next_wanted, self.io_bytes):
             first = together[0][0]
             chunk = read_at(first, together[-1][1] - first)
             if len(chunk) < together[-1][1] - first:
                 raise CorruptRecordError(f"{segment.file.path} is shorter than it was")
             for start, _ in together:
-                yield chunk, start - first, make(unpack(chunk, start - first))
+                yield chunk, start - first, _header_of(unpack(chunk, start - first))
 
     def _write_segment(self, segment: Segment, output: Output, batch_filter: BatchFilter) -> Iterator[int]:
         decide = batch_filter.decide
@@ -269,7 +272,7 @@ def stored_batches(
 
     Raises `CorruptRecordError` on what is no batch.
     """
-    make = BatchHeader._make
+    header_of = _header_of
     unpack_header = HEADER.unpack_from
     unpack_size = _INT32.unpack_from
     position = 0
@@ -285,7 +288,7 @@ def stored_batches(
                 wanted = max(size, chunk_bytes)
                 break
             if chunk[at + MAGIC_POSITION] == 2 and size >= HEADER_SIZE:
-                header = make(unpack_header(chunk, at))
+                header = header_of(unpack_header(chunk, at))
             else:
                 header = parse_header(chunk, at)  # of an older format, or none at all
             if size < SMALLEST_BATCH:

@@ -36,7 +36,6 @@ class KeyMap:
         "_buckets",
         "_budget_bytes",
         "_first",
-        "_is_sorted",
         "_key_bytes",
         "_measured_entries",
         "_reader",
@@ -51,9 +50,8 @@ class KeyMap:
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
         self._key_bytes = 0
-        # Places by range of `_width` from `_first` on, each range in order once it was asked for.
+        # Places by range of `_width` from `_first` on, each range in order.
         self._buckets: list[list[int]] = [[]]
-        self._is_sorted = bytearray(1)
         self._first, self._width = 0, 1
         self._reader = KeyReader()
         self.places = self._reader.places
@@ -82,13 +80,13 @@ class KeyMap:
             raise LogError(f"the batch at offset {base_offset} is too large to be compacted")
         places = self.places
         before = len(places)
-        if self._reader.put(data, position, end, base_offset, has_gaps=has_gaps):
+        if self._reader.put(data, position, end, base_offset, has_gaps):
             self.tombstone_batches.add(base_offset)
-        added = len(places) - before
-        if added:
+        entries = len(places)
+        if entries > before:
             # The newest key stands for the others that are new: over many batches that is right.
-            self._key_bytes += added * len(next(reversed(places)))
-        self._measure(before + added)
+            self._key_bytes += (entries - before) * len(next(reversed(places)))
+        self._measure(entries)
 
     def put(self, key: bytes, offset: int) -> None:
         """Take one record of which only the offset is known."""
@@ -117,21 +115,26 @@ class KeyMap:
         self._width = width = max(span * BUCKET_ENTRIES // max(len(self.places), 1), 1)
         buckets: list[list[int]] = [[] for _ in range(span // width + 1)]
         self._buckets = buckets
-        self._is_sorted = bytearray(len(buckets))
+        buckets_in_a_slice = slice_entries // BUCKET_ENTRIES + 1
         places = iter(self.places.values())
         for _ in range(0, len(self.places), slice_entries):
             for place in islice(places, slice_entries):
                 buckets[(place - first) // width].append(place)
             yield
+        for number, bucket in enumerate(buckets, 1):
+            bucket.sort()
+            if not number % buckets_in_a_slice:
+                yield
+
+    # What is asked for below has to lie in the part that is in the map.
 
     def survivors(self, first_offset: int, next_offset: int) -> list[int]:
         """Where the records in `[first_offset, next_offset)` start that are the last of their key, ascending."""
         first, end = first_offset << LOCAL_BITS, next_offset << LOCAL_BITS
         begin_bucket, end_bucket = self._bucket_of(first), self._bucket_of(end - 1)
-        bucket = self._sorted_bucket(begin_bucket)
+        bucket = self._buckets[begin_bucket]
         found = bucket[bisect_left(bucket, first) : bisect_left(bucket, end)]
-        for index in range(begin_bucket + 1, end_bucket + 1):
-            bucket = self._sorted_bucket(index)
+        for bucket in self._buckets[begin_bucket + 1 : end_bucket + 1]:
             found += bucket[: bisect_left(bucket, end)]
         return [place & LOCAL_MASK for place in found]
 
@@ -139,7 +142,7 @@ class KeyMap:
         """Offset of the first record at or above `offset` that is the last of its key."""
         first = offset << LOCAL_BITS
         for index in range(self._bucket_of(first), len(self._buckets)):
-            bucket = self._sorted_bucket(index)
+            bucket = self._buckets[index]
             begin = bisect_left(bucket, first)
             if begin < len(bucket):
                 return bucket[begin] >> LOCAL_BITS
@@ -156,17 +159,9 @@ class KeyMap:
         count = sum(len(bucket) for bucket in self._buckets[begin_bucket : end_bucket + 1])
         if count < records:
             return False
-        bucket = self._sorted_bucket(begin_bucket)
-        count -= bisect_left(bucket, first)
-        bucket = self._sorted_bucket(end_bucket)
+        count -= bisect_left(self._buckets[begin_bucket], first)
+        bucket = self._buckets[end_bucket]
         return count - (len(bucket) - bisect_left(bucket, end)) == records
 
     def _bucket_of(self, place: int) -> int:
-        return min(max((place - self._first) // self._width, 0), len(self._buckets) - 1)
-
-    def _sorted_bucket(self, index: int) -> list[int]:
-        bucket = self._buckets[index]
-        if not self._is_sorted[index]:
-            self._is_sorted[index] = 1
-            bucket.sort()
-        return bucket
+        return (place - self._first) // self._width

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from ottla.records.batch import CorruptRecordError
 from ottla.server.log.compaction.records import NULL_LENGTH, read_rest
@@ -24,6 +25,7 @@ LOCAL_MASK: Final = (1 << LOCAL_BITS) - 1
 STEP: Final = 1 << LOCAL_BITS
 
 SHORTEST_RUN = 8
+LONGEST_RUN = 1024
 # So often a guess may come to nothing before the rest of a batch is read field by field.
 MISSES = 4
 
@@ -59,10 +61,10 @@ class KeyReader:
 
     def __init__(self) -> None:
         self.places: dict[bytes, int] = {}
-        # By the number of bytes of an offset delta: 1 or 2.
-        self._shapes: list[_Shape | None] = [None, None, None]
+        # For offset deltas of one byte, and of two.
+        self._shapes: list[_Shape | None] = [None, None]
 
-    def put(self, data: bytes, position: int, end: int, base_offset: int, *, has_gaps: bool = False) -> bool:
+    def put(self, data: bytes, position: int, end: int, base_offset: int, has_gaps: bool = False) -> bool:
         """Note the place of every record with a key under that key; whether any record is a tombstone.
 
         `has_gaps`: offset deltas are not 0, 1, 2, …. Raises `CorruptRecordError` when these bytes are no records.
@@ -72,11 +74,15 @@ class KeyReader:
         origin = position
         places = self.places
         misses = MISSES if has_gaps else 0
-        shape = self._shapes[1]
-        if shape is not None and not has_gaps:
-            count = shape.put(data, position, end, 0, first_place, places)
-            position += count * shape.size
-            has_tombstones = shape.is_tombstone and count > 0
+        if not has_gaps:
+            number = 0
+            for shape in self._shapes:
+                if shape is not None:
+                    place = first_place + (number << LOCAL_BITS) + position - origin
+                    count = shape.put(data, position, end, number, place, places)
+                    position += count * shape.size
+                    number += count
+                    has_tombstones |= shape.is_tombstone and count > 0
         try:
             while position < end:
                 start = position
@@ -126,9 +132,9 @@ class KeyReader:
                     count = shape.put(data, following, end, number, place, places)
                     if count:
                         position += count * shape.size
-                        self._shapes[widths[2]] = shape
+                        self._shapes[widths[2] - 1] = shape
                         continue
-                position, found = _put_alike(data, position, end, widths, number, place, places)
+                position, found = _put_alike(data, position, end, widths, key_end - key_at, number, place, places)
                 has_tombstones |= found
                 if position - following < SHORTEST_RUN * size:
                     misses += 1
@@ -148,11 +154,12 @@ class _Shape:
     __slots__ = (
         "_constants",
         "_deltas",
-        "_keys",
+        "_fields_at",
+        "_key_at",
+        "_key_length",
         "_limit",
         "_timestamps",
         "_usual",
-        "_usual_count",
         "is_tombstone",
         "size",
     )
@@ -166,14 +173,14 @@ class _Shape:
         self.is_tombstone = example[-1] == NULL_LENGTH
         # The fields that are the same in all of them: size, size of the key and, its first byte, size of the value.
         constants = (*range(size_width), length_at, len(example) - 1)
-        self._constants = [(at, _column(example[at])) for at in constants]
-        self._usual_count = -1
-        self._usual = self._constants
-        self._timestamps = list(range(timestamp_at, delta_at))
-        columns = (_SHORT_DELTAS,) if delta_width == 1 else (_DELTAS, _DELTAS_SECOND)
-        self._deltas = list(zip(range(delta_at, length_at), columns, strict=True))
+        self._constants = [example[at : at + 1] for at in constants]
+        self._timestamps = [_CONTINUED, _ASCII][-timestamp_width:]
+        self._deltas = [_SHORT_DELTAS] if delta_width == 1 else [_DELTAS, _DELTAS_SECOND]
+        self._fields_at = (*constants, *range(timestamp_at, length_at))
         self._limit = _DELTA_LIMITS[delta_width]
-        self._keys = _key_struct(length_at + 1, key_length, size)
+        self._key_at, self._key_length = length_at + 1, key_length
+        # The number of the first record of a run that was found to be right, and its fields: the next has mostly those.
+        self._usual: tuple[int, list[bytes]] = (-1, [])
 
     def put(self, data: bytes, position: int, end: int, number: int, place: int, places: dict[bytes, int]) -> int:
         """Take the records from `position` on that have this shape; how many, 0 when they are too few.
@@ -181,46 +188,38 @@ class _Shape:
         `number` and `place` are those of the first one.
         """
         size = self.size
-        count = min((end - position) // size, self._limit - number)
+        count = min((end - position) // size, self._limit - number, LONGEST_RUN)
         if count < SHORTEST_RUN:
             return 0
         stop = position + count * size
-        if count != self._usual_count:
-            self._usual_count = count
-            self._usual = [(at, column[:count]) for at, column in self._constants]
-        for at, expected in self._usual:
-            column = data[position + at : stop : size]
-            if column != expected[: len(column)]:
-                count = len(column) - len(column.lstrip(expected[:1]))
-                if count < SHORTEST_RUN:
-                    return 0
-                stop = position + count * size
-        for at in self._timestamps:
-            column = data[position + at : stop : size]
-            is_last = at == self._timestamps[-1]
-            if not (is_last and column.isascii()):
-                count = count - len(column.lstrip(_ASCII if is_last else _CONTINUED))
-                if count < SHORTEST_RUN:
-                    return 0
-                stop = position + count * size
-        for at, expected in self._deltas:
-            if data[position + at : stop : size] != expected[number : number + count]:
+        fields = number, [data[position + at : stop : size] for at in self._fields_at]
+        if fields != self._usual:
+            alike = self._count_alike(fields[1], count, number)
+            if alike < SHORTEST_RUN:
                 return 0
-        run = memoryview(data)[position:stop]
+            if alike == count:
+                self._usual = fields
+            count = alike
+        keys = _key_struct(self._key_at, self._key_length, size, count).unpack_from(data, position)
         step = STEP + size
-        for (key,), where in zip(self._keys.iter_unpack(run), range(place, place + count * step, step)):  # noqa: B905
-            places[key] = where
+        places.update(zip(keys, range(place, place + count * step, step)))  # noqa: B905
+        return count
+
+    def _count_alike(self, fields: list[bytes], count: int, number: int) -> int:
+        """How many records, from the first one on, have the fields that those of this shape have."""
+        columns = iter(fields)
+        for allowed in self._constants + self._timestamps:
+            column = next(columns)
+            count = min(count, len(column) - len(column.lstrip(allowed)))
+        for expected in self._deltas:
+            if next(columns)[:count] != expected[number : number + count]:
+                return 0
         return count
 
 
-@lru_cache(maxsize=256)
-def _column(byte: int) -> bytes:
-    return bytes((byte,)) * _DELTA_LIMITS[2]
-
-
-@lru_cache(maxsize=256)
-def _key_struct(key_at: int, key_length: int, size: int) -> struct.Struct:
-    return struct.Struct(f"{key_at}x{key_length}s{size - key_at - key_length}x")
+@lru_cache(maxsize=64)
+def _key_struct(key_at: int, key_length: int, size: int, count: int) -> struct.Struct:
+    return struct.Struct(f"{key_at}x{key_length}s{size - key_at - key_length}x" * count)
 
 
 def _put_alike(
@@ -228,43 +227,59 @@ def _put_alike(
     position: int,
     end: int,
     widths: tuple[int, int, int],
+    key_length: int,
     number: int,
     place: int,
     places: dict[bytes, int],
 ) -> tuple[int, bool]:
     """Take the records from `position` on whose fields before the key have these widths (of size, timestamp delta and
     offset delta; the size of the key has one byte); the position after them, and whether there was a tombstone.
+
+    The size may have one byte in some and two in others. Most keys are expected to have `key_length` bytes.
     """
     has_tombstones = False
-    unpack = _head_struct(*widths).unpack_from
-    sizes = _SIZES[widths[0]]
+    size_width, *widths_after = widths
+    head, sizes, unpack = _head(size_width, *widths_after, key_length)
+    other = _head(3 - size_width, *widths_after, key_length)
     timestamp_mask, timestamp_bits = _TIMESTAMP_BITS[widths[1]]
-    head = sum(widths) + 2
+    key_length_field = key_length << 1
     try:
         for expected in _EXPECTED[widths[2]][number:]:
-            size_field, timestamp, delta, length = unpack(data, position)
+            size_field, timestamp, delta, length, key, value_length = unpack(data, position)
             size = sizes[size_field]
-            key_end = position + head + (length >> 1)
-            following = position + size
-            if (
-                delta != expected
-                or length & 129
-                or timestamp & timestamp_mask != timestamp_bits
-                or key_end >= following
-                or following > end
-            ):
+            if not size:
+                (head, sizes, unpack), other = other, (head, sizes, unpack)
+                size_field, timestamp, delta, length, key, value_length = unpack(data, position)
+                size = sizes[size_field]
+            if delta != expected or timestamp & timestamp_mask != timestamp_bits:
                 break
-            places[data[position + head : key_end]] = place
-            if data[key_end] == NULL_LENGTH:
+            if length != key_length_field:
+                key_end = position + head + (length >> 1)
+                if length & 129 or key_end >= position + size:
+                    break
+                key, value_length = data[position + head : key_end], data[key_end]
+            elif size <= head + key_length:
+                break
+            following = position + size
+            if following > end:
+                break
+            places[key] = place
+            if value_length == NULL_LENGTH:
                 has_tombstones = True
             place += STEP + size
             position = following
-    except struct.error:
+    except (struct.error, IndexError):
         pass  # the end of the data
     return position, has_tombstones
 
 
-@lru_cache(maxsize=8)
-def _head_struct(size_width: int, timestamp_width: int, delta_width: int) -> struct.Struct:
+@lru_cache(maxsize=64)
+def _head(
+    size_width: int, timestamp_width: int, delta_width: int, key_length: int
+) -> tuple[int, array[int], Callable[[bytes, int], tuple[Any, ...]]]:
+    """Where the key is in records with fields of these widths, their sizes, and what reads their fields up to the first
+    byte of the size of the value.
+    """
     code = " BH"
-    return struct.Struct(f">{code[size_width]}x{code[timestamp_width]}{code[delta_width]}B")
+    layout = struct.Struct(f">{code[size_width]}x{code[timestamp_width]}{code[delta_width]}B{key_length}sB")
+    return layout.size - key_length - 1, _SIZES[size_width], layout.unpack_from
