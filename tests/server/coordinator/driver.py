@@ -41,6 +41,15 @@ class Driver:
         """A new shard out of the log; everything ephemeral is gone."""
         self.shard = self._new_shard()
 
+    def compact(self, end: int, *, is_late: bool) -> None:
+        """Below the index ``end`` only the last record of each key is left; when it is late, without tombstones."""
+        last = {key: index for index, (key, _) in enumerate(self.log[:end])}
+        self.log = [
+            (key, value)
+            for index, (key, value) in enumerate(self.log)
+            if index >= end or (last[key] == index and not (is_late and value is None))
+        ]
+
     def apply(self, result: Result[Any]) -> tuple[Any, ErrorCode | None]:
         """Append, replay and release; the response, and the code of a refused append."""
         code = None

@@ -192,7 +192,8 @@ class World:
             self.members.pop(self.random.randrange(len(self.members)))
         elif dice < 0.14:
             settled, before = self._is_settled(), durable_state(self.driver.shard)
-            self._compact()
+            compacted = self.random.randrange(len(self.driver.log) + 1)
+            self.driver.compact(compacted, is_late=self.random.random() < 0.5)
             self.driver.restart()
             assert durable_state(self.driver.shard) == before or not settled
             self._configure()
@@ -211,18 +212,6 @@ class World:
             self.random.choice(self.members).act()
         group = self.driver.shard.groups.get("g")
         self.kinds.add(type(group))
-
-    def _compact(self) -> None:
-        """Up to somewhere only the last record of each key is left, perhaps without the tombstones."""
-        log = self.driver.log
-        end = self.random.randrange(len(log) + 1)
-        last = {key: index for index, (key, _) in enumerate(log[:end])}
-        is_late = self.random.random() < 0.5
-        self.driver.log = [
-            (key, value)
-            for index, (key, value) in enumerate(log)
-            if index >= end or (last[key] == index and not (is_late and value is None))
-        ]
 
     def _is_settled(self) -> bool:
         """A generation that is being negotiated is not written down."""

@@ -26,7 +26,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("pause"), st.integers(0, THREADS - 1)),
     st.tuples(st.just("refuse_append"), st.integers(0, THREADS - 1)),
     st.tuples(st.just("advance"), st.sampled_from([1_000, 9_000, 31_000])),
-    st.tuples(st.just("restart"), st.just(0)),
+    st.tuples(st.just("restart"), st.integers(0, 100)),
     st.tuples(st.just("grow"), st.just(0)),
     st.tuples(st.just("delete_topic"), st.sampled_from(range(len(TOPICS)))),
     st.tuples(st.just("standby"), st.integers(0, 2)),
@@ -103,9 +103,11 @@ class World:
     def advance(self, duration_ms: int) -> None:
         self.driver.advance(duration_ms)
 
-    def restart(self, _: int) -> None:
+    def restart(self, percent: int) -> None:
+        """So much of the log is compacted before; of odd numbers the tombstones are gone as well."""
         group = self.driver.machine.context.groups.get("g")
         before = None if group is None else durable(self.driver.group)
+        self.driver.compact(len(self.driver.log) * percent // 100, is_late=bool(percent % 2))
         self.driver.restart()
         after = None if group is None else durable(self.driver.group)
         assert after == before
