@@ -230,6 +230,19 @@ def test_lost_leader_epochs_are_learned_from_the_batches():
         again.close()
 
 
+def test_an_epoch_checkpoint_torn_in_a_crash_that_took_all_records_does_not_stop_a_later_start():
+    log = new_log()
+    append(log)
+    disk = log.disk
+    log.close()
+    put(disk, path(0), b"")
+    put(disk, f"{DIRECTORY}/leader-epoch-checkpoint", b"0\n1\n5 ")
+    log = reopen(log, clean=False, recovery_point=0)
+    assert log.log_end_offset == 0
+    log = reopen(log, clean=True)
+    assert log.leader_epochs.entries() == []
+
+
 def test_a_corrupt_epoch_checkpoint_of_a_clean_log_is_named():
     log = segmented_log()
     log.prepare_close()

@@ -356,7 +356,9 @@ class _Loader:
         except LogError:
             if self._request.was_clean:
                 raise
-            entries = []  # written but not synced before a crash: learned from the batches again
+            # Written but not synced before a crash: learned from the batches again, if there are any.
+            self._disk.remove(path)
+            entries = []
         return LeaderEpochs(self._disk, path, entries, deferred=True)
 
     @staticmethod
