@@ -265,7 +265,10 @@ def test_a_static_member_that_changes_its_protocol_gets_partitions_that_came_whi
     assert owned == {"t": list(range(PARTITIONS + 2))}
 
 
-def test_classic_members_that_waited_for_partitions_get_them_when_the_group_becomes_classic() -> None:
+@pytest.mark.parametrize("restart_in_round", [None, 0, 1])
+def test_classic_members_that_waited_for_partitions_get_them_when_the_group_becomes_classic(
+    restart_in_round: int | None,
+) -> None:
     driver = ConsumerDriver(GroupSettings(initial_rebalance_delay_ms=0))
     driver.put_topic("t", PARTITIONS)
     driver.advance(2_000)
@@ -277,10 +280,12 @@ def test_classic_members_that_waited_for_partitions_get_them_when_the_group_beco
         waiting.act()
     assert waiting.generation > 0
     assert waiting.consumed == set()  # it is the other one's turn, and that one never speaks again
-    for _ in range(8):
+    for round_number in range(12):
         successor.act()
         waiting.act()
         driver.advance(1_000)
+        if round_number == restart_in_round:
+            driver.restart()
     assert isinstance(driver.shard.groups["g"], ClassicGroup)
     assert sorted([*successor.consumed, *waiting.consumed]) == list(range(PARTITIONS))
     assert waiting.consumed

@@ -143,6 +143,7 @@ class ClassicGroup:
         self.generation_id = 0
         self.protocol_type: str | None = None
         self.protocol_name: str | None = None
+        #: None without members, and while the group was a consumer group a moment ago: it has to rebalance first.
         self.leader_id: str | None = None
         self.members: dict[str, Member] = {}
         self.static_members: dict[str, str] = {}
@@ -382,9 +383,7 @@ class ClassicGroup:
     def elect_joined_leader(self) -> bool:
         """Make sure that the leader is one who waits in a join; False when nobody does."""
         leader = self.members.get(self.leader_id) if self.leader_id is not None else None
-        if leader is None:
-            return False
-        if leader.awaiting_join is None:
+        if leader is None or leader.awaiting_join is None:
             joined = next((member for member in self.members.values() if member.awaiting_join is not None), None)
             if joined is None:
                 return False
@@ -442,7 +441,7 @@ class ClassicGroup:
         assert not set(self.pending_members) & set(self.members)
         assert self.pending_sync <= set(self.members)
         assert self.leader_id is None or self.leader_id in self.members
-        assert (self.leader_id is None) == (not self.members)
+        assert self.members or self.leader_id is None
         if self.state in (GroupState.EMPTY, GroupState.DEAD):
             assert not self.members
         if self.state in (GroupState.STABLE, GroupState.COMPLETING_REBALANCE):

@@ -78,6 +78,8 @@ class Rebalances:
         for group in self.groups.values():
             for member in group.members.values():
                 self._restart_session(group, member, member.session_timeout_ms, now.monotonic_ms)
+            if group.members and group.leader_id is None:
+                self._prepare_rebalance(group, now, "nobody leads it yet")
 
     def member_seen(self, group_id: str, member_id: str, now_ms: int) -> None:
         """Anything a member does counts as a heartbeat."""

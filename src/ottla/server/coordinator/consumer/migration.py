@@ -215,6 +215,8 @@ def _classic_record(
             targets[member_id], membership.subscription_version, groups.context.image
         )
     classic.protocol_name = classic.select_protocol()
+    # Whoever loads it without having seen the rebalance that follows has to begin it.
+    classic.leader_id = None
     return group_records.group_metadata(classic, assignments)
 
 
