@@ -41,3 +41,8 @@ def test_all_of_it_on_one_node(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_flushed_before_it_is_acknowledged_survives_the_loss_of_power(scenario: str, seed: int) -> None:
     getattr(scenarios, scenario)(f"flushed {seed}", seconds=15, device=scenarios.FLUSHED)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_loss_of_power_leaves_is_readable_and_takes_new_work(seed: int) -> None:
+    scenarios.careless(seed, seconds=12)

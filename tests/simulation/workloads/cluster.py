@@ -66,8 +66,8 @@ class Ending(Enum):
 class Cluster:
     """The node, its disk, and the record of what its programs complained about.
 
-    `is_calm`: the faults are over. `random(name)` gives everybody dice of their own, so that one program throwing once
-    more changes nothing for the others.
+    `is_calm`: the faults are over. `may_lose`: power is cut, and what was acknowledged is not flushed. `random(name)`
+    gives everybody dice of their own, so that one program throwing once more changes nothing for the others.
     """
 
     def __init__(
@@ -78,8 +78,10 @@ class Cluster:
         *,
         ending: Ending = Ending.KILLED,
         cuts: float = 0.02,
+        may_lose: bool = False,
     ) -> None:
         self.loop = loop
+        self.may_lose = may_lose
         self.seed = seed
         self.settings = SETTINGS | (settings or {})
         self.ending = ending
@@ -112,6 +114,11 @@ class Cluster:
     def fail(self, message: str) -> None:
         """A guarantee is broken."""
         self.failures.append(f"at {self.now():.3f} s: {message}")
+
+    def fail_promise(self, message: str) -> None:
+        """What clients were promised is broken. Where acknowledged data may be lost, that is no news."""
+        if not self.may_lose:
+            self.fail(message)
 
     def check(self) -> None:
         """AssertionError when something went wrong already."""
@@ -254,12 +261,13 @@ def run_cluster(
     shuffle: bool = False,
     ending: Ending = Ending.KILLED,
     cuts: float = 0.02,
+    may_lose: bool = False,
 ) -> Result:
     """Run `main(cluster)` beside a node; AssertionError with the seed when anything was not as it has to be."""
     heard: list[Cluster] = []
 
     async def beside(loop: VirtualTimeLoop) -> Result:
-        cluster = Cluster(loop, seed, settings, ending=ending, cuts=cuts)
+        cluster = Cluster(loop, seed, settings, ending=ending, cuts=cuts, may_lose=may_lose)
         heard.append(cluster)
         listener = _Listener(cluster)
         logger = logging.getLogger("ottla")

@@ -143,7 +143,7 @@ class Consumers:
         for place in sorted(positions):
             holding, offset = positions[place]
             data = await fetch(client, *place, offset, max_wait_ms=client.random.choice((0, 100)))
-            if place[0] == FLEETING and data.error_code != ErrorCode.NONE:
+            if (place[0] == FLEETING or self.cluster.may_lose) and data.error_code != ErrorCode.NONE:
                 expected = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.OFFSET_OUT_OF_RANGE)
                 assert data.error_code in expected, data
                 positions[place] = (holding, 0)

@@ -95,7 +95,7 @@ class Group:
             and (not self.is_mixed or holding.member.epoch == member.epoch)
             and now_s < holding.confirmed_s + SESSION_S
         ):
-            self.cluster.fail(
+            self.cluster.fail_promise(
                 f"group {self.group_id}: {partition} belongs to {holding.member}, whose last heartbeat was answered at "
                 f"{holding.confirmed_s:.3f}, and to {member}"
             )
@@ -133,9 +133,9 @@ class Group:
     def check_fetched(self, partition: TopicPartition, offset: int, before: int) -> None:
         """`before`: what had been acknowledged when the fetch was sent."""
         if offset < before:
-            self.cluster.fail(f"group {self.group_id}: {partition} went back from {before} to {offset}")
+            self.cluster.fail_promise(f"group {self.group_id}: {partition} went back from {before} to {offset}")
         if offset >= 0 and partition[0] != FLEETING and offset not in self.attempted.get(partition, ()):
-            self.cluster.fail(f"group {self.group_id}: nobody committed {offset} of {partition}")
+            self.cluster.fail_promise(f"group {self.group_id}: nobody committed {offset} of {partition}")
 
 
 class ClassicMember:
@@ -479,7 +479,7 @@ async def commit_offsets(member: Member, offsets: dict[TopicPartition, int]) -> 
     if codes == {ErrorCode.NONE}:
         for partition, owner in others.items():
             if owner is not member and partition[0] != FLEETING:
-                client.cluster.fail(f"{member} committed {partition}, which belonged to {owner}")
+                client.cluster.fail_promise(f"{member} committed {partition}, which belonged to {owner}")
         group.note_commit(offsets)
         return True
     if codes & LOST:

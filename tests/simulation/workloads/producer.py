@@ -95,7 +95,11 @@ class IdempotentProducer:
             answer = response.responses[0].partition_responses[0]
             if answer.error_code == ErrorCode.NONE:
                 break
-            assert answer.error_code in RETRIABLE, ErrorCode(answer.error_code)
+            if answer.error_code not in RETRIABLE:
+                # The broker has lost what this producer wrote last.
+                assert self.client.cluster.may_lose, ErrorCode(answer.error_code)
+                await self.start()
+                request = self._request(topic, partition, contents)
             await self.client.back_off()
         self.sequences[place] = self.sequences.get(place, 0) + len(contents)
         known = self.ledger.plain.setdefault(place, {})
@@ -310,7 +314,9 @@ def _note(
     for index, content in enumerate(contents):
         other = known.setdefault(base_offset + index, content)
         if other != content:
-            client.cluster.fail(f"{place}: offset {base_offset + index} was acknowledged for {other} and {content}")
+            client.cluster.fail_promise(
+                f"{place}: offset {base_offset + index} was acknowledged for {other} and {content}"
+            )
 
 
 def produce_request(transactional_id: str | None, topic: str, partition: int, batch: bytes) -> ProduceRequest:

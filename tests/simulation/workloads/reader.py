@@ -100,6 +100,9 @@ async def follow(
 ) -> bool:
     """Read on by one Fetch; whether it brought anything."""
     data = await fetch(client, topic, partition, view.position, isolation=isolation, max_wait_ms=max_wait_ms)
+    if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE and client.cluster.may_lose:
+        view.records, view.position = {}, 0
+        return True
     assert data.error_code == ErrorCode.NONE, (topic, partition, view.position, ErrorCode(data.error_code))
     found, position = visible(data, view.position, isolation)
     view.records.update(found)

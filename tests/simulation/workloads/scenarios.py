@@ -20,9 +20,9 @@ from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster, Ending, run_cluster
 from tests.simulation.workloads.consumers import Consumers
 from tests.simulation.workloads.members import ClassicMember, ConsumerMember, Member, committed_offsets
-from tests.simulation.workloads.producer import Ledger
+from tests.simulation.workloads.producer import IdempotentProducer, Ledger, TransactionalProducer
 from tests.simulation.workloads.quotas import change_quotas
-from tests.simulation.workloads.reader import read_all
+from tests.simulation.workloads.reader import READ_UNCOMMITTED, read_all
 from tests.simulation.workloads.sharing import JOBS, PARTITIONS, Sharing
 from tests.simulation.workloads.tables import Tables
 from tests.simulation.workloads.transform import INPUT, INPUT_PARTITIONS, OUTPUT, OUTPUT_PARTITIONS, TABLE, Transform
@@ -184,6 +184,7 @@ async def finish_sharing(cluster: Cluster, sharing: Sharing) -> None:
 
     await until(cluster, "no transaction is open", is_settled)
     await until(cluster, "the share group catches up", is_through)
+    await asyncio.sleep(1)  # until the workers have heard that they are done
     sharing.is_over = True
     views = {place: await read_all(client, *place) for place in places}
     truths = {place: Truth(sharing.ledger, place) for place in places}
@@ -265,4 +266,59 @@ def flushed(seed: object) -> Counts:
     return scenario(seed, device=FLUSHED)
 
 
-SCENARIOS = (transactions, groups, queues, tables, everything, flushed)
+def careless(seed: object, *, seconds: float = 25.0) -> Counts:
+    """Power is lost, and nothing was flushed but what Kafka flushes: what was acknowledged may be gone, and one
+    partition may have lost more than another, internal ones too. What is left is readable, and new work gets done.
+
+    Queues are an exception, as they are in Kafka: a group whose share state is gone while its membership is not has to
+    be reset by an administrator.
+    """
+
+    async def main(cluster: Cluster) -> Counts:
+        dice = cluster.random("scenario")
+        ledger = Ledger()
+        application = Transform(cluster, ledger, slots=2, protocols=dice.choice(PROTOCOLS), v2=dice.random() < 0.6)
+        consumers = Consumers(cluster, ledger, slots=2, protocols=dice.choice(PROTOCOLS), static=dice.random() < 0.3)
+        sharing = Sharing(cluster, ledger, slots=2, transactional=False)
+        for workload in (application, consumers, sharing):
+            await workload.create_topics()
+            workload.start()
+        await cluster.trouble(seconds)
+        await check_new_work(cluster, ledger, consumers)
+        for place in [*INPUTS, *OUTPUTS, *consumers.places, *[(JOBS, index) for index in range(PARTITIONS)]]:
+            view = await read_all(Client(cluster, "checker"), *place, isolation=READ_UNCOMMITTED)
+            if unknown := set(view.records.values()) - ledger.sent.get(place, set()):
+                cluster.fail(f"{place} has {sorted(unknown)}, which nobody sent")
+        return cluster.counts
+
+    return run_cluster(main, seed=seed, ending=Ending.POWER_LOST, may_lose=True)
+
+
+async def check_new_work(cluster: Cluster, ledger: Ledger, consumers: Consumers) -> None:
+    """Transactional ids and groups that were there before take what comes now."""
+    client = Client(cluster, "newcomer")
+    await client.create_topic("afterwards", 2)
+    for transactional_id in ("app-0", "newcomer"):
+        producer = TransactionalProducer(client, ledger, transactional_id, timeout_ms=10_000, v2=True)
+        await producer.start()
+        producer.begin()
+        for partition in range(2):
+            await producer.write("afterwards", partition, [(None, transactional_id.encode())])
+        await producer.end(is_commit=True)
+
+    async def are_visible() -> bool:
+        views = [await read_all(client, "afterwards", partition) for partition in range(2)]
+        return all(len(view.records) == 2 for view in views)
+
+    await until(cluster, "new transactions are visible", are_visible)
+    plain = IdempotentProducer(client, ledger)
+    await plain.start()
+    events = {place: await plain.write(*place, [(None, b"new")]) for place in consumers.places}
+
+    async def are_processed() -> bool:
+        return all(offset in consumers.processed.get(place, ()) for place, offset in events.items())
+
+    await until(cluster, "the group takes new records", are_processed)
+
+
+SCENARIOS = (transactions, groups, queues, tables, everything, flushed, careless)

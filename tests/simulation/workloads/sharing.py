@@ -74,12 +74,12 @@ class Board:
         """A fetch that was sent then, in that life of the node, brought a job."""
         now_s = self.cluster.now()
         if job in self.done or job in self.rejected:
-            self.cluster.fail(f"{job} was handed out to {worker} after it was settled")
+            self.cluster.fail_promise(f"{job} was handed out to {worker} after it was settled")
         hold = self.holds.get(job)
         if hold is not None and hold.worker is not worker and hold.life == self.cluster.lives and now_s < hold.until_s:
-            self.cluster.fail(f"{worker} was given {job}, which {hold.worker} has until {hold.until_s:.3f}")
+            self.cluster.fail_promise(f"{worker} was given {job}, which {hold.worker} has until {hold.until_s:.3f}")
         if not 1 <= count <= MOST_DELIVERIES:
-            self.cluster.fail(f"{job} was delivered for the {count}th time")
+            self.cluster.fail_promise(f"{job} was delivered for the {count}th time")
         self.deliveries[job] = max(count, self.deliveries.get(job, 0))
         self.holds[job] = Hold(worker, sent_s + LOCK_S, life)
 
