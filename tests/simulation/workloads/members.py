@@ -43,6 +43,8 @@ from tests.simulation.workloads.producer import TopicPartition
 FLEETING = "fleeting"
 SESSION_S = 6.0
 HEARTBEAT_S = 1.0
+#: A broker counts in whole milliseconds.
+TICK_S = 0.002
 METADATA_AGE_S = 3.0
 
 LOST = frozenset(
@@ -93,7 +95,7 @@ class Group:
             and holding.member is not member
             and partition[0] != FLEETING
             and (not self.is_mixed or holding.member.epoch == member.epoch)
-            and now_s < holding.confirmed_s + SESSION_S
+            and now_s < holding.confirmed_s + SESSION_S - TICK_S
         ):
             self.cluster.fail_promise(
                 f"group {self.group_id}: {partition} belongs to {holding.member}, whose last heartbeat was answered at "
