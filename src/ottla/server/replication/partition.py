@@ -28,8 +28,8 @@ class Partition:
     """One hosted partition, as its leader sees it.
 
     `isr` and `replicas` are broker ids. While this broker is alone in the ISR, and that is enough, an appended record
-    is committed at once; followers' positions (`follower_fetched`) hold the high watermark back otherwise, and so does a
-    flush that `flush.messages` promises: what it is waiting for nobody sees yet.
+    is committed at once; followers' positions (`follower_fetched`) hold the high watermark back otherwise, and so does
+    a flush that `flush.messages` promises: what it is waiting for nobody sees yet.
     """
 
     __slots__ = (
