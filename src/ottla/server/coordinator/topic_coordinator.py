@@ -7,6 +7,7 @@ topic is created when the first client looks for a coordinator.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=CoordinatorShard)
 
 
-class TopicCoordinator(Generic[S]):
+class TopicCoordinator(ABC, Generic[S]):
     """Base of the coordinator services. A subclass adds the commands, each of which asks `partition_of` its key.
 
     ``open_log(partition)`` gives the leader's side of a partition, or None when it is not hosted; ``create_topic()``
@@ -66,9 +67,9 @@ class TopicCoordinator(Generic[S]):
 
     # -- what a subclass says
 
+    @abstractmethod
     def new_shard(self, partition: int) -> S:
         """A fresh shard for a partition; `image` is the metadata as of now."""
-        raise NotImplementedError
 
     def changed(self, shard: S, delta: MetadataDelta, image: MetadataImage, now: Instant) -> Result[None] | None:
         """A loaded shard learns of a commit of metadata; what it decides is appended."""
