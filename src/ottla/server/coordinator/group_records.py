@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ottla.protocol.codec import decode, encode
-from ottla.protocol.errors import ProtocolError
 from ottla.protocol.messages.group_records import (
     GroupMetadataKey,
     GroupMetadataValue,
@@ -20,6 +18,7 @@ from ottla.protocol.messages.group_records import (
     OffsetCommitValue,
 )
 from ottla.server.coordinator.classic.group import GROUP_METADATA, ClassicGroup, Member
+from ottla.server.coordinator.record_codec import TypedRecordCodec
 from ottla.server.coordinator.result import CoordinatorRecord
 
 LEGACY_OFFSET_COMMIT = 0
@@ -174,28 +173,15 @@ def _types_of(key_type: int) -> tuple[Any, Any] | None:
     return types
 
 
-class GroupRecordCodec:
+class GroupRecordCodec(TypedRecordCodec):
     """Bytes of the records of all kinds of groups."""
 
-    def encode(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
-        key = record.key_type.to_bytes(2, "big") + encode(record.key, 0)
-        if record.value is None:
-            return key, None
-        version = record.value_version
-        return key, version.to_bytes(2, "big") + encode(record.value, version)
+    def __init__(self) -> None:
+        super().__init__(_types_of)
 
     def decode(self, key: bytes, value: bytes | None) -> CoordinatorRecord | None:
-        if len(key) < 2:
-            raise ProtocolError("a record key of less than two bytes")
-        key_type = int.from_bytes(key[:2], "big", signed=True)
-        types = _types_of(key_type)
-        if types is None:
-            return None
-        key_type = key_type or OFFSET_COMMIT
-        key_message = decode(types[0], 0, key, 2)
-        if value is None:
-            return CoordinatorRecord(key_type, key_message, None)
-        if len(value) < 2:
-            raise ProtocolError("a record value of less than two bytes")
-        version = int.from_bytes(value[:2], "big", signed=True)
-        return CoordinatorRecord(key_type, key_message, decode(types[1], version, value, 2), version)
+        """As any record; the legacy type of committed offsets is told as today's."""
+        record = super().decode(key, value)
+        if record is not None and record.key_type == LEGACY_OFFSET_COMMIT:
+            record.key_type = OFFSET_COMMIT
+        return record

@@ -21,6 +21,7 @@ from ottla.server.coordinator.group_machine import GroupConfigs, GroupContext, G
 from ottla.server.coordinator.offsets import Offsets
 from ottla.server.coordinator.result import CoordinatorRecord, Instant, Result
 from ottla.server.coordinator.settings import GroupSettings
+from ottla.server.coordinator.timers import TimedShard
 from ottla.server.metadata.image import EMPTY_IMAGE
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _default_configs(image: MetadataImage, group_id: str) -> Mapping[str, Any]:
     return {name: GROUP_SETTINGS[name].default for name in GROUP_SETTINGS}
 
 
-class GroupShard:
+class GroupShard(TimedShard):
     """One shard of the group coordinator. ``new_id`` gives fresh uuids as text, for member ids."""
 
     def __init__(
@@ -113,15 +114,6 @@ class GroupShard:
         for machine in self._machines.values():
             records += machine.metadata_changed(delta, now)
         return Result(None, records)
-
-    def next_deadline_ms(self) -> int | None:
-        """When ``take_due`` must be called, on the monotonic clock."""
-        return self.timers.next_deadline_ms()
-
-    def take_due(self, now: Instant) -> Result[None] | None:
-        """Run one action whose time has come; None when there is none."""
-        action = self.timers.take_due(now.monotonic_ms)
-        return None if action is None else action(now)
 
     def unload(self, code: ErrorCode) -> None:
         """Another broker coordinates these groups now: refuse what is parked."""

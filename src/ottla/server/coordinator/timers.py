@@ -91,3 +91,18 @@ class Timers:
         )
         heapq.heapify(self._heap)
         self._sweep_size = max(_SMALLEST_SWEEP, 2 * len(self._heap))
+
+
+class TimedShard:
+    """A shard whose time is kept by ``timers``: that part of the shell's port (`runtime.CoordinatorShard`)."""
+
+    timers: Timers
+
+    def next_deadline_ms(self) -> int | None:
+        """When ``take_due`` must be called, on the monotonic clock."""
+        return self.timers.next_deadline_ms()
+
+    def take_due(self, now: Instant) -> Result[None] | None:
+        """Run one action whose time has come; None when there is none."""
+        action = self.timers.take_due(now.monotonic_ms)
+        return None if action is None else action(now)

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ottla.core.ids import uuid_to_text
-from ottla.protocol.codec import decode, encode
-from ottla.protocol.errors import ProtocolError
 from ottla.protocol.messages.share_records import (
     ShareSnapshotKey,
     ShareSnapshotValue,
@@ -15,6 +13,7 @@ from ottla.protocol.messages.share_records import (
     ShareUpdateValue,
 )
 from ottla.protocol.messages.share_records import StateBatch as StoredBatch
+from ottla.server.coordinator.record_codec import TypedRecordCodec
 from ottla.server.coordinator.result import CoordinatorRecord
 from ottla.server.coordinator.share_state.batches import StateBatch
 
@@ -163,26 +162,8 @@ _TYPES: dict[int, tuple[Any, Any]] = {
 }
 
 
-class ShareStateRecordCodec:
+class ShareStateRecordCodec(TypedRecordCodec):
     """Bytes of the records of ``__share_group_state``."""
 
-    def encode(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
-        key = record.key_type.to_bytes(2, "big") + encode(record.key, 0)
-        if record.value is None:
-            return key, None
-        return key, record.value_version.to_bytes(2, "big") + encode(record.value, record.value_version)
-
-    def decode(self, key: bytes, value: bytes | None) -> CoordinatorRecord | None:
-        if len(key) < 2:
-            raise ProtocolError("a record key of less than two bytes")
-        key_type = int.from_bytes(key[:2], "big", signed=True)
-        types = _TYPES.get(key_type)
-        if types is None:
-            return None
-        key_message = decode(types[0], 0, key, 2)
-        if value is None:
-            return CoordinatorRecord(key_type, key_message, None)
-        if len(value) < 2:
-            raise ProtocolError("a record value of less than two bytes")
-        version = int.from_bytes(value[:2], "big", signed=True)
-        return CoordinatorRecord(key_type, key_message, decode(types[1], version, value, 2), version)
+    def __init__(self) -> None:
+        super().__init__(_TYPES.get)

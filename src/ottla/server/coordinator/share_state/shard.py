@@ -33,7 +33,7 @@ from ottla.server.coordinator.share_state.records import (
     tombstone,
     update,
 )
-from ottla.server.coordinator.timers import Timers
+from ottla.server.coordinator.timers import TimedShard, Timers
 from ottla.server.metadata.image import EMPTY_IMAGE
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ShareStateSettings:
         )
 
 
-class ShareStateShard:
+class ShareStateShard(TimedShard):
     """One shard of the share coordinator; each command is about one share partition."""
 
     def __init__(self, settings: ShareStateSettings, image: MetadataImage = EMPTY_IMAGE) -> None:
@@ -242,15 +242,6 @@ class ShareStateShard:
     def loaded(self, now: Instant) -> None:
         """Everything in the log was replayed: the time of still share partitions begins to run."""
         self.timers.schedule(now.monotonic_ms + self.settings.cold_snapshot_interval_ms, self._tidy)
-
-    def next_deadline_ms(self) -> int | None:
-        """When ``take_due`` must be called, on the monotonic clock."""
-        return self.timers.next_deadline_ms()
-
-    def take_due(self, now: Instant) -> Result[None] | None:
-        """Run one action whose time has come; None when there is none."""
-        action = self.timers.take_due(now.monotonic_ms)
-        return None if action is None else action(now)
 
     def unload(self, code: ErrorCode) -> None:
         """Nothing is parked here."""

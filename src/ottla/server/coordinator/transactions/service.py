@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
 from ottla.core.topics import TRANSACTIONS_TOPIC
+from ottla.server.coordinator.append_errors import transaction_error
 from ottla.server.coordinator.result import Instant, Pending, Result
 from ottla.server.coordinator.runtime import CoordinatorPartition, PartitionLog, RuntimeSettings
 from ottla.server.coordinator.topic_coordinator import TopicCoordinator
@@ -136,7 +137,7 @@ class TransactionCoordinator(TopicCoordinator[TransactionShard]):
             )
         except ApiError as error:
             return error.code
-        return partition.complete(result, append_error)
+        return partition.complete(result, transaction_error)
 
     def verify_partitions(
         self, transactional_id: str, producer: Producer, partitions: Iterable[TopicPartition]
@@ -235,20 +236,4 @@ def _answer(
     partition: CoordinatorPartition[TransactionShard], result: Result[Producer], code: ErrorCode = ErrorCode.NONE
 ) -> ProducerOutcome | Pending[ProducerOutcome]:
     outcome = Result(ProducerOutcome(code, result.response), result.records)
-    return partition.complete(outcome, lambda refused: ProducerOutcome(append_error(refused)))
-
-
-def append_error(code: ErrorCode) -> ErrorCode:
-    """How a refused append of the coordinator's own records looks to a client."""
-    if code in (
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.NOT_ENOUGH_REPLICAS,
-        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        ErrorCode.REQUEST_TIMED_OUT,
-    ):
-        return ErrorCode.COORDINATOR_NOT_AVAILABLE
-    if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR):
-        return ErrorCode.NOT_COORDINATOR
-    if code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE):
-        return ErrorCode.UNKNOWN_SERVER_ERROR
-    return code
+    return partition.complete(outcome, lambda refused: ProducerOutcome(transaction_error(refused)))

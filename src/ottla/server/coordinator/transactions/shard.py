@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
 from ottla.server.coordinator.result import NOTHING, Completions, CoordinatorRecord, Instant, Result
-from ottla.server.coordinator.timers import Timer, Timers
+from ottla.server.coordinator.timers import TimedShard, Timer, Timers
 from ottla.server.coordinator.transactions.records import transaction_record
 from ottla.server.coordinator.transactions.settings import TransactionSettings
 from ottla.server.coordinator.transactions.state import (
@@ -47,7 +47,7 @@ class NoProducerIdError(Exception):
     """The block of producer ids is used up: try again when the next one is there. Nothing was decided."""
 
 
-class TransactionShard:
+class TransactionShard(TimedShard):
     """One shard of the transaction coordinator.
 
     ``take_producer_id`` gives a fresh producer id or raises `NoProducerIdError`. ``on_prepared(transactional_id)`` is
@@ -104,15 +104,6 @@ class TransactionShard:
             if transaction.is_prepared:
                 self._on_prepared(transactional_id)
         self._watch(now)
-
-    def next_deadline_ms(self) -> int | None:
-        """When ``take_due`` must be called, on the monotonic clock."""
-        return self.timers.next_deadline_ms()
-
-    def take_due(self, now: Instant) -> Result[None] | None:
-        """Run one action whose time has come; None when there is none."""
-        action = self.timers.take_due(now.monotonic_ms)
-        return None if action is None else action(now)
 
     def unload(self, code: ErrorCode) -> None:
         """Nothing is parked here."""
