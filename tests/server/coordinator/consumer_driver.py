@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.protocol.messages import metadata_records
 from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatRequestTopicPartitions,
@@ -15,9 +14,6 @@ from ottla.server.coordinator.consumer.checks import check_heartbeat
 from ottla.server.coordinator.consumer.group import ConsumerGroup, durable_state
 from ottla.server.coordinator.consumer.groups import ConsumerGroups
 from ottla.server.coordinator.group import GroupType
-from ottla.server.coordinator.group_shard import GroupShard
-from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from tests.server.coordinator.driver import Driver
 
 #: Topic name → partitions.
@@ -26,9 +22,6 @@ Owned = dict[str, list[int]]
 
 class ConsumerDriver(Driver):
     """A shard with a metadata image."""
-
-    image: MetadataImage = EMPTY_IMAGE
-    _topic_count = 0
 
     @property
     def machine(self) -> ConsumerGroups:
@@ -129,43 +122,3 @@ class ConsumerDriver(Driver):
             for item in response.assignment.topic_partitions
             if (name := self.image.topics.name_of(item.topic_id)) is not None
         }
-
-    # -- topics
-
-    def put_topic(self, name: str, partitions: int) -> None:
-        """Create the topic, or let it grow."""
-        delta = MetadataDelta(self.image)
-        topic = self.image.topics.by_name.get(name)
-        if topic is None:
-            self._topic_count += 1
-            topic_id = self._topic_count.to_bytes(16, "big")
-            delta.replay(metadata_records.TopicRecord(name=name, topic_id=topic_id))
-        else:
-            topic_id = topic.topic_id
-        for index in range(0 if topic is None else len(topic.partitions), partitions):
-            delta.replay(
-                metadata_records.PartitionRecord(
-                    partition_id=index, topic_id=topic_id, replicas=[0], isr=[0], leader=0, leader_epoch=0
-                )
-            )
-        self._commit(delta)
-
-    def delete_topic(self, name: str) -> None:
-        topic_id = self.image.topics.id_of(name)
-        if topic_id is not None:
-            delta = MetadataDelta(self.image)
-            delta.replay(metadata_records.RemoveTopicRecord(topic_id=topic_id))
-            self._commit(delta)
-
-    def _commit(self, delta: MetadataDelta) -> None:
-        self.image = delta.apply(self.image.offset + 1, 0, 0)
-        self.apply(self.shard.metadata_changed(delta, self.image, self.now()))
-
-    def _new_shard(self) -> GroupShard:
-        shard = GroupShard(self.settings, self._new_id, self.image)
-        for offset, (key, value) in enumerate(self.log):
-            record = self.codec.decode(key, value)
-            assert record is not None
-            shard.replay(record, offset, -1)
-        shard.loaded(self.now())
-        return shard

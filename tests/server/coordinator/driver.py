@@ -7,21 +7,27 @@ from typing import Any
 
 from ottla.core.errors import ErrorCode
 from ottla.protocol.codec import encode
+from ottla.protocol.messages import metadata_records
 from ottla.protocol.messages.consumer_protocol import ConsumerProtocolSubscription
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from ottla.server.coordinator.classic.calls import JoinCall, refused_join, refused_sync
+from ottla.server.coordinator.group_machine import GroupConfigs
 from ottla.server.coordinator.group_records import GroupRecordCodec
-from ottla.server.coordinator.group_shard import GroupShard
+from ottla.server.coordinator.group_shard import GroupShard, default_configs
 from ottla.server.coordinator.result import CoordinatorRecord, Instant, Pending, Result
 from ottla.server.coordinator.settings import GroupSettings
+from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 
 START_WALL_MS = 1_700_000_000_000
 START_MONOTONIC_MS = 50_000
 
 
 class Driver:
-    """Does what the shell does, without an event loop. ``log`` holds the encoded records."""
+    """Does what the shell does, without an event loop. ``log`` holds the encoded records, ``image`` the topics."""
+
+    configs: GroupConfigs = staticmethod(default_configs)
 
     def __init__(self, settings: GroupSettings | None = None) -> None:
         self.settings = settings or GroupSettings()
@@ -31,6 +37,8 @@ class Driver:
         self.refuse_next: ErrorCode | None = None
         self.on_records: Callable[[list[CoordinatorRecord]], None] = lambda records: None
         self.on_release: Callable[[Pending[Any], Any], None] = lambda pending, response: None
+        self.image: MetadataImage = EMPTY_IMAGE
+        self._topic_count = 0
         self._ids = 0
         self.shard = self._new_shard()
 
@@ -118,8 +126,44 @@ class Driver:
         self.apply(self.shard.sync(request, pending, self.now()))
         return pending
 
+    # -- topics
+
+    def put_topic(self, name: str, partitions: int) -> None:
+        """Create the topic, or let it grow."""
+        topic = self.image.topics.by_name.get(name)
+        records: list[Any] = []
+        if topic is None:
+            self._topic_count += 1
+            topic_id = self._topic_count.to_bytes(16, "big")
+            records.append(metadata_records.TopicRecord(name=name, topic_id=topic_id))
+        else:
+            topic_id = topic.topic_id
+        records += [
+            metadata_records.PartitionRecord(
+                partition_id=index, topic_id=topic_id, replicas=[0], isr=[0], leader=0, leader_epoch=0
+            )
+            for index in range(0 if topic is None else len(topic.partitions), partitions)
+        ]
+        self.commit(records)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete the topic, if there is one."""
+        topic_id = self.image.topics.id_of(name)
+        if topic_id is not None:
+            self.commit([metadata_records.RemoveTopicRecord(topic_id=topic_id)])
+
+    def commit(self, records: list[Any]) -> None:
+        """A commit of metadata, of which the shard learns."""
+        delta = MetadataDelta(self.image)
+        for record in records:
+            delta.replay(record)
+        self.image = delta.apply(self.image.offset + 1, 0, 0)
+        self.apply(self.shard.metadata_changed(delta, self.image, self.now()))
+
+    # -- the shard
+
     def _new_shard(self) -> GroupShard:
-        shard = GroupShard(self.settings, self._new_id)
+        shard = GroupShard(self.settings, self._new_id, self.image, self.configs)
         for offset, (key, value) in enumerate(self.log):
             record = self.codec.decode(key, value)
             assert record is not None

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.protocol.messages import metadata_records
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
 from ottla.server.coordinator.group import GroupType
-from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.share.group import ShareGroup
 from ottla.server.coordinator.share.groups import HeartbeatOutcome, Initialization, ShareGroups, durable_state
-from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from tests.server.coordinator.driver import Driver
 
 SESSION_MS = 45_000
@@ -22,12 +18,9 @@ ASSIGNMENT_INTERVAL_MS = 1_000
 class ShareDriver(Driver):
     """``initializations`` are those the share coordinator has not answered yet."""
 
-    image: MetadataImage = EMPTY_IMAGE
-
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.initializations: list[Initialization] = []
-        self._topic_count = 0
 
     @property
     def machine(self) -> ShareGroups:
@@ -101,43 +94,3 @@ class ShareDriver(Driver):
             if succeeds:
                 self.apply(self.machine.initialized(initialization))
             self.machine.initialization_over(initialization)
-
-    # -- topics
-
-    def put_topic(self, name: str, partitions: int) -> None:
-        """Create the topic, or let it grow."""
-        delta = MetadataDelta(self.image)
-        topic = self.image.topics.by_name.get(name)
-        if topic is None:
-            self._topic_count += 1
-            topic_id = self._topic_count.to_bytes(16, "big")
-            delta.replay(metadata_records.TopicRecord(name=name, topic_id=topic_id))
-        else:
-            topic_id = topic.topic_id
-        for index in range(0 if topic is None else len(topic.partitions), partitions):
-            delta.replay(
-                metadata_records.PartitionRecord(
-                    partition_id=index, topic_id=topic_id, replicas=[0], isr=[0], leader=0, leader_epoch=0
-                )
-            )
-        self._commit(delta)
-
-    def delete_topic(self, name: str) -> None:
-        topic_id = self.image.topics.id_of(name)
-        if topic_id is not None:
-            delta = MetadataDelta(self.image)
-            delta.replay(metadata_records.RemoveTopicRecord(topic_id=topic_id))
-            self._commit(delta)
-
-    def _commit(self, delta: MetadataDelta) -> None:
-        self.image = delta.apply(self.image.offset + 1, 0, 0)
-        self.apply(self.shard.metadata_changed(delta, self.image, self.now()))
-
-    def _new_shard(self) -> GroupShard:
-        shard = GroupShard(self.settings, self._new_id, self.image)
-        for offset, (key, value) in enumerate(self.log):
-            record = self.codec.decode(key, value)
-            assert record is not None
-            shard.replay(record, offset, -1)
-        shard.loaded(self.now())
-        return shard

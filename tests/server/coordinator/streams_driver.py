@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -15,7 +14,6 @@ from ottla.protocol.messages.streams_group_heartbeat import (
 )
 from ottla.schema.group import GROUP_SETTINGS
 from ottla.server.coordinator.group import GroupType
-from ottla.server.coordinator.group_shard import GroupShard
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.coordinator.streams.admission import Heartbeat
@@ -24,21 +22,27 @@ from ottla.server.coordinator.streams.groups import StreamsGroups
 from ottla.server.coordinator.streams.heartbeat import check_request, refused
 from ottla.server.coordinator.streams.tasks import TaskId, task_lists
 from ottla.server.coordinator.streams.topology import InternalTopic
-from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.image import EMPTY_IMAGE, ConfigResourceType, MetadataImage
+from ottla.server.metadata.image import ConfigResourceType, MetadataImage
 from tests.server.coordinator.driver import Driver
 
 GROUP = "g"
 
 
+def _configs(image: MetadataImage, group_id: str) -> dict[str, Any]:
+    values = {name: setting.default for name, setting in GROUP_SETTINGS.items()}
+    for name, text in image.config_of(ConfigResourceType.GROUP, group_id).items():
+        values[name] = GROUP_SETTINGS[name].parse(text)
+    return values
+
+
 class StreamsDriver(Driver):
     """A shard with topics. ``config`` are the group's settings; the initial delay is off unless asked for."""
 
+    configs = staticmethod(_configs)
+
     def __init__(self, settings: GroupSettings | None = None, **config: str) -> None:
-        self.image = EMPTY_IMAGE
         super().__init__(settings)
         self.missing_topics: tuple[InternalTopic, ...] = ()
-        self._topics = 0
         self.set_config(**{"streams_initial_rebalance_delay_ms": "0", "streams_assignment_interval_ms": "0", **config})
 
     @property
@@ -52,29 +56,15 @@ class StreamsDriver(Driver):
 
     # -- metadata
 
-    def create_topic(self, name: str, partitions: int) -> None:
-        self._topics += 1
-        topic_id = self._topics.to_bytes(16, "big")
-        records: list[Any] = [metadata.TopicRecord(name=name, topic_id=topic_id)]
-        records += [_partition(topic_id, index) for index in range(partitions)]
-        self._commit(records)
-
-    def delete_topic(self, name: str) -> None:
-        self._commit([metadata.RemoveTopicRecord(topic_id=self.image.topics.by_name[name].topic_id)])
-
-    def add_partitions(self, name: str, partitions: int) -> None:
-        topic = self.image.topics.by_name[name]
-        self._commit([_partition(topic.topic_id, index) for index in range(len(topic.partitions), partitions)])
-
     def create_missing_topics(self) -> None:
         """What the service does after a heartbeat."""
         for topic in self.missing_topics:
             if topic.name not in self.image.topics.by_name:
-                self.create_topic(topic.name, topic.partitions)
+                self.put_topic(topic.name, topic.partitions)
 
     def set_config(self, **config: str) -> None:
         """Settings by their names with underscores."""
-        self._commit(
+        self.commit(
             [
                 metadata.ConfigRecord(
                     resource_type=ConfigResourceType.GROUP,
@@ -85,13 +75,6 @@ class StreamsDriver(Driver):
                 for name, value in config.items()
             ]
         )
-
-    def _commit(self, records: Iterable[Any]) -> None:
-        delta = MetadataDelta(self.image)
-        for record in records:
-            delta.replay(record)
-        self.image = delta.apply(self.image.offset + 1, 0, 0)
-        self.apply(self.shard.metadata_changed(delta, self.image, self.now()))
 
     # -- requests
 
@@ -122,15 +105,6 @@ class StreamsDriver(Driver):
     def join_classic(self) -> Pending[JoinGroupResponse]:
         """A member of a classic group of that name."""
         return super().join(version=3)
-
-    def _new_shard(self) -> GroupShard:
-        shard = GroupShard(self.settings, self._new_id, self.image, _configs)
-        for offset, (key, value) in enumerate(self.log):
-            record = self.codec.decode(key, value)
-            assert record is not None
-            shard.replay(record, offset, -1)
-        shard.loaded(self.now())
-        return shard
 
 
 class Client:
@@ -255,14 +229,3 @@ def durable(group: StreamsGroup) -> tuple[object, ...]:
 
 def _tasks(lists: list[messages.TaskIds] | None) -> frozenset[TaskId]:
     return frozenset(TaskId(each.subtopology_id, partition) for each in lists or () for partition in each.partitions)
-
-
-def _configs(image: MetadataImage, group_id: str) -> dict[str, Any]:
-    values = {name: setting.default for name, setting in GROUP_SETTINGS.items()}
-    for name, text in image.config_of(ConfigResourceType.GROUP, group_id).items():
-        values[name] = GROUP_SETTINGS[name].parse(text)
-    return values
-
-
-def _partition(topic_id: bytes, index: int) -> Any:
-    return metadata.PartitionRecord(partition_id=index, topic_id=topic_id, replicas=[1], isr=[1], leader=1)

@@ -40,7 +40,7 @@ def ready(partitions: int = 2, **config: str) -> StreamsDriver:
     """All topics of the topologies of `streams_driver` are there."""
     driver = StreamsDriver(**config)
     for name in ("text", "repartition", "changelog"):
-        driver.create_topic(name, partitions)
+        driver.put_topic(name, partitions)
     return driver
 
 
@@ -121,7 +121,7 @@ def test_assignments_keep_a_distance() -> None:
 
 def test_group_has_a_limit() -> None:
     driver = StreamsDriver(GroupSettings(streams_max_size=1))
-    driver.create_topic("text", 1)
+    driver.put_topic("text", 1)
     driver.join("a", table())
     assert driver.join("b", table()).error_code == ErrorCode.GROUP_MAX_SIZE_REACHED
     assert driver.join("a", table()).error_code == ErrorCode.NONE
@@ -136,7 +136,7 @@ def test_missing_topics_are_told_and_named_to_the_service() -> None:
     assert codes(response) == [StatusCode.MISSING_SOURCE_TOPICS]
     assert driver.missing_topics == ()
     assert driver.group.state_name == "NotReady"
-    driver.create_topic("text", 3)
+    driver.put_topic("text", 3)
     response = driver.beat("a", response.member_epoch)
     assert codes(response) == [StatusCode.MISSING_INTERNAL_TOPICS]
     assert [(topic.name, topic.partitions) for topic in driver.missing_topics] == [("changelog", 3), ("repartition", 3)]
@@ -154,21 +154,21 @@ def test_deleted_source_topic_stops_everything_until_it_is_back() -> None:
     settle(client)
     assert [code for code, _ in client.status] == [StatusCode.MISSING_SOURCE_TOPICS]
     assert (client.active, driver.group.state_name) == (frozenset(), "NotReady")
-    driver.create_topic("text", 2)
+    driver.put_topic("text", 2)
     settle(client)
     assert (len(client.active), driver.group.state_name) == (4, "Stable")
 
 
 def test_more_partitions_make_more_tasks() -> None:
     driver = StreamsDriver()
-    driver.create_topic("text", 1)
+    driver.put_topic("text", 1)
     stateless = messages.Topology(
         epoch=0, subtopologies=[messages.Subtopology(subtopology_id="0", source_topics=["text"])]
     )
     client = Client(driver, "a", stateless)
     settle(client)
     assert client.active == tasks("00")
-    driver.add_partitions("text", 3)
+    driver.put_topic("text", 3)
     settle(client)
     assert client.active == tasks("00", "01", "02")
 
@@ -178,7 +178,7 @@ def test_topics_that_do_not_concern_the_group_change_nothing() -> None:
     client = Client(driver, "a", word_count())
     settle(client)
     epoch = driver.group.group_epoch
-    driver.create_topic("other", 1)
+    driver.put_topic("other", 1)
     settle(client)
     assert driver.group.group_epoch == epoch
 
@@ -431,7 +431,7 @@ def test_static_member_comes_back_to_its_tasks_without_a_rebalance() -> None:
 
 def test_static_member_that_comes_back_under_its_id_is_still_watched() -> None:
     driver = StreamsDriver()
-    driver.create_topic("table", 2)
+    driver.put_topic("table", 2)
     client = Client(driver, "a1", table(), instance_id="a")
     client.beat()
     driver.beat("a1", -2, instance_id="a")
@@ -638,7 +638,7 @@ def test_offsets_are_fetched_in_an_epoch_or_by_administrators() -> None:
 def test_offsets_expire_once_nobody_reads_the_topic() -> None:
     driver = StreamsDriver(GroupSettings(offsets_retention_ms=100_000), streams_session_timeout_ms="3600000")
     for name in ("text", "changelog"):
-        driver.create_topic(name, 1)
+        driver.put_topic(name, 1)
     driver.join("a", table())
     commit(driver, "text", 0)
     commit(driver, "forgotten", 0)

@@ -43,7 +43,7 @@ class World:
             streams_assignment_interval_ms="500",
         )
         self.driver.on_records = self._written
-        self.driver.create_topic("text", 2)
+        self.driver.put_topic("text", 2)
         self.partitions = 2
         self.incarnations = 0
         #: (epoch, task) → who owned it, by instance id where there is one.
@@ -117,7 +117,7 @@ class World:
         self.partitions += 1
         for name in TOPICS:
             if name in self.driver.image.topics.by_name:
-                self.driver.add_partitions(name, self.partitions)
+                self.driver.put_topic(name, self.partitions)
 
     def delete_topic(self, index: int) -> None:
         if TOPICS[index] in self.driver.image.topics.by_name:
@@ -142,7 +142,7 @@ class World:
     def finish(self) -> None:
         """Everything works again: who crashed is timed out, and everybody heartbeats."""
         if "text" not in self.driver.image.topics.by_name:
-            self.driver.create_topic("text", self.partitions)
+            self.driver.put_topic("text", self.partitions)
         for _ in range(6):
             for client in self.clients:
                 client.beat()

@@ -45,7 +45,8 @@ _MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {
 _MACHINE_OF_KEY_TYPE = {key_type: kind for kind, (_, _, key_types) in _MACHINES.items() for key_type in key_types}
 
 
-def _default_configs(image: MetadataImage, group_id: str) -> Mapping[str, Any]:
+def default_configs(image: MetadataImage, group_id: str) -> Mapping[str, Any]:
+    """Kafka's defaults for every group, where there is no broker's configuration."""
     from ottla.schema.group import GROUP_SETTINGS
 
     return {name: GROUP_SETTINGS[name].default for name in GROUP_SETTINGS}
@@ -59,7 +60,7 @@ class GroupShard(TimedShard):
         settings: GroupSettings,
         new_id: Callable[[], str],
         image: MetadataImage = EMPTY_IMAGE,
-        configs: GroupConfigs = _default_configs,
+        configs: GroupConfigs = default_configs,
     ) -> None:
         self.settings = settings
         self.context = context = GroupContext(settings, image, configs, new_id)
