@@ -3,7 +3,48 @@
 What users import is offered here by name and loaded on first use; importing `ottla` itself costs next to nothing.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ottla.version import VERSION
 
+if TYPE_CHECKING:
+    from ottla.client.errors import KafkaError as KafkaError
+    from ottla.client.model import ConsumerGroupMetadata as ConsumerGroupMetadata
+    from ottla.client.model import Node as Node
+    from ottla.client.model import OffsetAndMetadata as OffsetAndMetadata
+    from ottla.client.model import OffsetAndTimestamp as OffsetAndTimestamp
+    from ottla.client.model import PartitionInfo as PartitionInfo
+    from ottla.client.model import RecordMetadata as RecordMetadata
+    from ottla.core.ids import TopicPartition as TopicPartition
+
 __version__ = VERSION
-__all__ = ["__version__"]
+
+_HOMES = {
+    "ConsumerGroupMetadata": "ottla.client.model",
+    "KafkaError": "ottla.client.errors",
+    "Node": "ottla.client.model",
+    "OffsetAndMetadata": "ottla.client.model",
+    "OffsetAndTimestamp": "ottla.client.model",
+    "PartitionInfo": "ottla.client.model",
+    "RecordMetadata": "ottla.client.model",
+    "TopicPartition": "ottla.core.ids",
+}
+"""Where each public name lives."""
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 (the names are those of the table)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ottla' has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

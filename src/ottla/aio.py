@@ -1,0 +1,21 @@
+"""The clients as coroutines: the same classes as in `ottla`, with the same arguments."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+_HOMES: dict[str, str] = {}
+"""Where each public name lives; loaded on first use."""
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ottla.aio' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""Serializers and deserializers: Python objects to the bytes of keys and values, and back."""
