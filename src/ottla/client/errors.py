@@ -257,7 +257,7 @@ _HINTS: dict[ErrorCode, str] = {
     ErrorCode.INCONSISTENT_GROUP_PROTOCOL: (
         "All members of a group need a partition.assignment.strategy in common, and the same kind of group."
     ),
-    ErrorCode.INVALID_TRANSACTION_TIMEOUT: "Keep transaction.timeout.ms below the transaction.max.timeout.ms of the broker.",
+    ErrorCode.INVALID_TRANSACTION_TIMEOUT: "Keep transaction.timeout.ms below the broker's transaction.max.timeout.ms.",
     ErrorCode.PRODUCER_FENCED: "Close this producer; only one may use a transactional.id at a time.",
     ErrorCode.INVALID_PRODUCER_EPOCH: "Close this producer; only one may use a transactional.id at a time.",
     ErrorCode.TRANSACTION_ABORTABLE: "Abort the transaction and run it again.",
