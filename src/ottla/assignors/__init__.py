@@ -1,0 +1,1 @@
+"""Who of a group consumes what: algorithms that coordinator and clients share. Pure functions, one module each."""
