@@ -15,7 +15,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.brokers import Broker
 from benchmarks.measure import Measures, cpu_seconds, memory_mb, percentiles, started_at_ns
-from benchmarks.topics import Options, Target, payloads
+from benchmarks.payloads import payloads
+from benchmarks.topics import Options, Target
 from benchmarks.wire import (
     FETCH,
     METADATA,

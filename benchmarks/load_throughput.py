@@ -11,7 +11,8 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from benchmarks.brokers import ROOT, java
 from benchmarks.measure import Measures
-from benchmarks.topics import Options, Target, payloads
+from benchmarks.payloads import payloads
+from benchmarks.topics import Options, Target
 from benchmarks.wire import (
     FETCH,
     PRODUCE,

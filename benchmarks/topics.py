@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,20 +118,3 @@ class Target:
                         return
                 time.sleep(0.005)
         raise WireError(f"topic {name} is not ready")
-
-
-@cache
-def payloads(size: int, count: int = 2000) -> tuple[bytes, ...]:
-    """JSON-like text, about half of it random: it compresses two- to threefold, like typical event records."""
-    chance = random.Random(7)
-    found = []
-    for _ in range(count):
-        text = ""
-        while len(text) < size:
-            text += (
-                f'{{"user_id":"{chance.getrandbits(32):08x}","event":"{chance.choice(["click", "view", "purchase"])}",'
-                f'"ts":{1_700_000_000_000 + chance.getrandbits(30)},"session":"{chance.getrandbits(64):016x}",'
-                f'"amount":{chance.random() * 1000:.2f},"page":"/products/item"}},'
-            )
-        found.append(text[:size].encode())
-    return tuple(found)

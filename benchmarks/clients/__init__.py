@@ -1,0 +1,1 @@
+"""`python -m benchmarks.clients`: Python's Kafka clients on the same broker, with the same records."""
