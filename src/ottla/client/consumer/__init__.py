@@ -1,0 +1,1 @@
+"""Consuming records: positions, fetching, and membership in groups."""
