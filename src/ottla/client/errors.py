@@ -7,7 +7,9 @@ apart; `error_for(code)` finds the class of a code. `str(error)` is one complete
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from ottla.core.errors import ERRORS, ErrorCode
 
@@ -18,6 +20,11 @@ class KafkaError(Exception):
     default_code: ClassVar[ErrorCode | None] = None
     default_hint: ClassVar[str] = ""
     default_retriable: ClassVar[bool] = False
+
+    errors: Mapping[Any, KafkaError] = MappingProxyType({})
+    """Of a call about several items: what went wrong, by item (see `ottla.admin`)."""
+    results: Mapping[Any, Any] = MappingProxyType({})
+    """Of a call about several items: what came of the items that did not fail."""
 
     def __init__(
         self,
