@@ -119,14 +119,22 @@ class ThrottledReplicas:
 
 
 class ResetStrategy:
-    """Where a share group starts: `latest`, `earliest`, or a duration back from now (`by_duration:PT1H`)."""
+    """Where a group starts: `latest`, `earliest`, or a duration back from now (`by_duration:PT1H`).
 
-    text = "[latest, earliest, by_duration:PnDTnHnMn.nS]"
+    A consumer may also ask for an error instead (`none`).
+    """
+
+    __slots__ = ("choices", "text")
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+        self.text = f"[{', '.join(choices)}, by_duration:PnDTnHnMn.nS]"
 
     def check(self, value: Any) -> str | None:
-        if value in ("latest", "earliest") or (value.startswith("by_duration:") and self._is_duration(value[12:])):
+        if value in self.choices or (value.startswith("by_duration:") and self._is_duration(value[12:])):
             return None
-        return "Invalid value for auto.offset.reset; must be latest, earliest or by_duration:PnDTnHnMn.nS, not negative"
+        words = f"{', '.join(self.choices)} or by_duration:PnDTnHnMn.nS"
+        return f"Invalid value for auto.offset.reset; must be {words}, not negative"
 
     @staticmethod
     def _is_duration(text: str) -> bool:
@@ -158,7 +166,15 @@ class Endpoints:
 
 _NAMED: dict[str, Validator] = {
     validator.text: validator
-    for validator in (NonEmpty(), NonNull(), GzipLevel(), ThrottledReplicas(), ResetStrategy(), Endpoints())
+    for validator in (
+        NonEmpty(),
+        NonNull(),
+        GzipLevel(),
+        ThrottledReplicas(),
+        ResetStrategy("latest", "earliest"),
+        ResetStrategy("latest", "earliest", "none"),
+        Endpoints(),
+    )
 }
 _PARSED: dict[str, Validator] = {}
 
