@@ -20,8 +20,8 @@ _HOMES = {
 _JAVA = {f"org.apache.kafka.clients.consumer.{class_name}": name for name, (_, class_name) in _HOMES.items()}
 
 
-def resolve(specs: Iterable[str | Assignor | type[Assignor]]) -> tuple[Assignor, ...]:
-    """The assignors that a setting names, or that were handed in, in order of preference; ConfigError otherwise."""
+def resolve(specs: Iterable[object]) -> tuple[Assignor, ...]:
+    """Names (also Java's), assignors or their classes, in order of preference; ConfigError when one is none of them."""
     assignors = tuple(_resolve(spec) for spec in specs)
     names = [assignor.name for assignor in assignors]
     if not assignors or len(set(names)) < len(names):
@@ -29,7 +29,7 @@ def resolve(specs: Iterable[str | Assignor | type[Assignor]]) -> tuple[Assignor,
     return assignors
 
 
-def _resolve(spec: str | Assignor | type[Assignor]) -> Assignor:
+def _resolve(spec: object) -> Assignor:
     if isinstance(spec, str):
         name = _JAVA.get(spec.strip(), spec.strip())
         if name not in _HOMES:
