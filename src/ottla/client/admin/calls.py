@@ -12,3 +12,5 @@ class AdminCalls:
     _routing: Routing
     _leaders: dict[TopicPartition, int]
     """Leaders of partitions as last seen; what turns out to be wrong is dropped."""
+    _uses_controllers: bool
+    """Whether the client talks to the controllers directly (`bootstrap.controllers`)."""
