@@ -14,6 +14,8 @@ moves or overwrites it, however much is received meanwhile. A request that must 
 The buffer starts small, grows while the peer fills it, and takes a large frame at its final place: the kernel copies
 once, we never do. It grows with the bytes that really arrive, so that a length prefix alone cannot make us allocate,
 and falls back to its first size when only little has come in for a while.
+
+The client's side is the mirror image: what it hands out is decoded, and lives as long as anybody wants it to.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from enum import Enum
 from typing import Final, Literal
 
 from ottla.core.binary import Buffer
-from ottla.protocol.apis import APIS
-from ottla.protocol.codec import decode
+from ottla.core.errors import ErrorCode
+from ottla.protocol.apis import APIS, ApiKey
+from ottla.protocol.codec import Decoder, decoder
 from ottla.protocol.errors import ProtocolError
 from ottla.protocol.framing import SIZE, check_frame_size, encode_request
 from ottla.protocol.headers import parse_request_header, response_header_version
@@ -43,6 +46,10 @@ ROOM_BYTES = 1024
 """Less room than this at the end of the buffer is not worth a receive."""
 QUIET_RECEIVES = 64
 """After so many small receives without a large frame, a large buffer is given back."""
+CLIENT_BYTES = 32 * 1024
+"""Receive buffer of a client's connection; a response above half of it has a buffer of its own."""
+CLIENT_LEAP_BYTES = 64 * 1024 * 1024
+"""A response up to this size gets its room at once, a larger one as its bytes arrive."""
 
 
 class NeedData(Enum):
@@ -242,48 +249,175 @@ class Response:
 
 
 class ClientConnection:
-    """The client's side: numbers requests, and reads each response as what its request asked for."""
+    """The client's side: numbers requests, and reads each response as what its request asked for.
 
-    __slots__ = ("_in_flight", "_next_correlation_id", "_received", "client_id", "max_frame_bytes")
+    Small responses are received into one buffer and decoded from there. A large one gets a buffer of its own as soon as
+    its size is known, is received straight into it, and keeps it: its record sets are views of that buffer, valid as
+    long as somebody holds them. Small responses with record sets are copied out first, for the same promise.
+
+    `max_frame_bytes` may be changed at any time: low until the peer has shown that it speaks Kafka's protocol.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_end",
+        "_frame",
+        "_frame_bytes",
+        "_frame_end",
+        "_in_flight",
+        "_next_correlation_id",
+        "_start",
+        "_view",
+        "client_id",
+        "max_frame_bytes",
+        "received_bytes",
+    )
 
     def __init__(self, client_id: str | None = None, max_frame_bytes: int = 2**31 - 1) -> None:
         self.client_id = client_id
         self.max_frame_bytes = max_frame_bytes
-        self._received = bytearray()
-        self._in_flight: deque[tuple[int, int, int]] = deque()
+        self.received_bytes = 0
+        """Size of the response handed out last, behind its length prefix."""
+        self._buffer = bytearray(CLIENT_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = 0
+        self._end = 0
+        self._frame: bytearray | None = None
+        """A large response that is being received."""
+        self._frame_bytes = 0
+        """How large it will be."""
+        self._frame_end = 0
+        """How much of it is there. What comes after it goes to `_buffer` again."""
+        self._in_flight: deque[tuple[int, ResponseFacts]] = deque()
         self._next_correlation_id = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not been answered."""
+        return len(self._in_flight)
+
     def send(self, request: RequestBody, version: int, *, expect_response: bool = True) -> list[Buffer]:
-        """The buffers to send. Without `expect_response` (Produce with acks=0) the broker will not answer."""
+        """The buffers to send, none of them empty.
+
+        Without `expect_response` (Produce with acks=0) the broker will not answer.
+        """
         correlation_id = self._next_correlation_id
         parts = encode_request(request, version, correlation_id, self.client_id)
+        if not parts[-1]:
+            parts.pop()
         self._next_correlation_id = (correlation_id + 1) & 0x7FFFFFFF
         if expect_response:
-            self._in_flight.append((correlation_id, request.API_KEY, version))
+            self._in_flight.append((correlation_id, response_facts(request.API_KEY, version)))
         return parts
 
+    def get_buffer(self) -> memoryview:
+        """Room for the next receive, never empty. Valid until the next call of any method."""
+        frame = self._frame
+        if frame is not None and self._frame_end < self._frame_bytes:
+            if self._frame_end == len(frame):
+                grown = bytearray(min(self._frame_bytes, 2 * len(frame)))
+                grown[: self._frame_end] = frame
+                self._frame = frame = grown
+            return memoryview(frame)[self._frame_end :]
+        unread = self._end - self._start
+        capacity = len(self._buffer)
+        if not unread and capacity == CLIENT_BYTES:
+            self._start = self._end = 0
+        elif capacity - self._end < CLIENT_BYTES // 2 or not unread:
+            wanted = CLIENT_BYTES if unread <= CLIENT_BYTES // 2 else 2 * unread
+            held = self._view[self._start : self._end]
+            if wanted != capacity:
+                self._buffer = bytearray(wanted)
+                self._view = memoryview(self._buffer)
+            self._view[:unread] = held
+            self._start, self._end = 0, unread
+        return self._view[self._end :]
+
+    def bytes_received(self, size: int) -> None:
+        """`size` bytes have been written to the front of what `get_buffer` gave. Then ask for `next_response`."""
+        if self._frame is not None and self._frame_end < self._frame_bytes:
+            self._frame_end += size
+        else:
+            self._end += size
+
     def receive_data(self, data: Buffer) -> None:
-        """Take bytes as they come in."""
-        self._received += data
+        """Take bytes from elsewhere: `get_buffer` and `bytes_received` in one, as often as needed."""
+        view = memoryview(data)
+        while view:
+            room = self.get_buffer()
+            size = min(len(room), len(view))
+            room[:size] = view[:size]
+            self.bytes_received(size)
+            view = view[size:]
 
     def next_response(self) -> Response | Literal[NeedData.NEED_DATA]:
         """The next response, in the order of the requests. ProtocolError when it is not what was asked for."""
-        received = self._received
-        if len(received) < 4:
+        frame = self._frame
+        if frame is not None:
+            if self._frame_end < self._frame_bytes:
+                return NEED_DATA
+            self._frame = None
+            return self._read(frame, 0, self._frame_bytes, owned=True)
+        start = self._start
+        unread = self._end - start
+        if unread < 4:
             return NEED_DATA
-        (size,) = SIZE.unpack_from(received)
-        check_frame_size(size, self.max_frame_bytes)
-        if len(received) < size + 4:
-            return NEED_DATA
-        # A copy, so that record sets may outlive what is received next.
-        frame = bytes(received[4 : size + 4])
-        del received[: size + 4]
+        (size,) = SIZE.unpack_from(self._buffer, start)
+        if not 0 <= size <= self.max_frame_bytes:
+            check_frame_size(size, self.max_frame_bytes)
+        start += 4
+        if unread >= size + 4:
+            self._start = start + size
+            return self._read(self._buffer, start, start + size, owned=False)
+        if size > CLIENT_BYTES // 2:
+            # The room comes with the bytes: a length alone cannot make us allocate without bound.
+            self._frame = bytearray(min(size, max(CLIENT_LEAP_BYTES, 2 * unread)))
+            self._frame_bytes = size
+            self._frame_end = unread - 4
+            self._frame[: self._frame_end] = self._view[start : self._end]
+            self._start = self._end = 0
+        return NEED_DATA
+
+    def _read(self, buffer: Buffer, start: int, end: int, *, owned: bool) -> Response:
         if not self._in_flight:
             raise ProtocolError("a response that nobody asked for")
-        expected, api_key, version = self._in_flight.popleft()
-        header = response_header_version(api_key, version)
-        if size < 4 + header or int.from_bytes(frame[:4], "big", signed=True) != expected:
+        expected, (api_key, version, decode_body, header, has_records) = self._in_flight.popleft()
+        if end - start < 4 + header or int.from_bytes(buffer[start : start + 4], "big", signed=True) != expected:
             raise ProtocolError(f"not the response to request {expected}")
-        if header and frame[4]:
+        if header and buffer[start + 4]:
             raise ProtocolError("unexpected tagged fields in a response header")
-        return Response(api_key, version, expected, decode(APIS[api_key].response_class(), version, frame, 4 + header))
+        self.received_bytes = end - start
+        if api_key == ApiKey.API_VERSIONS and version and buffer[start + 4 : start + 6] == _UNSUPPORTED_VERSION:
+            # KIP-511: the broker does not know this version, and says so in one that everybody can read.
+            version, decode_body = 0, response_facts(api_key, 0)[2]
+        if has_records and not owned:
+            buffer = bytes(memoryview(buffer)[start:end])
+            start, end = 0, len(buffer)
+        body, stop = decode_body(buffer, start + 4 + header, end)
+        if stop != end:
+            raise ProtocolError(f"{type(body).__name__} v{version}: {end - stop} bytes too many")
+        return Response(api_key, version, expected, body)
+
+
+ResponseFacts = tuple[int, int, Decoder[ResponseBody], int, bool]
+"""(api_key, api_version, decoder, extra bytes of the header, whether it carries record sets)"""
+
+_RESPONSE_FACTS: dict[tuple[int, int], ResponseFacts] = {}
+
+
+def response_facts(api_key: int, version: int) -> ResponseFacts:
+    """What reading a response takes, looked up once."""
+    facts = _RESPONSE_FACTS.get((api_key, version))
+    if facts is None:
+        facts = _RESPONSE_FACTS[api_key, version] = (
+            api_key,
+            version,
+            decoder(APIS[api_key].response_class(), version),
+            response_header_version(api_key, version),
+            api_key in _WITH_RECORDS,
+        )
+    return facts
+
+
+_UNSUPPORTED_VERSION = int(ErrorCode.UNSUPPORTED_VERSION).to_bytes(2, "big")
+_WITH_RECORDS = frozenset((ApiKey.FETCH, ApiKey.FETCH_SNAPSHOT, ApiKey.SHARE_FETCH))
