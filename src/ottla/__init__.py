@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from ottla.client.model import OffsetAndTimestamp as OffsetAndTimestamp
     from ottla.client.model import PartitionInfo as PartitionInfo
     from ottla.client.model import RecordMetadata as RecordMetadata
+    from ottla.client.share.blocking import ShareConsumer as ShareConsumer
+    from ottla.client.share.deliveries import AcknowledgeType as AcknowledgeType
     from ottla.core.ids import TopicPartition as TopicPartition
 
 __version__ = VERSION
 
 _HOMES = {
+    "ShareConsumer": "ottla.client.share.blocking",
+    "AcknowledgeType": "ottla.client.share.deliveries",
     "ConsumerGroupMetadata": "ottla.client.model",
     "KafkaError": "ottla.client.errors",
     "Node": "ottla.client.model",

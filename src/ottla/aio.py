@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from ottla.client.share.client import ShareConsumer as ShareConsumer
 
-_HOMES: dict[str, str] = {}
+_HOMES = {
+    "ShareConsumer": "ottla.client.share.client",
+}
 """Where each public name lives; loaded on first use."""
 
 
@@ -16,6 +18,6 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'ottla.aio' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value

@@ -44,7 +44,7 @@ def test_ranges_say_what_the_offsets_said(pending: dict[int, int]) -> None:
 
 def test_acknowledged_records_go_to_the_node_that_delivered_them() -> None:
     deliveries = Deliveries()
-    deliveries.deliver(1, ORDERS, [0, 1, 2], gaps=[3])
+    deliveries.deliver(1, ORDERS, [0, 1, 2], {3: GAP})
     deliveries.deliver(2, ORDERS, [7])
     deliveries.acknowledge(ORDERS.topic_partition, 1, REJECT)
     deliveries.acknowledge(ORDERS.topic_partition, 7, RELEASE)

@@ -1,6 +1,7 @@
 """The settings as keyword arguments, for the type checker: `def __init__(self, …, **names: Unpack[ProducerNames])`.
 
-The same names as in `tables.py`, with `_` for `.`; a test keeps the two together. At run time librdkafka's names are
+The same names as in `tables.py`, with `_` for `.`; a test keeps the two together. Serializers are not among them: they
+are parameters of their own, which make a client generic over its types. At run time librdkafka's names are
 understood too, with `_` for `.` or in a mapping.
 """
 
@@ -136,7 +137,6 @@ class ProducerNames(CommonNames, total=False):
     delivery_timeout_ms: int
     enable_idempotence: bool
     interceptor_classes: Iterable[object] | str
-    key_serializer: object
     linger_ms: int
     max_block_ms: int
     max_in_flight_requests_per_connection: int
@@ -151,7 +151,6 @@ class ProducerNames(CommonNames, total=False):
     transaction_timeout_ms: int
     transaction_two_phase_commit_enable: bool
     transactional_id: str | None
-    value_serializer: object
 
 
 class ShareConsumerNames(CommonNames, total=False):
@@ -168,14 +167,12 @@ class ShareConsumerNames(CommonNames, total=False):
     fetch_min_bytes: int
     group_id: str | None
     internal_throw_on_fetch_stable_offset_unsupported: bool
-    key_deserializer: object
     max_partition_fetch_bytes: int
     max_poll_interval_ms: int
     max_poll_records: int
     prefetch_max_bytes: int
     share_acknowledgement_mode: str | None
     share_acquire_mode: str | None
-    value_deserializer: object
 
 
 class ConsumerNames(ShareConsumerNames, total=False):

@@ -7,6 +7,7 @@ waits until a request to the node that delivered the record takes it along; only
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -66,43 +67,50 @@ class _Lease:
 
 
 class Deliveries:
-    """All that was delivered and is not settled. Not thread-safe: the shell has the lock."""
+    """All that was delivered and is not settled. `lock` guards it where the application has threads of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
+        self._lock = lock or nullcontext()
         self._leases: dict[tuple[int, SharedPartition], _Lease] = {}
         self._holders: dict[TopicPartition, list[tuple[int, SharedPartition]]] = {}
 
     @property
     def has_pending(self) -> bool:
         """Whether acknowledgements wait to be sent."""
-        return any(lease.pending for lease in self._leases.values())
+        with self._lock:
+            return any(lease.pending for lease in self._leases.values())
 
     @property
     def unacknowledged(self) -> int:
         """Records that were handed out, and neither acknowledged nor renewed."""
-        return sum(not renewed for lease in self._leases.values() for renewed in lease.held.values())
+        with self._lock:
+            return sum(not renewed for lease in self._leases.values() for renewed in lease.held.values())
 
     def deliver(
-        self, node_id: int, partition: SharedPartition, offsets: Iterable[int], gaps: Iterable[int] = ()
+        self,
+        node_id: int,
+        partition: SharedPartition,
+        offsets: Iterable[int],
+        verdicts: Mapping[int, int] | None = None,
     ) -> None:
-        """Records go to the application; `gaps` are acquired offsets without a record."""
-        lease = self._lease(node_id, partition)
-        for offset in offsets:
-            lease.held[offset] = False
-        for offset in gaps:
-            lease.pending[offset] = GAP
+        """Records go to the application; `verdicts` are the types of acquired offsets that do not (`GAP`, …)."""
+        with self._lock:
+            lease = self._lease(node_id, partition)
+            lease.held.update(dict.fromkeys(offsets, False))
+            lease.pending.update(verdicts or {})
 
     def acknowledge(self, partition: TopicPartition, offset: int, how: AcknowledgeType) -> None:
         """The application says what became of a record. IllegalStateError when it does not hold it."""
-        for key in self._holders.get(partition, ()):
-            lease = self._leases[key]
-            if offset in lease.held:
-                if how == AcknowledgeType.RENEW:
-                    lease.held[offset] = True
-                else:
-                    del lease.held[offset]
-                lease.pending[offset] = int(how)
-                return
+        with self._lock:
+            for key in self._holders.get(partition, ()):
+                lease = self._leases[key]
+                if offset in lease.held:
+                    if how == AcknowledgeType.RENEW:
+                        lease.held[offset] = True
+                    else:
+                        del lease.held[offset]
+                    lease.pending[offset] = int(how)
+                    return
         raise IllegalStateError(
             f"the record at offset {offset} of {partition} cannot be acknowledged: it was not delivered by this "
             "consumer, or is acknowledged already"
@@ -110,13 +118,35 @@ class Deliveries:
 
     def acknowledge_rest(self, how: AcknowledgeType) -> None:
         """Acknowledge every record that is held and whose lock was not renewed."""
-        for lease in self._leases.values():
-            for offset in [offset for offset, renewed in lease.held.items() if not renewed]:
-                del lease.held[offset]
-                lease.pending[offset] = int(how)
+        with self._lock:
+            for lease in self._leases.values():
+                for offset in [offset for offset, renewed in lease.held.items() if not renewed]:
+                    del lease.held[offset]
+                    lease.pending[offset] = int(how)
 
     def take(self, node_id: int) -> Acknowledgements:
         """What a request to the node shall take along; it waits no longer afterwards."""
+        with self._lock:
+            return self._take(node_id)
+
+    def nodes_with_pending(self) -> set[int]:
+        with self._lock:
+            return {node_id for (node_id, _), lease in self._leases.items() if lease.pending}
+
+    def lose(self, node_id: int) -> Acknowledgements:
+        """The session with a node is gone, and with it all locks: what waited to be acknowledged there."""
+        with self._lock:
+            lost = self._take(node_id)
+            for holder, partition in [key for key in self._leases if key[0] == node_id]:
+                self._forget(holder, partition)
+            return lost
+
+    def check_invariants(self) -> None:
+        for node_id, partition in self._leases:
+            assert (node_id, partition) in self._holders[partition.topic_partition]
+        assert sum(map(len, self._holders.values())) == len(self._leases)
+
+    def _take(self, node_id: int) -> Acknowledgements:
         taken: Acknowledgements = {}
         for (holder, partition), lease in list(self._leases.items()):
             if holder == node_id and lease.pending:
@@ -125,21 +155,6 @@ class Deliveries:
                 if not lease.held:
                     self._forget(holder, partition)
         return taken
-
-    def nodes_with_pending(self) -> set[int]:
-        return {node_id for (node_id, _), lease in self._leases.items() if lease.pending}
-
-    def lose(self, node_id: int) -> Acknowledgements:
-        """The session with a node is gone, and with it all locks: what waited to be acknowledged there."""
-        lost = self.take(node_id)
-        for holder, partition in [key for key in self._leases if key[0] == node_id]:
-            self._forget(holder, partition)
-        return lost
-
-    def check_invariants(self) -> None:
-        for node_id, partition in self._leases:
-            assert (node_id, partition) in self._holders[partition.topic_partition]
-        assert sum(map(len, self._holders.values())) == len(self._leases)
 
     def _lease(self, node_id: int, partition: SharedPartition) -> _Lease:
         key = node_id, partition

@@ -68,6 +68,12 @@ class ShareMembership:
         """Whether the application has been away for max.poll.interval.ms: the member leaves until it is back."""
         return self.is_active and now_ms - self._polled_ms >= self._max_poll_interval_ms
 
+    def seconds_until_poll_expires(self, now_ms: int) -> float:
+        """Infinity while there is nothing to expire."""
+        if not self.is_active:
+            return float("inf")
+        return max(0, self._polled_ms + self._max_poll_interval_ms - now_ms) / 1000
+
     def heartbeat_request(self) -> ShareGroupHeartbeatRequest:
         """The next heartbeat: everything when it joins, afterwards only what changed."""
         is_joining = self.member_epoch == JOIN_EPOCH
