@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 from ottla.version import VERSION
 
 if TYPE_CHECKING:
+    from ottla import admin as admin
+    from ottla import aio as aio
+    from ottla import serde as serde
+    from ottla.client.admin.blocking import Admin as Admin
     from ottla.client.errors import KafkaError as KafkaError
     from ottla.client.model import ConsumerGroupMetadata as ConsumerGroupMetadata
     from ottla.client.model import Node as Node
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
+    "Admin": "ottla.client.admin.blocking",
     "ShareConsumer": "ottla.client.share.blocking",
     "AcknowledgeType": "ottla.client.share.deliveries",
     "ConsumerGroupMetadata": "ottla.client.model",
@@ -38,10 +43,15 @@ _HOMES = {
 }
 """Where each public name lives."""
 
+_MODULES = frozenset(("admin", "aio", "serde"))
+"""Modules that `import ottla` makes reachable without loading them."""
+
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 (the names are those of the table)
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"ottla.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'ottla' has no attribute {name!r}")
@@ -51,4 +61,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

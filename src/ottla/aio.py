@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ottla.client.admin.client import Admin as Admin
     from ottla.client.share.client import ShareConsumer as ShareConsumer
 
 _HOMES = {
+    "Admin": "ottla.client.admin.client",
     "ShareConsumer": "ottla.client.share.client",
 }
 """Where each public name lives; loaded on first use."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import Generic, Protocol, TypeVar
 
 from ottla.client.admin.outcomes import combine
-from ottla.client.errors import KafkaError, KafkaTimeoutError, error_for
+from ottla.client.errors import KafkaError, KafkaTimeoutError, UnsupportedVersionError, error_for
 from ottla.client.model import Node, TopicPartition
 from ottla.core.errors import ErrorCode
 from ottla.protocol.message import Request, Response
@@ -36,7 +36,7 @@ class ClusterMetadata(Protocol):
 
 
 class Backoff(Protocol):
-    """How long to wait before attempt 1, 2, ..."""
+    """How long to wait before repetition 0, 1, ..."""
 
     def delay_ms(self, attempt: int, /) -> float: ...
 
@@ -49,6 +49,11 @@ class Cluster(Protocol):
 
     @property
     def backoff(self) -> Backoff: ...
+
+    @property
+    def controllers(self) -> Sequence[str]: ...
+
+    def node(self, node_id: int, /) -> Node | None: ...
 
     def now_ms(self) -> int: ...
 
@@ -106,15 +111,20 @@ class Target:
     @property
     def node(self) -> Node:
         """The node, with its address when that is known."""
-        return self.cluster.metadata.brokers.get(self.node_id) or Node(self.node_id, "", -1)
+        return self.cluster.node(self.node_id) or Node(self.node_id, "", -1)
 
     async def request(
         self, request: Request, expect: type[R], *, min_version: int | None = None, max_version: int | None = None
     ) -> R:
         """Ask the node; `expect` is the class of the answer."""
-        response = await self.cluster.request(
-            self.node_id, request, timeout_ms=self.timeout_ms, min_version=min_version, max_version=max_version
-        )
+        try:
+            response = await self.cluster.request(
+                self.node_id, request, timeout_ms=self.timeout_ms, min_version=min_version, max_version=max_version
+            )
+        except UnsupportedVersionError:
+            if self.cluster.controllers:
+                raise _not_from_controllers() from None
+            raise
         assert isinstance(response, expect), f"{type(response).__name__} in answer to {type(request).__name__}"
         self.throttle_time_ms = getattr(response, "throttle_time_ms", 0)
         return response
@@ -149,12 +159,17 @@ _MOVED_CONTROLLER = frozenset((ErrorCode.NOT_CONTROLLER, ErrorCode.NOT_LEADER_OR
 
 
 class AnyNode(Route[K]):
-    """Any broker answers. What changes the cluster it passes on to the controller."""
+    """Any broker answers, and passes on to the controller what changes the cluster; of controllers the active one."""
 
     retried = _MOVED_CONTROLLER
 
     async def locate(self, cluster: Cluster, keys: Sequence[K], deadline: Deadline) -> Mapping[K, int | KafkaError]:
-        return dict.fromkeys(keys, await cluster.any_node(deadline.left_ms))
+        find = cluster.controller if cluster.controllers else cluster.any_node
+        return dict.fromkeys(keys, await find(deadline.left_ms))
+
+    def forget(self, cluster: Cluster, key: K, error: KafkaError) -> None:
+        if error.code in _MOVED_CONTROLLER:
+            cluster.request_metadata_update()
 
 
 class Controller(Route[K]):
@@ -203,6 +218,8 @@ class Coordinators(Route[K]):
         self._key_type = key_type
 
     async def locate(self, cluster: Cluster, keys: Sequence[K], deadline: Deadline) -> Mapping[K, int | KafkaError]:
+        if cluster.controllers:
+            raise _not_from_controllers()
         found = await asyncio.gather(*(self._coordinator(cluster, str(key), deadline) for key in keys))
         return dict(zip(keys, found, strict=True))
 
@@ -229,6 +246,8 @@ class Leaders(Route[TopicPartition]):
     async def locate(
         self, cluster: Cluster, keys: Sequence[TopicPartition], deadline: Deadline
     ) -> Mapping[TopicPartition, int | KafkaError]:
+        if cluster.controllers:
+            raise _not_from_controllers()
         wanted = [key for key in keys if key not in self._known]
         located: dict[TopicPartition, int | KafkaError] = {}
         if wanted:
@@ -281,8 +300,17 @@ class Leaders(Route[TopicPartition]):
 class Routing:
     """Runs calls on a cluster."""
 
-    def __init__(self, cluster: Cluster, *, timeout_ms: int, request_timeout_ms: int, retries: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        timeout_ms: int,
+        request_timeout_ms: int,
+        retries: int,
+        on_call: Callable[[], object] = lambda: None,
+    ) -> None:
         self.cluster = cluster
+        self.on_call = on_call
         self.timeout_ms = timeout_ms
         self.request_timeout_ms = request_timeout_ms
         self.retries = retries
@@ -297,6 +325,7 @@ class Routing:
     ) -> dict[K, V]:
         """What came of each key, in the order of `keys`; raises as soon as nothing can be retried and one failed."""
         order = list(dict.fromkeys(keys))
+        self.on_call()
         return await self._run(call, order, route, ask, self.deadline(timeout_s))
 
     async def run_one(
@@ -339,7 +368,7 @@ class Routing:
                     errors[key] = found
             attempt += 1
             if again:
-                delay_ms = max(int(self.cluster.backoff.delay_ms(attempt)), throttled_ms)
+                delay_ms = max(int(self.cluster.backoff.delay_ms(attempt - 1)), throttled_ms)
                 if attempt > self.retries or delay_ms >= deadline.left_ms:
                     errors.update({key: _timed_out(call, error, deadline) for key, error in again.items()})
                     break
@@ -377,6 +406,14 @@ async def _ask(ask: Ask[K, V], target: Target, keys: list[K]) -> Mapping[K, V | 
         return await ask(target, keys)
     except KafkaError as error:
         return dict.fromkeys(keys, error)
+
+
+def _not_from_controllers() -> KafkaError:
+    return error_for(
+        ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+        "Controllers do not answer this call.",
+        hint="Use bootstrap.servers instead of bootstrap.controllers.",
+    )
 
 
 def _timed_out(call: str, last: KafkaError, deadline: Deadline) -> KafkaError:

@@ -169,6 +169,11 @@ class Metrics:
             for name in [name for name in table if wanted <= set(name.tags)]:
                 del table[name]
 
+    def remove(self, name: MetricName) -> None:
+        """Forget one metric."""
+        self._measured.pop(name, None)
+        self._gauges.pop(name, None)
+
     def describe(self, name: MetricName) -> str:
         """What a metric says, in one sentence."""
         return self._descriptions.get((name.group, name.name), "")

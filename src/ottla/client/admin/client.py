@@ -1,0 +1,150 @@
+"""The admin client as coroutines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Self, Unpack
+
+from ottla.client.admin.acls import AclCalls
+from ottla.client.admin.clusters import ClusterCalls
+from ottla.client.admin.configs import ConfigCalls
+from ottla.client.admin.group_offsets import GroupOffsetCalls
+from ottla.client.admin.groups import GroupCalls
+from ottla.client.admin.log_dirs import LogDirCalls
+from ottla.client.admin.modern_groups import ModernGroupCalls
+from ottla.client.admin.offsets import OffsetCalls
+from ottla.client.admin.partitions import PartitionCalls
+from ottla.client.admin.quotas import QuotaCalls
+from ottla.client.admin.routing import Routing
+from ottla.client.admin.scram import ScramCalls
+from ottla.client.admin.tokens import TokenCalls
+from ottla.client.admin.topics import TopicCalls
+from ottla.client.admin.transactions import TransactionCalls
+from ottla.client.errors import IllegalStateError
+from ottla.client.metrics.network import NetworkMetrics
+from ottla.client.metrics.registry import MetricName, Metrics
+from ottla.client.model import TopicPartition
+from ottla.client.network.cluster import Cluster
+from ottla.client.settings import AdminSettings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ottla.client.metrics.telemetry import TelemetryReporter
+    from ottla.client.settings.names import AdminNames
+
+CLOSE_TIMEOUT_S = 5.0
+
+
+class Admin(
+    TopicCalls,
+    PartitionCalls,
+    OffsetCalls,
+    ConfigCalls,
+    GroupCalls,
+    ModernGroupCalls,
+    GroupOffsetCalls,
+    TransactionCalls,
+    LogDirCalls,
+    AclCalls,
+    QuotaCalls,
+    ScramCalls,
+    TokenCalls,
+    ClusterCalls,
+):
+    """Looks after a cluster: topics, settings, groups, transactions, access rules, quotas, the cluster itself.
+
+        async with ottla.aio.Admin("localhost:9092") as admin:
+            await admin.create_topics(NewTopic("orders", num_partitions=6))
+
+    Every call takes `timeout_s` (default: default.api.timeout.ms) and is repeated until then when a broker cannot
+    answer now. A call about several items returns `{item: result}`, and raises when any item failed: `error.errors`
+    has the failures by item, `error.results` the rest. Calls may run at the same time. See `ottla.admin` for the types.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Iterable[str] | None = None,
+        settings: Mapping[str, object] | None = None,
+        /,
+        **names: Unpack[AdminNames],
+    ) -> None:
+        """No I/O. `settings` by Kafka's (or librdkafka's) dotted names, `names` with `_` for `.`: `retries=3`.
+
+        `bootstrap_controllers` instead of `bootstrap_servers` talks to the controllers of the metadata quorum
+        directly, which answer calls about the cluster itself only (KIP-919).
+        """
+        found = AdminSettings.of(bootstrap_servers, settings, names)
+        self.settings = found
+        self._metrics = Metrics(self._now_ms, tags={"client-id": found.client_id})
+        self._cluster = Cluster(found, metrics=None)
+        self._cluster.metrics = NetworkMetrics(self._metrics, "admin-client")
+        self._telemetry: TelemetryReporter | None = None
+        self._leaders: dict[TopicPartition, int] = {}
+        self._uses_controllers = bool(found.bootstrap_controllers)
+        self._routing = Routing(
+            self._cluster,
+            timeout_ms=found.default_api_timeout_ms,
+            request_timeout_ms=found.request_timeout_ms,
+            retries=found.retries,
+            on_call=self._start_telemetry,
+        )
+
+    async def client_instance_id(self, *, timeout_s: float | None = None) -> str:
+        """The id under which the cluster knows this client's metrics (KIP-714)."""
+        telemetry = self._start_telemetry()
+        if telemetry is None:
+            raise IllegalStateError("The client pushes no metrics.", hint="Set enable.metrics.push to true.")
+        return await telemetry.client_instance_id(self._routing.deadline(timeout_s).left_ms)
+
+    def metrics(self) -> dict[MetricName, float]:
+        """The client's own metrics and their values now, under the names of Kafka's client."""
+        return self._metrics.snapshot()
+
+    def register_metric_for_subscription(
+        self,
+        name: str,
+        read: Callable[[], float],
+        *,
+        group: str = "application",
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> MetricName:
+        """Have a number of the application pushed along with the client's own (KIP-1076); `read` must be quick."""
+        self._metrics.gauge(group, name, description, read, tags)
+        return MetricName(name, group, self._metrics.tags + tuple((tags or {}).items()))
+
+    def unregister_metric_from_subscription(self, metric: MetricName) -> None:
+        """No longer push a number of the application."""
+        self._metrics.remove(metric)
+
+    async def close(self, timeout_s: float | None = None) -> None:
+        """End all connections. Calls still under way raise `ClientClosedError`."""
+        if self._telemetry is not None:
+            await self._telemetry.close()
+        await self._cluster.close(int((CLOSE_TIMEOUT_S if timeout_s is None else timeout_s) * 1000))
+
+    async def exit_now(self) -> None:
+        """The interpreter exits."""
+        await self._cluster.close(0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _now_ms(self) -> int:
+        return self._cluster.now_ms()
+
+    def _start_telemetry(self) -> TelemetryReporter | None:
+        """Push metrics in the background from the first call on, unless switched off."""
+        if self._telemetry is None and self.settings.enable_metrics_push and not self._uses_controllers:
+            from ottla.client.metrics.telemetry import TelemetryReporter
+
+            self._telemetry = TelemetryReporter(self._cluster, self._metrics, lambda: ())
+        if self._telemetry is not None and not self._cluster.is_closed:
+            self._telemetry.start()
+        return self._telemetry
