@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ottla.client.model import OffsetAndTimestamp as OffsetAndTimestamp
     from ottla.client.model import PartitionInfo as PartitionInfo
     from ottla.client.model import RecordMetadata as RecordMetadata
+    from ottla.client.producer.blocking import Producer as Producer
     from ottla.client.share.blocking import ShareConsumer as ShareConsumer
     from ottla.client.share.deliveries import AcknowledgeType as AcknowledgeType
     from ottla.core.ids import TopicPartition as TopicPartition
@@ -30,6 +31,7 @@ __version__ = VERSION
 
 _HOMES = {
     "Admin": "ottla.client.admin.blocking",
+    "Producer": "ottla.client.producer.blocking",
     "ShareConsumer": "ottla.client.share.blocking",
     "AcknowledgeType": "ottla.client.share.deliveries",
     "ConsumerGroupMetadata": "ottla.client.model",

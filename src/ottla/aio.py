@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ottla.client.admin.client import Admin as Admin
+    from ottla.client.producer.client import Producer as Producer
     from ottla.client.share.client import ShareConsumer as ShareConsumer
 
 _HOMES = {
     "Admin": "ottla.client.admin.client",
+    "Producer": "ottla.client.producer.client",
     "ShareConsumer": "ottla.client.share.client",
 }
 """Where each public name lives; loaded on first use."""

@@ -1,0 +1,413 @@
+"""The producer for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+
+from ottla.client.errors import BufferFullError, IllegalStateError, KafkaError
+from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
+from ottla.client.producer.appending import BATCH_OVERHEAD, Delivery, HeadersLike, HeldRecord
+from ottla.client.producer.engine import Engine
+from ottla.client.settings import ProducerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ottla.client.producer.bulk import BulkDelivery
+    from ottla.client.producer.interceptors import Interceptors, ProducerRecord
+    from ottla.client.settings.names import ProducerNames
+    from ottla.serde.base import Serializer
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+YIELD_BYTES = 64 * 1024
+"""How much may be sent before `send` lets the loop run once, so that the network has its turn."""
+
+
+class Producer(Generic[K, V]):
+    """Sends records. Make one, use it for everything, close it: `async with ottla.aio.Producer(...) as producer:`.
+
+    `send` waits for nothing but room in the buffer; await the `Delivery` it gives, or `flush()`, to know that records
+    were written. Settings are Kafka's: `linger_ms=5`, or `{"linger.ms": 5}` as second argument.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Iterable[str] | None = None,
+        settings: Mapping[str, object] | None = None,
+        /,
+        *,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        partitioner: Any = None,
+        interceptors: Iterable[object] = (),
+        **names: Unpack[ProducerNames],
+    ) -> None:
+        """Connects with the first call that needs the cluster. Raises ConfigError.
+
+        Serializers are objects, functions or names as `ottla.serde` has them; without, bytes and text are sent.
+        `partitioner`: a name or function as `ottla.client.producer.partitioners` has them.
+        """
+        parsed = ProducerSettings.of(bootstrap_servers, settings, names)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine = make_engine(
+            parsed,
+            wake=self._call_soon,
+            waiting=TaskWaiting,
+            partitioner=partitioner,
+            key_serializer=key_serializer,
+            value_serializer=value_serializer,
+        )
+        self._interceptors = make_interceptors(parsed, interceptors)
+        self._accumulator = self._engine.accumulator
+        self._try_send = self._accumulator.try_send
+        self._sent_bytes = 0
+
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        (self._loop or asyncio.get_running_loop()).call_soon(function)
+
+    async def __aenter__(self) -> Producer[K, V]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def send(
+        self,
+        topic: str,
+        value: V | None = None,
+        key: K | None = None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | datetime | None = None,
+        headers: HeadersLike | None = None,
+    ) -> Delivery:
+        """Append a record to what is sent next; `await` the delivery for where it was written.
+
+        Waits, up to max.block.ms, only for the metadata of a new topic and for room in the buffer (BufferFullError).
+        Raises what is wrong with the record itself at once: SerializationError, RecordTooLargeError,
+        UnknownTopicError, AuthorizationError.
+        """
+        if self._interceptors is not None:
+            return await self._send_intercepted(topic, value, key, partition, timestamp_ms, headers)
+        outcome = self._try_send(topic, value, key, partition, timestamp_ms, headers)
+        if type(outcome) is not Delivery:
+            return await self._send_slowly(outcome, topic, value, key, partition, timestamp_ms, headers)
+        accumulator = self._accumulator
+        if accumulator.appended_bytes - self._sent_bytes > YIELD_BYTES:
+            self._sent_bytes = accumulator.appended_bytes
+            await asyncio.sleep(0)
+        return outcome
+
+    async def _send_slowly(
+        self,
+        outcome: HeldRecord | Delivery | None,
+        topic: str,
+        value: V | None,
+        key: K | None,
+        partition: int | None,
+        timestamp_ms: Any,
+        headers: Any,
+    ) -> Delivery:
+        engine, accumulator = self._engine, self._accumulator
+        self._bind()
+        block_ms = engine.settings.max_block_ms
+        deadline_ms = engine.cluster.now_ms() + block_ms
+        while outcome is None:
+            await engine.learn(topic, partition, max(0, deadline_ms - engine.cluster.now_ms()))
+            outcome = self._try_send(topic, value, key, partition, timestamp_ms, headers)
+        if isinstance(outcome, Delivery):
+            return outcome
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        reservation = accumulator.reserve(outcome.size_bytes + BATCH_OVERHEAD, lambda: _resolve(room))
+        started_ms = engine.cluster.now_ms()
+        try:
+            if not reservation.is_granted:
+                async with asyncio.timeout(max(0, deadline_ms - started_ms) / 1000):
+                    await room
+        except TimeoutError:
+            if not reservation.is_granted:
+                accumulator.give_back(reservation)
+                if engine.metrics is not None:
+                    engine.metrics.buffer_exhausted()
+                raise buffer_full(engine) from None
+        except BaseException:
+            accumulator.give_back(reservation)
+            raise
+        if engine.metrics is not None:
+            engine.metrics.waited_for_room((engine.cluster.now_ms() - started_ms) / 1000)
+        return accumulator.append_held(outcome, reservation)
+
+    async def _send_intercepted(
+        self, topic: str, value: Any, key: Any, partition: int | None, timestamp_ms: Any, headers: Any
+    ) -> Delivery:
+        from ottla.client.producer.interceptors import ProducerRecord
+
+        assert self._interceptors is not None
+        record = self._interceptors.sending(ProducerRecord(topic, value, key, partition, timestamp_ms, headers))
+        try:
+            outcome = try_record(self._accumulator, record)
+            if not isinstance(outcome, Delivery):
+                outcome = await self._send_slowly(outcome, *record.arguments())
+        except KafkaError as error:
+            self._interceptors.refused(record, error)
+            raise
+        self._interceptors.watch(outcome)
+        return outcome
+
+    async def send_many(
+        self,
+        topic: str,
+        values: Any,
+        keys: Any = None,
+        *,
+        partition: int | None = None,
+        timestamps_ms: Any = None,
+        headers: HeadersLike | None = None,
+    ) -> BulkDelivery:
+        """Send a record for each of `values`, with the key and timestamp at the same place of `keys`, `timestamps_ms`.
+
+        `values` may be any iterable, or an Arrow table or batch, or a polars or pandas frame: see
+        `ottla.client.producer.bulk` for what its columns mean. `headers` are those of all records.
+        """
+        from ottla.client.producer.bulk import Bulk
+
+        self._bind()
+        bulk = Bulk(self._engine, topic, values, keys, timestamps_ms, partition, headers, self._interceptors)
+        if bulk.needs_topic:
+            await self._engine.learn(topic, partition, self._engine.settings.max_block_ms)
+        for needed in bulk:
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            reservation = self._accumulator.reserve(needed, lambda room=room: _resolve(room))  # type: ignore[misc]
+            try:
+                if not reservation.is_granted:
+                    async with asyncio.timeout(self._engine.settings.max_block_ms / 1000):
+                        await room
+            except TimeoutError:
+                if not reservation.is_granted:
+                    self._accumulator.give_back(reservation)
+                    raise buffer_full(self._engine) from None
+            except BaseException:
+                self._accumulator.give_back(reservation)
+                raise
+            bulk.append(reservation)
+            await asyncio.sleep(0)
+        return bulk.delivery
+
+    def _bind(self) -> None:
+        """The producer belongs to the loop it is first used on."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise IllegalStateError(
+                "the producer was used on another event loop before.", hint="Make one producer per loop."
+            )
+        self._engine.start()
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Send what is buffered now, and wait until all of it is delivered or has failed. KafkaTimeoutError."""
+        self._bind()
+        await self._engine.flush(timeout_s)
+
+    async def partitions_for(self, topic: str, timeout_s: float | None = None) -> list[PartitionInfo]:
+        """The partitions of a topic; waits for its metadata, up to max.block.ms by default."""
+        self._bind()
+        return await self._engine.partitions_for(topic, self._engine.timeout_ms(timeout_s))
+
+    async def init_transactions(self, timeout_s: float | None = None, *, keep_prepared: bool = False) -> None:
+        """Fence earlier producers of the transactional id. The first transaction does it when this was not called."""
+        self._bind()
+        await self._engine.init_transactions(self._engine.timeout_ms(timeout_s), keep_prepared)
+
+    async def begin_transaction(self) -> None:
+        """Open a transaction; prefer `async with producer.transaction():`."""
+        self._bind()
+        await self._engine.begin_transaction(self._engine.timeout_ms(None))
+
+    async def commit_transaction(self, timeout_s: float | None = None) -> None:
+        """Deliver what is buffered and commit. After KafkaTimeoutError call it again to see the end."""
+        self._bind()
+        await self._engine.commit_transaction(self._engine.timeout_ms(timeout_s))
+
+    async def abort_transaction(self, timeout_s: float | None = None) -> None:
+        """Take back the transaction."""
+        self._bind()
+        await self._engine.abort_transaction(self._engine.timeout_ms(timeout_s))
+
+    async def send_offsets_to_transaction(
+        self,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata | int],
+        group_metadata: ConsumerGroupMetadata | str,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Commit a consumer's positions with the transaction; `group_metadata` is `consumer.group_metadata()`."""
+        self._bind()
+        await self._engine.send_offsets(offsets, group_metadata, self._engine.timeout_ms(timeout_s))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """`async with producer.transaction():` commits at the end, or aborts when the block raises."""
+        await self.begin_transaction()
+        try:
+            yield Transaction(self)
+        except BaseException:
+            await self._engine.abort_quietly()
+            raise
+        try:
+            await self.commit_transaction()
+        except KafkaError as error:
+            if not isinstance(error, TimeoutError):
+                await self._engine.abort_quietly()
+            raise
+
+    async def close(self, timeout_s: float | None = None) -> None:
+        """Deliver what is buffered (an open transaction is aborted) and disconnect. Again costs nothing.
+
+        What was not delivered after `timeout_s` fails with ClientClosedError; None waits as long as deliveries may
+        take (delivery.timeout.ms).
+        """
+        await self._engine.close(timeout_s)
+        if self._interceptors is not None:
+            self._interceptors.close()
+
+
+class Transaction:
+    """An open transaction, as `async with producer.transaction() as transaction` gives it."""
+
+    def __init__(self, producer: Producer[Any, Any]) -> None:
+        self._producer = producer
+
+    async def send_offsets(self, consumer: Any, offsets: Mapping[TopicPartition, Any] | None = None) -> None:
+        """Commit the positions of a consumer with the transaction; `offsets` in place of where it is now."""
+        await self._producer.send_offsets_to_transaction(
+            await positions_of(consumer) if offsets is None else offsets, await group_of(consumer)
+        )
+
+
+class TaskWaiting:
+    """Deliveries are awaited."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def wait(self, delivery: Delivery, timeout_s: float | None) -> None:
+        """Nobody blocks the event loop."""
+        raise IllegalStateError(
+            "the record is still on its way.", hint="Await the delivery, or call result() when it is done."
+        )
+
+    def wait_async(self, delivery: Delivery) -> Iterator[Any]:
+        """The iterator behind `await delivery`."""
+        return awaited(delivery).__await__()
+
+
+async def awaited(delivery: Delivery) -> Any:
+    """The delivery's result, on any event loop."""
+    if not delivery.done():
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        delivery.add_done_callback(lambda _: resolve_on(loop, done))
+        await done
+    return delivery.result()
+
+
+def resolve_on(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Complete a future from whichever thread this is."""
+    try:
+        running: object = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is loop:
+        _resolve(future)
+    elif not loop.is_closed():
+        loop.call_soon_threadsafe(_resolve, future)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def make_engine(
+    settings: ProducerSettings,
+    *,
+    wake: Callable[[Callable[[], None]], None],
+    waiting: Any,
+    partitioner: object,
+    key_serializer: object,
+    value_serializer: object,
+) -> Engine:
+    """The engine of a producer, with what users hand in."""
+    from ottla.client.network.cluster import Cluster
+
+    engine = Engine(settings, Cluster(settings), wake=wake, waiting=waiting, partitioner=partitioner)
+    engine.accumulator.key_serializer = serializer_of(key_serializer, settings.key_serializer, "key")
+    engine.accumulator.value_serializer = serializer_of(value_serializer, settings.value_serializer, "value")
+    return engine
+
+
+def serializer_of(given: object, setting: object, field: str) -> Serializer[Any] | None:
+    """The serializer to call; None when bytes go through as they are."""
+    spec = setting if given is None else given
+    if spec is None:
+        return None
+    from ottla.client.errors import ConfigError
+    from ottla.serde.resolve import resolve_serializer
+
+    try:
+        found = resolve_serializer(spec, field)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{field}_serializer: {error}") from None
+    return None if getattr(found, "is_identity", False) else found
+
+
+def make_interceptors(settings: ProducerSettings, given: Iterable[object]) -> Interceptors | None:
+    """None when there are none, so that nothing is asked per record."""
+    found = [*settings.interceptor_classes, *given]
+    if not found:
+        return None
+    from ottla.client.producer.interceptors import Interceptors
+
+    return Interceptors(found)
+
+
+def try_record(accumulator: Any, record: ProducerRecord) -> Delivery | HeldRecord | None:
+    """`try_send` with a record's fields."""
+    outcome: Delivery | HeldRecord | None = accumulator.try_send(*record.arguments())
+    return outcome
+
+
+def buffer_full(engine: Engine) -> BufferFullError:
+    """The error of a caller that waited long enough."""
+    settings = engine.settings
+    return BufferFullError(
+        f"buffer.memory ({settings.buffer_memory} bytes) was full for max.block.ms ({settings.max_block_ms} ms)."
+    )
+
+
+async def positions_of(consumer: Any) -> dict[TopicPartition, OffsetAndMetadata | int]:
+    """Where a consumer is in each partition it has."""
+    assignment = consumer.assignment()
+    if isinstance(assignment, Awaitable):
+        assignment = await assignment
+    positions: dict[TopicPartition, OffsetAndMetadata | int] = {}
+    for tp in assignment:
+        position = consumer.position(tp)
+        positions[tp] = await position if isinstance(position, Awaitable) else position
+    return positions
+
+
+async def group_of(consumer: Any) -> ConsumerGroupMetadata:
+    """The group and member a consumer is."""
+    group = consumer.group_metadata()
+    found: ConsumerGroupMetadata = await group if isinstance(group, Awaitable) else group
+    return found

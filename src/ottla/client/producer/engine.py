@@ -1,0 +1,378 @@
+"""What the blocking and the asyncio producer share: the parts, put together, and the calls that need the cluster.
+
+All coroutines run on the loop of the producer's cluster. `send` does not come here, except for a topic's first record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from ottla.client.errors import (
+    ClientClosedError,
+    ClientForkedError,
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnknownTopicError,
+)
+from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
+from ottla.client.producer.accumulator import Accumulator
+from ottla.client.producer.appending import ProducerBatch, TopicQueue, Waiting
+from ottla.client.producer.partitioners import resolve_partitioner
+from ottla.client.producer.sender import Sender
+from ottla.client.settings import ProducerSettings
+
+if TYPE_CHECKING:
+    from ottla.client.metrics.producer import ProducerMetrics
+    from ottla.client.network.cluster import Cluster
+    from ottla.client.network.metadata import TopicMetadata
+    from ottla.client.producer.completion import Completion
+    from ottla.client.producer.transaction_requests import TransactionRequests
+    from ottla.client.producer.transactions import ProducerState
+
+logger = logging.getLogger("ottla.client")
+
+LARGEST_BATCH_BYTES = 1024 * 1024
+"""Batches do not grow beyond what a topic takes by default (`max.message.bytes`)."""
+
+EXIT_TIMEOUT_S = 4.0
+"""How long the exit of the interpreter waits for deliveries of a producer that was not closed."""
+
+_engines: WeakSet[Engine] = WeakSet()
+
+
+class Engine:
+    """A producer without its doors."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        cluster: Cluster,
+        *,
+        wake: Callable[[Callable[[], None]], None],
+        waiting: Callable[[Engine], Waiting],
+        partitioner: object = None,
+        random: Random | None = None,
+        metrics: ProducerMetrics | None = None,
+    ) -> None:
+        """`wake(fn)` runs a function on the cluster's loop soon, from any thread."""
+        self.settings = settings
+        self.cluster = cluster
+        self.metrics = metrics
+        self.is_closed = False
+        self.is_forked = False
+        chance = (random or Random()).random
+        self.accumulator = Accumulator(
+            lock=threading.Lock(),
+            now_ms=cluster.now_ms,
+            time=time.time,
+            random=chance,
+            wake=lambda: wake(self._look),
+            waiting=waiting(self),
+            batch_bytes=settings.batch_size,
+            growth_bytes=growth_bytes(settings),
+            buffer_bytes=settings.buffer_memory,
+            max_request_bytes=settings.max_request_size,
+            linger_ms=settings.linger_ms,
+            adaptive=settings.partitioner_adaptive_partitioning_enable,
+            availability_timeout_ms=settings.partitioner_availability_timeout_ms,
+        )
+        self.accumulator.partitioner = resolve_partitioner(
+            settings.partitioner_class if partitioner is None else partitioner, chance
+        )
+        self.accumulator.ignores_keys = settings.partitioner_ignore_keys
+        self.state: ProducerState | None = None
+        self._requests: TransactionRequests | None = None
+        if settings.enable_idempotence:
+            self._make_exactly_once()
+        self.sender = Sender(cluster, self.accumulator, settings, self.state, metrics)
+        self._is_started = False
+        self._initialized = False
+        _engines.add(self)
+
+    def _make_exactly_once(self) -> None:
+        from ottla.client.producer.transactions import ProducerState
+
+        settings = self.settings
+        self.state = state = ProducerState(
+            settings.transactional_id,
+            settings.transaction_timeout_ms,
+            enable_2pc=settings.transaction_two_phase_commit_enable,
+            backoff=self.cluster.backoff.delay_ms,
+            max_in_flight=settings.max_in_flight_requests_per_connection,
+        )
+        self.accumulator.admission = state
+        if state.is_transactional:
+            self.accumulator.record_appended = state.record_appended
+
+    def _look(self) -> None:
+        self.sender.look()
+
+    def start(self) -> None:
+        """On the loop, before anything else; again costs nothing."""
+        self.check_usable()
+        if self._is_started:
+            return
+        self._is_started = True
+        self.cluster.add_metadata_listener(self._metadata_changed)
+        if self.state is not None:
+            from ottla.client.producer.transaction_requests import TransactionRequests
+
+            self._requests = TransactionRequests(
+                self.cluster,
+                self.state,
+                request_timeout_ms=self.settings.request_timeout_ms,
+                on_progress=self.sender.look,
+            )
+
+    def check_usable(self) -> None:
+        """Raise what every call of a closed or forked producer raises."""
+        if self.is_forked:
+            raise ClientForkedError("the producer was made before this process was forked.")
+        if self.is_closed:
+            raise ClientClosedError("the producer is closed.")
+
+    def timeout_ms(self, timeout_s: float | None) -> int:
+        """A caller's timeout; max.block.ms when there is none."""
+        return self.settings.max_block_ms if timeout_s is None else int(timeout_s * 1000)
+
+    # --- topics
+
+    async def learn(self, name: str, partition: int | None, timeout_ms: int) -> TopicQueue:
+        """Wait until a topic, and a partition of it, are known."""
+        if not isinstance(name, str):
+            raise UnknownTopicError(f"a topic's name is text, not {type(name).__name__}.")
+        self.start()
+        started_ms = self.cluster.now_ms()
+        deadline_ms = started_ms + timeout_ms
+        topic = await self.cluster.wait_for_topic(name, timeout_ms)
+        while partition is not None and partition >= len(topic.partitions):
+            left_ms = deadline_ms - self.cluster.now_ms()
+            if left_ms <= 0:
+                raise UnknownTopicError(
+                    f"topic {name} has no partition {partition} but {len(topic.partitions)} partitions, still after "
+                    f"max.block.ms ({timeout_ms}).",
+                    hint="Create it, or send to another.",
+                )
+            await asyncio.sleep(min(left_ms, self.cluster.backoff.delay_ms(0)) / 1000)
+            await self.cluster.refresh_metadata(max(1, left_ms))
+            topic = self.cluster.metadata.topics.get(name) or topic
+        if self.metrics is not None:
+            self.metrics.took("metadata-wait", (self.cluster.now_ms() - started_ms) / 1000)
+        return self._learn(topic)
+
+    def _learn(self, topic: TopicMetadata) -> TopicQueue:
+        return self.accumulator.learn_topic(topic.name, len(topic.partitions), self._available(topic))
+
+    def _available(self, topic: TopicMetadata) -> tuple[int, ...]:
+        """Partitions with a leader; with `partitioner.rack.aware` only those led in our rack, if there are any."""
+        led = tuple(each.partition for each in topic.partitions if each.leader >= 0)
+        rack = self.settings.client_rack
+        if not (self.settings.partitioner_rack_aware and rack):
+            return led
+        brokers = self.cluster.metadata.brokers
+        near = {node_id for node_id, node in brokers.items() if node.rack == rack}
+        return tuple(each.partition for each in topic.partitions if each.leader in near) or led
+
+    def _metadata_changed(self, metadata: object) -> None:
+        topics = self.cluster.metadata.topics
+        for name in list(self.accumulator.topics):
+            topic = topics.get(name)
+            if topic is not None and topic.partitions:
+                self._learn(topic)
+        if self.accumulator.pending:
+            self.sender.look()
+
+    async def partitions_for(self, topic: str, timeout_ms: int) -> list[PartitionInfo]:
+        """The partitions of a topic."""
+        self.start()
+        await self.cluster.wait_for_topic(topic, timeout_ms)
+        return list(self.cluster.metadata.partition_infos(topic) or ())
+
+    # --- waiting for deliveries
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Send what is buffered without lingering, and wait until all of it is done, delivered or not."""
+        self.check_usable()
+        started_ms = self.cluster.now_ms()
+        await self._flush(timeout_s)
+        if self.metrics is not None:
+            self.metrics.took("flush", (self.cluster.now_ms() - started_ms) / 1000)
+
+    async def _flush(self, timeout_s: float | None) -> None:
+        batches = self.accumulator.unfinished()
+        if not batches:
+            return
+        self.accumulator.hurry(1)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.all_done(batches)
+        except TimeoutError:
+            left = sum(batch.records_count for batch in leaves(batches) if not batch.is_done)
+            raise KafkaTimeoutError(
+                f"{left} records were not delivered within {timeout_s} s.",
+                hint="They stay buffered until delivery.timeout.ms is over; flush again, or raise the timeout.",
+            ) from None
+        finally:
+            self.accumulator.hurry(-1)
+
+    async def all_done(self, batches: Iterable[ProducerBatch]) -> None:
+        """Wait until batches, and what they are split into, are done."""
+        remaining = list(batches)
+        while remaining := [batch for batch in leaves(remaining) if not batch.is_done]:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.accumulator.notify(remaining[-1], 0, _set, done)
+            await done
+
+    # --- transactions
+
+    async def init_transactions(self, timeout_ms: int, keep_prepared: bool = False) -> None:
+        """Become the one producer of the transactional id; done by the first `begin` when it was not before."""
+        state = self.transactional("init_transactions()")
+        self.start()
+        await self._timed("txn-init", state.init_transactions(keep_prepared), timeout_ms)
+        self._initialized = True
+
+    async def begin_transaction(self, timeout_ms: int) -> None:
+        """Open a transaction."""
+        state = self.transactional("begin_transaction()")
+        if not self._initialized:
+            await self.init_transactions(timeout_ms)
+        state.begin()
+
+    async def send_offsets(
+        self,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata | int],
+        group_metadata: ConsumerGroupMetadata | str,
+        timeout_ms: int,
+    ) -> None:
+        """Commit a consumer's positions with the transaction."""
+        state = self.transactional("send_offsets_to_transaction()")
+        group = ConsumerGroupMetadata(group_metadata) if isinstance(group_metadata, str) else group_metadata
+        exact = {
+            TopicPartition(*tp): OffsetAndMetadata(offset) if isinstance(offset, int) else offset
+            for tp, offset in offsets.items()
+        }
+        await self._timed("txn-send-offsets", state.add_offsets(exact, group), timeout_ms)
+
+    async def commit_transaction(self, timeout_ms: int) -> None:
+        """Deliver everything, then commit. Raises why a record was not delivered, and nothing is committed then."""
+        state = self.transactional("commit_transaction()")
+        if state.state.value == "in a transaction":
+            await self._flush(timeout_ms / 1000)
+        await self._timed("txn-commit", state.commit(), timeout_ms)
+
+    async def abort_transaction(self, timeout_ms: int) -> None:
+        """Take back everything since `begin`."""
+        state = self.transactional("abort_transaction()")
+        completion = state.abort()
+        self.sender.look()
+        await self._timed("txn-abort", completion, timeout_ms)
+
+    async def _timed(self, what: Any, completion: Completion, timeout_ms: int) -> None:
+        assert self._requests is not None
+        started_ms = self.cluster.now_ms()
+        self._requests.wake()
+        await self._requests.wait(completion, timeout_ms)
+        if self.metrics is not None:
+            self.metrics.took(what, (self.cluster.now_ms() - started_ms) / 1000)
+
+    def transactional(self, what: str) -> ProducerState:
+        """The state of a transactional producer; IllegalStateError for another."""
+        self.check_usable()
+        if self.state is None or not self.state.is_transactional:
+            raise IllegalStateError(f"{what} needs a transactional producer.", hint="Set transactional.id.")
+        self.start()
+        return self.state
+
+    async def abort_quietly(self) -> None:
+        """Abort because something was raised: that is what the caller must see, not what the abort makes of it."""
+        try:
+            await self.abort_transaction(self.settings.max_block_ms)
+        except KafkaError as error:
+            logger.warning("a transaction could not be aborted: %s", error)
+
+    # --- the end
+
+    async def exit_now(self) -> None:
+        """The interpreter ends."""
+        await self.close(EXIT_TIMEOUT_S)
+
+    async def close(self, timeout_s: float | None = None) -> None:
+        """Deliver what is buffered within the time, give up the rest, close the connections."""
+        if self.is_closed or self.is_forked:
+            return
+        self.is_closed = True
+        accumulator = self.accumulator
+        error = ClientClosedError("the producer is closed.")
+        with accumulator.lock:
+            accumulator.gate = error
+            accumulator.is_closed = True
+        try:
+            if self._is_started:
+                await self._end(timeout_s)
+        finally:
+            self.sender.give_up_all(ClientClosedError("the producer was closed before the record was delivered."))
+            if self._requests is not None:
+                await self._requests.close(error)
+            self.sender.close()
+            await self.cluster.close()
+
+    async def _end(self, timeout_s: float | None) -> None:
+        state = self.state
+        try:
+            if state is not None and state.is_transactional and state.in_transaction:
+                timeout_ms = self.settings.max_block_ms if timeout_s is None else int(timeout_s * 1000)
+                if state.state.value in ("in a transaction", "in a transaction that failed"):
+                    completion = state.abort()
+                    self.sender.look()
+                    await self._timed("txn-abort", completion, timeout_ms)
+            else:
+                self.sender.look()
+                await self._flush(timeout_s)
+        except KafkaTimeoutError as problem:
+            logger.warning("closing a producer: %s", problem.message)
+        except KafkaError as problem:
+            logger.warning("closing a producer: %s", problem)
+
+    def forked(self) -> None:
+        """This is a child process now: the threads and connections are the parent's."""
+        self.is_forked = True
+        self.accumulator.gate = ClientForkedError("the producer was made before this process was forked.")
+
+
+def growth_bytes(settings: ProducerSettings) -> int:
+    """How large a batch may become while it waits; `batch.size` 0 keeps meaning one record per batch."""
+    if not settings.batch_size:
+        return 0
+    return max(settings.batch_size, min(settings.max_request_size, LARGEST_BATCH_BYTES))
+
+
+def leaves(batches: Iterable[ProducerBatch]) -> Iterable[ProducerBatch]:
+    """The batches themselves, or what became of those that were split."""
+    for batch in batches:
+        if batch.parts is None:
+            yield batch
+        else:
+            yield from leaves(part for _, part in batch.parts)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
