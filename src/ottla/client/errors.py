@@ -80,6 +80,10 @@ class IllegalStateError(KafkaError, RuntimeError):
     """The call makes no sense now, e.g. `commit()` without a group id."""
 
 
+class WakeupError(KafkaError):
+    """`wakeup()` was called from another thread: the waiting `poll` ended without records."""
+
+
 class KafkaTimeoutError(KafkaError, TimeoutError):
     """Time ran out before the call could be completed."""
 
