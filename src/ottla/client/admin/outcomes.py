@@ -28,11 +28,13 @@ def combine(results: Mapping[K, V], errors: Mapping[K, KafkaError]) -> KafkaErro
     if not others and None in errors:
         return first  # of a call that is not about items
     alike = all(type(error) is type(first) and error.number == first.number for error in others)
-    named = [f"{item}: {error.message}" for item, error in errors.items()][:_NAMED_FAILURES]
     asked = len(errors) + len(results)
-    message = named[0] if asked == 1 else f"{len(errors)} of {asked} failed: {' '.join(named)}"
-    if len(errors) > _NAMED_FAILURES:
-        message += " ..."
+    named = [f"{item}: {error.message.rstrip('.')}" for item, error in errors.items()]
+    if len(named) > _NAMED_FAILURES:
+        named[_NAMED_FAILURES:] = ["..."]
+    message = "; ".join(named).rstrip(".") + "."
+    if asked > 1:
+        message = f"{len(errors)} of {asked} failed: {message}"
     if alike:
         combined = type(first)(message, code=first.number, retriable=first.retriable, hint=first.hint)
     else:

@@ -281,6 +281,7 @@ class Leaders(Route[TopicPartition]):
                 failures[key] = error_for(
                     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
                     f"The topic has {len(topic.partitions)} partitions, counted from 0.",
+                    hint="",
                 )
             elif found[0].leader_id < 0:
                 failures[key] = error_for(found[0].error_code or ErrorCode.LEADER_NOT_AVAILABLE)
