@@ -15,26 +15,33 @@ PYTHON      ?=
 PIP_INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 # pip compiles what it installs, but not what stays where it is: without bytecode a start takes twice as long.
 COMPILE      = $(BIN)/python -m compileall -q src
+# The hot modules: compiled anew when one of them has changed (setup.py and docs/decisions/compiled-modules.md).
+HOT          = setup.py src/ottla/core/hot.py $(shell find src -name '*.pxd') $(patsubst %.pxd,%.py,$(shell find src -name '*.pxd'))
 NEW_ENOUGH  := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check format bench bench-quick tools clean
+.PHONY: help run test compile check format bench bench-quick tools clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run     start a broker on 127.0.0.1:9092, data in ./ottla-data"
 	@echo "make test    the quick test suite"
+	@echo "make compile compile the hot modules anew (make run and make test do so when they have changed)"
 	@echo "make check   formatter, linter, strict types, layers"
 	@echo "make format  let the formatter and the linter repair what they can"
 	@echo "make bench   Ottla beside Apache Kafka, as ratios (java and mvn needed); make bench-quick for a smoke run"
 	@echo "make tools   install the foreign clients that the compatibility tests use into .tools"
 	@echo "make clean   remove .venv, .tools and caches (not ottla-data)"
 
-run: $(VENV)/.installed
+run: $(VENV)/.compiled
 	@$(COMPILE)
 	@exec $(BIN)/ottla start $(ARGS)
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(VENV)/.compiled
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+compile: $(VENV)/.installed-test
+	@$(BUILD_HOT)
+	@touch $(VENV)/.compiled
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check
@@ -46,12 +53,12 @@ format: $(VENV)/.installed-check
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed-test $(VENV)/.compiled
 	@scripts/install-tools kafka
 	@$(COMPILE)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: $(VENV)/.installed-test
+bench-quick: $(VENV)/.installed-test $(VENV)/.compiled
 	@scripts/install-tools kafka
 	@$(COMPILE)
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
@@ -62,6 +69,7 @@ tools:
 clean:
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find src -name '*.so' -delete
 
 # Stamps: made once, made again when what they were made from changes.
 
@@ -88,3 +96,11 @@ $(VENV)/.installed-test: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 $(VENV)/.installed-check: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(PIP_INSTALL) --editable '.[check]'
 	@touch $@ $(VENV)/.installed
+
+# An installation has compiled them; afterwards only what has changed is. Without Cython it is the installation's work again.
+BUILD_HOT = if $(BIN)/python -c 'import Cython, setuptools' 2>/dev/null; \
+  then $(BIN)/python setup.py --quiet build_ext --inplace; else $(PIP_INSTALL) --no-deps --editable .; fi
+
+$(VENV)/.compiled: $(VENV)/.installed $(HOT)
+	@$(BUILD_HOT)
+	@touch $@

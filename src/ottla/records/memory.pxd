@@ -51,6 +51,9 @@ cdef inline (long long, Py_ssize_t) read_varint(const unsigned char* data, Py_ss
     cdef unsigned long long value = 0
     cdef int shift = 0
     cdef unsigned char byte
+    if 0 <= position < end and data[position] < 0x80:
+        byte = data[position]
+        return <long long> (byte >> 1) ^ -<long long> (byte & 1), position + 1
     while 0 <= position < end and shift < 70:
         byte = data[position]
         position += 1

@@ -27,7 +27,6 @@ cdef class ConsumerRecord:
     cdef int _leader_epoch
     cdef int _delivery_count
 
-    cdef tuple _fields(self)
 
 
 @cython.final
