@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ottla.client.producer.blocking import Producer as Producer
     from ottla.client.share.blocking import ShareConsumer as ShareConsumer
     from ottla.client.share.deliveries import AcknowledgeType as AcknowledgeType
+    from ottla.client.tracing import Tracing as Tracing
     from ottla.core.ids import TopicPartition as TopicPartition
 
 __version__ = VERSION
@@ -42,6 +43,7 @@ _HOMES = {
     "PartitionInfo": "ottla.client.model",
     "RecordMetadata": "ottla.client.model",
     "TopicPartition": "ottla.core.ids",
+    "Tracing": "ottla.client.tracing",
 }
 """Where each public name lives."""
 
