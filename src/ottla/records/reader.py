@@ -425,7 +425,7 @@ class RecordCursor:
         data = self._data
         while self._index < self._count:
             length, position = memory.read_varint(data, self._position, self._end)
-            if position < 0 or length < 0 or length >= self._end - position:
+            if position < 0 or length < 0 or length > self._end - position:
                 raise self._corrupt("is cut off")
             end = position + length
             timestamp_delta, position = memory.read_varint(data, position + 1, end)
