@@ -6,6 +6,9 @@ nobody knows whether it was written, the numbers after it are worthless: the epo
 counts from 0 again, together with the batches that still wait. A producer without transactions raises its epoch itself;
 a transactional one has to abort first, which gives it a new epoch in the end.
 
+A broker that knows nothing of a producer takes any number for the first. So the first batch of a partition goes alone:
+were it refused for a moment and the second one not, their order would be lost.
+
 The epoch is raised only when nothing of the partitions concerned is on the wire. So a batch never changes its numbers
 while an answer about the old ones may still come.
 """
@@ -21,16 +24,25 @@ MAX_IN_FLIGHT = 5
 
 MAX_EPOCH = 32767
 
-UNCERTAIN = frozenset(
+_NOT_WRITTEN = frozenset(
     (
-        ErrorCode.NETWORK_EXCEPTION,
-        ErrorCode.REQUEST_TIMED_OUT,
-        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        ErrorCode.UNKNOWN_SERVER_ERROR,
-        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.CONCURRENT_TRANSACTIONS,
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
     )
 )
-"""Answers after which the batch may be in the log or not."""
+"""Answers to be asked again after which the batch is certainly not in the log."""
+
+
+def is_uncertain(code: int) -> bool:
+    """Whether the batch may be in the log after this answer: the leader may have lost its office just after it wrote."""
+    error = ERRORS.get(code)
+    if error is None or error is ErrorCode.UNKNOWN_SERVER_ERROR:
+        return True
+    return error.retriable and error not in _NOT_WRITTEN
 
 
 class Idempotence:
@@ -46,6 +58,10 @@ class Idempotence:
         """Partitions whose numbers begin anew as soon as nothing of them is on the wire."""
         self.unresolved: set[TopicPartition] = set()
         """Partitions in which a batch was given up with its outcome unknown."""
+        self.gaps: set[TopicPartition] = set()
+        """Partitions in which a batch was refused, while those before it are on their way."""
+        self.established: set[TopicPartition] = set()
+        """Partitions whose leader has accepted something of this producer id."""
 
     # What may be sent
 
@@ -57,9 +73,11 @@ class Idempotence:
         found = self.partitions.get(tp)
         if found is None:
             return False
-        if found.returned or found.unresolved >= 0 or len(found.in_flight) >= self.max_in_flight:
+        if len(found.in_flight) >= self.max_in_flight or found.returned or found.is_overtaken:
             return True
-        return bool(found.in_flight) and self._is_stale(found)
+        if found.unresolved >= 0 or found.gap >= 0:
+            return True
+        return bool(found.in_flight) and (tp not in self.established or self._is_stale(found))
 
     def may_resend(self, batch: SequencedBatch) -> bool:
         """Whether a batch that came back is the first of its partition."""
@@ -85,6 +103,8 @@ class Idempotence:
         found = self.partitions.get(batch.tp)
         if found is not None:
             found.acknowledged(batch, base_offset)
+            if batch.producer_id == self.producer_id:
+                self.established.add(batch.tp)
 
     def may_retry(self, batch: SequencedBatch, code: int, log_start_offset: int) -> bool:
         """Whether a batch that was refused should go again; notes when its partition has to count anew before."""
@@ -107,6 +127,8 @@ class Idempotence:
 
     def _may_retry_out_of_order(self, batch: SequencedBatch, found: PartitionSequences) -> bool:
         """Numbers before this batch's are missing in the log: because an earlier batch is late, or for good."""
+        if found.probe is not batch:
+            return True  # when it was sent, an earlier one was under way
         if found.unresolved < 0 and not found.is_next(batch):
             return True
         if self.transactional:
@@ -115,19 +137,29 @@ class Idempotence:
             self.to_restart.add(batch.tp)
         return True
 
-    def came_back(self, batch: SequencedBatch) -> None:
+    def is_written(self, batch: SequencedBatch) -> bool:
+        """Whether the batch must be in the log, whatever the broker says of its numbers."""
+        found = self.partitions.get(batch.tp)
+        return found is not None and batch.tp not in self.to_restart and found.is_written(batch)
+
+    def came_back(self, batch: SequencedBatch, code: int) -> None:
         """`may_retry` said yes: the batch waits until it is stamped, that is sent, again."""
-        self.partitions[batch.tp].came_back(batch)
+        self.partitions[batch.tp].came_back(batch, uncertain=is_uncertain(code))
 
     def knows(self, batch: SequencedBatch) -> bool:
         """Whether the batch still waits for its outcome."""
         found = self.partitions.get(batch.tp)
         return found is not None and batch in found.in_flight
 
-    def refused(self, batch: SequencedBatch) -> None:
-        """The batch failed and was certainly not written: those after it leave a gap."""
-        if self.partitions[batch.tp].remove(batch):
-            self.to_restart.add(batch.tp)
+    def refused(self, batch: SequencedBatch, code: int) -> None:
+        """The batch failed. When it was certainly not written, those after it leave a gap."""
+        found = self.partitions[batch.tp]
+        if is_uncertain(code) or batch in found.uncertain:
+            self.give_up(batch)
+        else:
+            found.refused(batch)
+            if found.gap >= 0:
+                self.gaps.add(batch.tp)
 
     def give_up(self, batch: SequencedBatch) -> None:
         """The batch failed, and was perhaps written."""
@@ -165,18 +197,23 @@ class Idempotence:
                 lost.append(tp)
             else:
                 self.to_restart.add(tp)
-        if self.to_restart and not any(self.partitions[tp].on_wire for tp in self.to_restart):
-            self._restart()
+        for tp in list(self.gaps):
+            if self.partitions[tp].gap_is_next:
+                self.gaps.discard(tp)
+                self.to_restart.add(tp)
+        ripe = {tp for tp in self.to_restart if self.partitions[tp].may_restart}
+        if ripe:
+            self._restart(ripe)
         return lost
 
-    def _restart(self) -> None:
+    def _restart(self, ripe: set[TopicPartition]) -> None:
         if not self.transactional:
             if self.producer_epoch >= MAX_EPOCH:
                 self.producer_id = self.producer_epoch = -1
             if self.producer_id < 0:
                 return  # `assign` goes on
             self.producer_epoch += 1
-        self._restart_at(set(self.to_restart))
+        self._restart_at(ripe)
 
     def assign(self, producer_id: int, producer_epoch: int) -> None:
         """A producer id was given, or an epoch by the coordinator: everything begins at 0."""
@@ -185,14 +222,18 @@ class Idempotence:
             self.partitions.clear()
             self.unresolved.clear()
             self.to_restart.clear()
+            self.gaps.clear()
+        if producer_id != self.producer_id:
+            self.established.clear()
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
-        self._restart_at({tp for tp in self.to_restart if not self.partitions[tp].on_wire})
+        self._restart_at({tp for tp in self.to_restart if self.partitions[tp].may_restart})
 
     def _restart_at(self, partitions: set[TopicPartition]) -> None:
         for tp in partitions:
             self.partitions[tp].restart(self.producer_id, self.producer_epoch)
         self.unresolved -= partitions
+        self.gaps -= partitions
         self.to_restart -= partitions
 
     def _is_stale(self, found: PartitionSequences) -> bool:
@@ -201,6 +242,6 @@ class Idempotence:
     def check_invariants(self) -> None:
         assert self.to_restart <= self.partitions.keys()
         for tp, found in self.partitions.items():
-            troubled = tp in self.to_restart or tp in self.unresolved
-            found.check_invariants(contiguous=not troubled and not self.transactional)
+            found.check_invariants()
             assert (found.unresolved >= 0) == (tp in self.unresolved)
+            assert found.gap < 0 or tp in self.gaps or tp in self.to_restart

@@ -90,10 +90,14 @@ def outcome_of(kind: Kind, code: int) -> Outcome:
 
 _MOVED = (ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
-_REFUSED = (ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+_REFUSED = (
+    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+    ErrorCode.TRANSACTION_ABORTABLE,
+)
 
 _ABORTABLE: dict[Kind, frozenset[ErrorCode]] = {
-    Kind.INIT_PRODUCER_ID: frozenset((ErrorCode.TRANSACTION_ABORTABLE,)),
+    Kind.INIT_PRODUCER_ID: frozenset(),
     Kind.ADD_PARTITIONS: frozenset(
         (
             ErrorCode.TRANSACTION_ABORTABLE,

@@ -48,7 +48,7 @@ from ottla.client.errors import (
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata
 from ottla.client.producer import transaction_messages as messages
 from ottla.client.producer.completion import Completion
-from ottla.client.producer.idempotence import MAX_IN_FLIGHT, UNCERTAIN, Idempotence
+from ottla.client.producer.idempotence import MAX_IN_FLIGHT, Idempotence
 from ottla.client.producer.sequences import SequencedBatch
 from ottla.client.producer.transaction_messages import Kind, Outcome, PendingRequest
 from ottla.core.errors import ERRORS, ErrorCode
@@ -84,7 +84,7 @@ class State(Enum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.UNINITIALIZED: frozenset((State.INITIALIZING,)),
-    State.INITIALIZING: frozenset((State.READY, State.PREPARED, State.UNINITIALIZED, State.ABORTABLE_ERROR)),
+    State.INITIALIZING: frozenset((State.READY, State.PREPARED, State.UNINITIALIZED)),
     State.READY: frozenset((State.IN_TRANSACTION, State.UNINITIALIZED)),
     State.IN_TRANSACTION: frozenset((State.PREPARED, State.COMMITTING, State.ABORTING, State.ABORTABLE_ERROR)),
     State.PREPARED: frozenset((State.COMMITTING, State.ABORTING)),
@@ -303,25 +303,25 @@ class ProducerState:
             known = ERRORS.get(code)
             again = may_retry and known is not None and known.retriable
             return RETRY if again else Verdict("fail", error_for(code, message))
-        if code == ErrorCode.DUPLICATE_SEQUENCE_NUMBER:
-            self.acknowledged(batch)
-            return SUCCEEDED
         sequences = self._sequences
         if not sequences.knows(batch):
             return Verdict("fail", error_for(code, message))
+        if code == ErrorCode.DUPLICATE_SEQUENCE_NUMBER or (
+            code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and sequences.is_written(batch)
+        ):
+            self.acknowledged(batch)
+            return SUCCEEDED
         is_over = self.state is State.FATAL_ERROR or (self.is_transactional and self.state not in _SENDING)
         if may_retry and not is_over and sequences.may_retry(batch, code, log_start_offset):
-            sequences.came_back(batch)
+            sequences.came_back(batch, code)
             self._settle()
             return RETRY
         error = error_for(code, message)
         if self.is_transactional:
             sequences.drop(batch)
             self._must_raise_epoch = True
-        elif code in UNCERTAIN:
-            sequences.give_up(batch)
         else:
-            sequences.refused(batch)
+            sequences.refused(batch, code)
         if code in _FATAL_TO_PRODUCE:
             self._fail(self._fenced() if code == ErrorCode.PRODUCER_FENCED else error)
         elif self.is_transactional:
@@ -563,14 +563,17 @@ class ProducerState:
                 self.retry_at_ms = min(self.retry_at_ms, now_ms + FIRST_ADD_RETRY_MS)
             return moved
         self._begun = True
-        self._adding -= codes.keys()
-        self._added |= codes.keys()
+        self._perhaps_begun = False
+        if self.state in _SENDING:
+            self._adding -= codes.keys()
+            self._added |= codes.keys()
         return False
 
     def _group_answered(self, pending: PendingRequest, response: AddOffsetsToTxnResponse, now_ms: int) -> bool:
         if response.error_code != ErrorCode.NONE:
             return self._refused(pending, response.error_code, now_ms)
         self._begun = True
+        self._perhaps_begun = False
         for commit in self._offsets:
             if pending.request.group_id == commit.group.group_id:  # type: ignore[attr-defined]
                 commit.group_added = True
@@ -598,7 +601,7 @@ class ProducerState:
         if code == ErrorCode.INVALID_TXN_STATE and not self._begun and self.state is State.ABORTING:
             code = ErrorCode.NONE  # what was uncertain has not happened
         if code == ErrorCode.NONE:
-            if response.producer_id >= 0:
+            if response.producer_id >= 0 and self._end is not None:
                 self._sequences.assign(response.producer_id, response.producer_epoch)
                 self._must_raise_epoch = False
             self._ended()
@@ -669,8 +672,6 @@ class ProducerState:
         if committed:
             self._move(State.COMMITTING)
         else:
-            if self._perhaps_begun and not self._begun and not self.uses_transactions_v2:
-                self._must_raise_epoch = True
             self._move(State.ABORTING)
             self.error = None
             self._forget_what_to_add(TransactionAbortableError(_ABORTED, hint=""))
@@ -681,7 +682,10 @@ class ProducerState:
     def _ended(self) -> None:
         """The coordinator has decided the outcome, or never knew of the transaction."""
         end, self._end = self._end, None
-        assert end is not None
+        if end is None:
+            return
+        if self._perhaps_begun and not self.uses_transactions_v2:
+            self._must_raise_epoch = True  # what is still on its way must not begin a transaction
         self._forget_what_to_add(TransactionAbortableError(_ABORTED, hint=""))
         self._added = set()
         self._begun = self._perhaps_begun = False
@@ -716,6 +720,8 @@ class ProducerState:
         """The transaction is lost; the first reason counts."""
         if State.ABORTABLE_ERROR not in TRANSITIONS[self.state]:
             return
+        if self._outstanding is not None and self._outstanding.kind is Kind.END:
+            return  # the coordinator decides now
         self.error = error
         self._move(State.ABORTABLE_ERROR)
         self._complete_all(self._failure())
