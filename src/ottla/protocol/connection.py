@@ -296,6 +296,11 @@ class ClientConnection:
         """Requests that have not been answered."""
         return len(self._in_flight)
 
+    @property
+    def unread(self) -> bytes:
+        """The first bytes of what has been received and not been understood, for messages."""
+        return bytes(self._view[self._start : min(self._end, self._start + 16)])
+
     def send(self, request: RequestBody, version: int, *, expect_response: bool = True) -> list[Buffer]:
         """The buffers to send, none of them empty.
 

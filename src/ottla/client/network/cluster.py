@@ -106,10 +106,11 @@ class Cluster:
         self._is_closed = True
         error = ClientClosedError("the client was closed.")
         await self._refresh.close(error)
-        self._coordinators.clear(error)
         closing = [link.connection for link in self._links.values() if link.connection is not None]
-        for link in self._links.values():
-            link.close(error)
+        tasks = [task for link in self._links.values() if (task := link.close(error)) is not None]
+        tasks += self._coordinators.clear(error)
+        if tasks:
+            await asyncio.wait(tasks)
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 for connection in closing:
@@ -124,7 +125,18 @@ class Cluster:
 
     def now_ms(self) -> int:
         """Milliseconds of a monotonic clock: the loop's, where loops have clocks of their own."""
+        if self._loop is None:
+            self.bind_if_running()
         return int(self._clock() * 1000)
+
+    def bind_if_running(self) -> bool:
+        """`bind`, when this is called on a running loop; whether it was."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        self.bind()
+        return True
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """The loop of this cluster: the one that runs now, at the first call."""
@@ -211,15 +223,22 @@ class Cluster:
         for listener in self._listeners:
             listener(snapshot)
 
-    def rebootstrap(self, reason: str) -> None:
+    def has_ready_node(self) -> bool:
+        """A connection to a broker stands, be it that the broker has asked for a pause."""
+        return any(link.state.is_ready for link in self._links.values())
+
+    def rebootstrap(self, reason: str, *, keep_ready: bool = False) -> None:
         """Forget the brokers and start again from bootstrap.servers (KIP-899)."""
         logger.info("Starting again from %s: %s", ", ".join(map(str, self._bootstrap.values())), reason)
         error = ConnectionFailedError("the client starts again from its bootstrap servers.")
         self.metadata_state.rebootstrap(self.now_ms())
-        links, self._links = self._links, {}
-        self._coordinators.clear(error)
-        for link in links.values():
-            link.close(error)
+        links = self._links
+        self._links = {one: link for one, link in links.items() if keep_ready and link.state.is_ready}
+        if not keep_ready:
+            self._coordinators.clear(error)
+        for node_id, link in links.items():
+            if node_id not in self._links:
+                link.close(error)
         self.metadata_changed()
 
     async def expand_bootstrap(self) -> None:
@@ -429,13 +448,14 @@ class Cluster:
         return self._api_versions_version
 
     def cluster_to_expect(self) -> str | None:
-        return self.metadata.cluster_id if self.settings.metadata_cluster_check_enable else None
+        checks = self.rebootstraps and self.settings.metadata_cluster_check_enable
+        return self.metadata.cluster_id if checks else None
 
     def link_ready(self, link: BrokerLink, api_versions_version: int) -> None:
         versions = link.versions
         assert versions is not None
         served = versions.ranges.get(ApiKey.API_VERSIONS, (0, 0))[1]
-        checks = self.settings.metadata_cluster_check_enable and served >= CLUSTER_CHECK
+        checks = self.rebootstraps and self.settings.metadata_cluster_check_enable and served >= CLUSTER_CHECK
         self._api_versions_version = CLUSTER_CHECK if checks else api_versions_version
         if versions.feature_epoch >= self._feature_epoch and versions.features:
             self._feature_epoch = versions.feature_epoch
@@ -451,7 +471,7 @@ class Cluster:
 
     def link_closed(self, link: BrokerLink) -> None:
         if link.node.id >= 0:
-            self.metadata_state.request_update()
+            self.request_metadata_update()
 
 
 def _creates_topics(settings: CommonSettings) -> bool:

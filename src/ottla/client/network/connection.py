@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ottla.client.errors import ConnectionFailedError, KafkaError, UnsupportedVersionError
+from ottla.client.errors import AuthenticationError, ConnectionFailedError, KafkaError, UnsupportedVersionError
 from ottla.protocol.connection import NEED_DATA, ClientConnection
 from ottla.protocol.errors import EncodeError, ProtocolError
 from ottla.protocol.errors import UnsupportedVersionError as LossyVersionError
@@ -200,7 +201,8 @@ class BrokerConnection(asyncio.BufferedProtocol):
                 if not call.future.done():
                     call.future.set_result(response.body)
         except ProtocolError as error:
-            self.abort(ConnectionFailedError(f"{self.name} sent what is not Kafka's protocol: {error}."))
+            what = _other_protocol(wire.unread) if wire.max_frame_bytes == FIRST_FRAME_BYTES else None
+            self.abort(ConnectionFailedError(f"{self.name} sent what is not Kafka's protocol: {what or error}."))
 
     def eof_received(self) -> bool:
         return False
@@ -217,7 +219,10 @@ class BrokerConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self._error is None:
-            self._error = ConnectionFailedError(f"the connection to {self.name} was lost: {reason_of(exc)}.")
+            if isinstance(exc, ssl.SSLError):
+                self._error = tls_error(self.name, exc)
+            else:
+                self._error = ConnectionFailedError(f"the connection to {self.name} was lost: {reason_of(exc)}.")
         self._finish()
 
     def _finish(self) -> None:
@@ -240,6 +245,23 @@ class BrokerConnection(asyncio.BufferedProtocol):
 
 
 ConnectionFactory = Callable[[], BrokerConnection]
+
+
+def _other_protocol(received: bytes) -> str | None:
+    """Who answers, when it is no broker or not in plain text."""
+    if received.startswith(b"HTTP"):
+        return "an HTTP server answers there"
+    if received[:2] in (b"\x15\x03", b"\x16\x03"):
+        return "it speaks TLS, set security.protocol to SSL or SASL_SSL"
+    return None
+
+
+def tls_error(name: str, error: ssl.SSLError) -> KafkaError:
+    """TLS was refused, by the broker or by us: trying again will not help."""
+    return AuthenticationError(
+        f"TLS with {name} failed: {error.reason or error}.",
+        hint="Check ssl.truststore.location, ssl.keystore.location and the name in the broker's certificate.",
+    )
 
 
 def reason_of(error: BaseException) -> str:

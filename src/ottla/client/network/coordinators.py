@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ottla.client.errors import KafkaError, KafkaTimeoutError, error_for
+from ottla.client.errors import ConnectionFailedError, KafkaError, KafkaTimeoutError, error_for
 from ottla.client.model import Node
 from ottla.core.errors import ErrorCode
 from ottla.protocol.apis import ApiKey
@@ -83,15 +83,17 @@ class CoordinatorLookup:
         for known in [known for known, found in self._found.items() if found == node_id]:
             del self._found[known]
 
-    def clear(self, error: KafkaError) -> None:
-        """The client closes, or starts over."""
+    def clear(self, error: KafkaError) -> list[asyncio.Task[None]]:
+        """The client closes, or starts over. Returns lookups that are being cancelled."""
         self._found.clear()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
         for wanted in self._wanted.values():
             for future in wanted.values():
                 _settle(future, error)
         self._wanted.clear()
+        return tasks
 
     def _look_up(self, key_type: int, key: str) -> asyncio.Future[int]:
         wanted = self._wanted.setdefault(key_type, {})
@@ -121,8 +123,7 @@ class CoordinatorLookup:
                 _settle(future, error)
         finally:
             for future in wanted.values():
-                if not future.done():
-                    future.cancel()
+                _settle(future, ConnectionFailedError("the lookup was given up."))
 
     async def _ask_for_all(self, node_id: int, key_type: int, wanted: dict[str, asyncio.Future[int]]) -> bool:
         """False when the broker turned out to be too old for it."""

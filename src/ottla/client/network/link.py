@@ -6,13 +6,14 @@ The requests of a node keep their order, also those that wait for the connection
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ottla.client.errors import AuthenticationError, ConnectionFailedError, KafkaError, KafkaTimeoutError
 from ottla.client.network.addresses import join_address, resolve
-from ottla.client.network.connection import BrokerConnection, Call, reason_of
+from ottla.client.network.connection import BrokerConnection, Call, reason_of, tls_error
 from ottla.client.network.node_state import NodeState, Phase
 from ottla.client.network.versions import NodeVersions, api_versions_request, client_throttles, downgrade
 from ottla.protocol.apis import ApiKey
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ottla.client.settings import CommonSettings
     from ottla.protocol.connection import Response
     from ottla.protocol.message import Request
+
+logger = logging.getLogger("ottla.client")
 
 REAUTHENTICATE_AFTER = 0.85
 """Share of a session's lifetime after which it is renewed; Kafka's own client takes 85 to 95 %."""
@@ -53,7 +56,7 @@ class LinkHost(Protocol):
         """The connection could not be made, or was lost while something was in flight."""
 
     def link_closed(self, link: BrokerLink) -> None:
-        """The connection ended with nothing in flight."""
+        """The broker closed the connection with nothing in flight."""
 
 
 class BrokerLink:
@@ -107,12 +110,15 @@ class BrokerLink:
         self._arm(call.deadline_ms, now_ms)
         self._work(now_ms)
 
-    def close(self, error: KafkaError) -> None:
-        """Nothing can be sent any more; what waits or is in flight fails with `error`."""
-        self._is_closed = True
-        self.reset(error)
+    def close(self, error: KafkaError) -> asyncio.Task[None] | None:
+        """Nothing can be sent any more; what waits or is in flight fails with `error`.
 
-    def reset(self, error: KafkaError) -> None:
+        Returns the cancelled task of an attempt that was under way.
+        """
+        self._is_closed = True
+        return self.reset(error)
+
+    def reset(self, error: KafkaError) -> asyncio.Task[None] | None:
         """Close the connection, and fail all that waits or is in flight."""
         task, self._task = self._task, None
         if task is not None:
@@ -128,6 +134,7 @@ class BrokerLink:
                 call.fail(error)
             connection.close()
         self._fail_pending(error)
+        return task
 
     # Writing
 
@@ -197,7 +204,6 @@ class BrokerLink:
                 return
         self.state.connecting(now_ms)
         timeout_ms = self.state.setup_timeout_ms()
-        connection = None
         try:
             connection = self.connection = await self._open(timeout_ms)
             self.state.connected()
@@ -205,9 +211,9 @@ class BrokerLink:
             await self._authenticate(connection, is_renewal=False)
             if not connection.is_open:
                 raise ConnectionFailedError(f"{self.name} closed the connection.")
-        except (KafkaError, OSError, ValueError) as error:
+        except Exception as error:
             self._task = None
-            self._connect_failed(connection, self._connect_error(error))
+            self._connect_failed(self.connection, self._connect_error(error))
             return
         self.state.ready()
         self._task = None
@@ -220,9 +226,11 @@ class BrokerLink:
         if isinstance(error, KafkaError):
             return error
         if isinstance(error, ssl.SSLError):
-            hint = "Check ssl.truststore.location and the name in the broker's certificate."
-            return AuthenticationError(f"TLS with {self.name} failed: {error.reason or error}.", hint=hint)
-        return ConnectionFailedError(f"{self.name} cannot be reached: {reason_of(error)}.")
+            return tls_error(self.name, error)
+        if isinstance(error, OSError):
+            return ConnectionFailedError(f"{self.name} cannot be reached: {reason_of(error)}.")
+        logger.error("The connection to %s failed as it never should", self.name, exc_info=error)
+        return KafkaError(f"{self.name} cannot be used: {reason_of(error)}.", retriable=False)
 
     def _connect_failed(self, connection: BrokerConnection | None, error: KafkaError) -> None:
         self.connection = None
@@ -271,9 +279,10 @@ class BrokerLink:
         version: int | None = self._host.api_versions_version()
         understood = version or 0
         cluster_id = self._host.cluster_to_expect() if self.node.id >= 0 else None
+        node_id = self.node.id if cluster_id is not None else -1
         while version is not None:
             understood = version
-            request = api_versions_request(version, cluster_id, self.node.id)
+            request = api_versions_request(version, cluster_id, node_id)
             response = await self._call(connection, request, version)
             version = downgrade(response, version)
         connection.accept_large_frames()
@@ -324,7 +333,7 @@ class BrokerLink:
         assert connection is not None
         try:
             await self._authenticate(connection, is_renewal=True)
-        except (KafkaError, OSError, ValueError) as error:
+        except Exception as error:
             self._task = None
             connection.abort(self._connect_error(error))
             return
@@ -396,8 +405,7 @@ class BrokerLink:
         if self.state.is_ready and not self.load:
             idle_at_ms = self._last_used_ms + self._settings.connections_max_idle_ms
             if idle_at_ms <= now_ms:
-                self.reset(ConnectionFailedError("idle"))
-                self._host.link_closed(self)
+                self.reset(ConnectionFailedError(f"the connection to {self.name} was closed, being idle."))
                 return
             self._arm(idle_at_ms, now_ms)
             return

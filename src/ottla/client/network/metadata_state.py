@@ -200,6 +200,13 @@ class MetadataState:
         since_ms, trigger_ms = self._trying_since_ms, self._rebootstrap_trigger_ms
         return since_ms is not None and trigger_ms is not None and now_ms - since_ms > trigger_ms
 
+    def demand_rebootstrap(self) -> None:
+        """A broker said that it is not the one we mean (KIP-1102, KIP-1242)."""
+        if self._rebootstrap_trigger_ms is not None:
+            self._trying_since_ms = -self._rebootstrap_trigger_ms - 1
+            self._is_needed = True
+            self._allowed_at_ms = 0
+
     def rebootstrap(self, now_ms: int) -> None:
         """Forget the brokers, and with them all leaders (KIP-899)."""
         old = self.snapshot
@@ -222,7 +229,7 @@ class MetadataState:
         old = self.snapshot
         answered = {}
         for topic in response.topics:
-            if topic.name is not None:
+            if topic.name:  # an id that no topic has comes back without one
                 answered[topic.name] = self._topic(topic, version)
         if not asked.topics and not asked.is_full:
             for name in answered:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from ottla.client.errors import (
-    AuthenticationError,
     AuthorizationError,
     BootstrapError,
     ClientClosedError,
     KafkaError,
     KafkaTimeoutError,
     UnknownTopicError,
-    UnsupportedVersionError,
     error_for,
 )
 from ottla.client.model import Node
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 CONTROLLERS = 2
 """DescribeCluster's endpoint type of controllers (KIP-919)."""
-_WAITING_IS_USELESS = (AuthenticationError, UnsupportedVersionError)
+logger = logging.getLogger("ottla.client")
 
 
 class MetadataRefresh:
@@ -109,13 +108,18 @@ class MetadataRefresh:
 
     def wake(self) -> None:
         """There may be something to ask for."""
+        if self._task is None and not self._cluster.is_closed and self._cluster.bind_if_running():
+            self._start()
         alarm = self._alarm
         if alarm is not None and not alarm.done():
             alarm.set_result(None)
 
     def link_failed(self, link: BrokerLink, error: KafkaError) -> None:
         """A connection failed: the metadata that led to it may be out of date."""
-        if link.node.id >= 0:
+        if error.code is ErrorCode.REBOOTSTRAP_REQUIRED and self._cluster.rebootstraps:
+            self._state.demand_rebootstrap()
+            self.wake()
+        elif link.node.id >= 0:
             self._state.request_update()
             self.wake()
 
@@ -130,7 +134,7 @@ class MetadataRefresh:
     def _raise_useless(self, attempts: int) -> None:
         if self._cluster.is_closed:
             raise ClientClosedError("the client was closed.")
-        if self._attempts > attempts and isinstance(self._problem, _WAITING_IS_USELESS):
+        if self._attempts > attempts and self._problem is not None and not self._problem.retriable:
             raise self._problem
 
     def _out_of_time(self, timeout_ms: int, what: str = "") -> KafkaError:
@@ -192,9 +196,11 @@ class MetadataRefresh:
             self._is_asking = True
             try:
                 await self._attempt()
-                self._problem = None
             except KafkaError as error:
                 self._problem = error
+                state.failed(cluster.now_ms())
+            except Exception:
+                logger.exception("Metadata could not be refreshed, which should not happen")
                 state.failed(cluster.now_ms())
             self._is_asking = False
             self._attempts += 1
@@ -214,13 +220,14 @@ class MetadataRefresh:
         cluster, state = self._cluster, self._state
         now_ms = cluster.now_ms()
         if state.should_rebootstrap(now_ms):
-            cluster.rebootstrap("no metadata for too long")
+            cluster.rebootstrap("there has been no metadata for too long, or a broker asked for it")
         node_id = cluster.least_loaded_node()
-        if node_id is None and state.snapshot.brokers and cluster.rebootstraps:
-            cluster.rebootstrap("no broker can be reached")
+        if node_id is None and state.snapshot.brokers and cluster.rebootstraps and not cluster.has_ready_node():
+            cluster.rebootstrap("no broker can be reached", keep_ready=True)
             node_id = cluster.least_loaded_node()
         if node_id is None:
-            raise self._problem or KafkaTimeoutError("all brokers are waiting for their reconnect backoff.")
+            state.failed(now_ms)  # all are in backoff, or have asked for a pause
+            return
         asked = state.attempt(now_ms)
         before = state.snapshot
         if cluster.controllers:
@@ -228,11 +235,12 @@ class MetadataRefresh:
         else:
             response = await cluster.request(node_id, asked.request, min_version=asked.min_version)
             if response.error_code == ErrorCode.REBOOTSTRAP_REQUIRED and cluster.rebootstraps:
-                cluster.rebootstrap("a broker asked for it")
+                state.demand_rebootstrap()
                 return
             versions = cluster.api_versions(node_id) or {}
             version = min(versions.get(ApiKey.METADATA, (0, 0))[1], APIS[ApiKey.METADATA].latest_stable_version)
             state.answered(asked, response, version, cluster.now_ms())
+        self._problem = None
         if state.snapshot is not before:
             cluster.metadata_changed()
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ottla.client.errors import UnsupportedVersionError, error_for
+from ottla.client.errors import ConnectionFailedError, UnsupportedVersionError, error_for
 from ottla.core.errors import ErrorCode
 from ottla.protocol.apis import APIS, ApiKey
 from ottla.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -133,4 +133,7 @@ def downgrade(response: ApiVersionsResponse, asked: int) -> int | None:
             if api.api_key == ApiKey.API_VERSIONS and api.max_version < asked:
                 return api.max_version
         return 0
+    if code == ErrorCode.REBOOTSTRAP_REQUIRED:
+        message = "the broker there is not the one that the metadata names."
+        raise ConnectionFailedError(message, code=code, retriable=True, hint="")
     raise error_for(code)
