@@ -249,8 +249,10 @@ class RecordCursor:
     def exhausted(self) -> bool:
         """Whether every record has been given: there is nothing more to take. False when nobody has looked yet."""
         if self._opened and self._index >= self._count:
-            return True
-        return self.next_offset >= self._end_offset or self.next_offset >= self.header.next_offset
+            return not self._parsed
+        return self.next_offset >= self._end_offset or (
+            not self._opened and self.next_offset >= self.header.next_offset
+        )
 
     def open(self) -> None:
         """Check and decompress the batch now, which the first `take` does otherwise. CorruptRecordError."""
