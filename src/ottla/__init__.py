@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ottla import aio as aio
     from ottla import serde as serde
     from ottla.client.admin.blocking import Admin as Admin
+    from ottla.client.consumer.blocking import Consumer as Consumer
+    from ottla.client.consumer.listener import RebalanceListener as RebalanceListener
+    from ottla.client.consumer.subscription import SubscriptionPattern as SubscriptionPattern
     from ottla.client.errors import KafkaError as KafkaError
     from ottla.client.model import ConsumerGroupMetadata as ConsumerGroupMetadata
     from ottla.client.model import Node as Node
@@ -32,6 +35,7 @@ __version__ = VERSION
 
 _HOMES = {
     "Admin": "ottla.client.admin.blocking",
+    "Consumer": "ottla.client.consumer.blocking",
     "Producer": "ottla.client.producer.blocking",
     "ShareConsumer": "ottla.client.share.blocking",
     "AcknowledgeType": "ottla.client.share.deliveries",
@@ -41,7 +45,9 @@ _HOMES = {
     "OffsetAndMetadata": "ottla.client.model",
     "OffsetAndTimestamp": "ottla.client.model",
     "PartitionInfo": "ottla.client.model",
+    "RebalanceListener": "ottla.client.consumer.listener",
     "RecordMetadata": "ottla.client.model",
+    "SubscriptionPattern": "ottla.client.consumer.subscription",
     "TopicPartition": "ottla.core.ids",
     "Tracing": "ottla.client.tracing",
 }

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ottla.client.admin.client import Admin as Admin
+    from ottla.client.consumer.client import Consumer as Consumer
     from ottla.client.producer.client import Producer as Producer
     from ottla.client.share.client import ShareConsumer as ShareConsumer
 
 _HOMES = {
     "Admin": "ottla.client.admin.client",
+    "Consumer": "ottla.client.consumer.client",
     "Producer": "ottla.client.producer.client",
     "ShareConsumer": "ottla.client.share.client",
 }

@@ -65,6 +65,8 @@ class PartitionState:
         "position_epoch",
         "preferred_replica",
         "preferred_until_ms",
+        "processed",
+        "processed_epoch",
         "ready",
         "reset",
         "stage",
@@ -80,6 +82,9 @@ class PartitionState:
         self.position_epoch = -1
         self.fetch_offset = -1
         self.fetch_epoch = -1
+        self.processed = -1
+        self.processed_epoch = -1
+        """The position before the records that the user works on now; meant only while there are such."""
         self.reset: ResetStrategy | None = None
         """While RESETTING."""
         self.paused = False
@@ -146,6 +151,7 @@ class PartitionState:
 
     def rewind(self) -> None:
         """Fetch again from the position; the caller has thrown away what is buffered."""
+        assert self.has_position
         self.incarnation += 1
         self.fetch_offset, self.fetch_epoch = self.position, self.position_epoch
 
@@ -162,7 +168,7 @@ class PartitionState:
         if not newer:
             return
         self.leader_epoch = leader_epoch
-        if self.stage is Stage.FETCHING and can_validate and 0 <= self.fetch_epoch:
+        if self.stage is Stage.FETCHING and can_validate and self.fetch_epoch >= 0:
             self.stage = Stage.VALIDATING
 
     def validated(self) -> None:

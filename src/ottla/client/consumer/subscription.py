@@ -68,8 +68,8 @@ class Subscription:
     # --- what the user says
 
     def subscribe(self, topics: str | Iterable[str] | re.Pattern[str] | SubscriptionPattern) -> None:
-        """Topics by name, by a pattern (compiled, or a str that begins with "^", as librdkafka has it), or by one that
-        the coordinator evaluates. Nothing named is no subscription.
+        """Topics by name, by a pattern that names begin with (compiled, or a str that starts with "^", as librdkafka
+        has it), or by one that the coordinator evaluates. Nothing named is no subscription.
         """
         if self.mode is Mode.ASSIGNED:
             raise IllegalStateError("The consumer has partitions by assign().", hint="Call unsubscribe() first.")
@@ -91,7 +91,7 @@ class Subscription:
         if not patterns:
             self._say(Mode.TOPICS if names else Mode.NONE, topics=frozenset(names))
             return
-        union = "|".join(f"(?:{name})" if name.startswith("^") else f"(?:^{re.escape(name)}$)" for name in names)
+        union = "|".join(f"(?:{name})" if name.startswith("^") else f"(?:{re.escape(name)}$)" for name in names)
         try:
             self._say(Mode.PATTERN, pattern=re.compile(union))
         except re.error as error:
@@ -113,6 +113,10 @@ class Subscription:
         self._say(Mode.ASSIGNED if wanted else Mode.NONE)
         self.remove([tp for tp in self.partitions if tp not in wanted])
         return self.add(wanted)
+
+    def leave(self) -> None:
+        """No topics any more; the group's partitions are still to be let go."""
+        self._say(Mode.NONE)
 
     def unsubscribe(self) -> None:
         """No topics, no partitions."""
@@ -143,7 +147,7 @@ class Subscription:
         found = frozenset(
             name
             for name, internal in topics.items()
-            if not (internal and self._exclude_internal_topics) and self.pattern.search(name)
+            if not (internal and self._exclude_internal_topics) and self.pattern.match(name)
         )
         if found == self.topics:
             return False
@@ -185,7 +189,5 @@ class Subscription:
         assert (self.pattern is not None) == (self.mode is Mode.PATTERN)
         assert (self.server_pattern is not None) == (self.mode is Mode.SERVER_PATTERN)
         assert not self.topics or self.mode in (Mode.TOPICS, Mode.PATTERN)
-        if self.mode is Mode.NONE:
-            assert not self.partitions
         for state in self.partitions.values():
             state.check_invariants()

@@ -1,0 +1,366 @@
+"""What both consumers share, the blocking and the asynchronous one: everything but waiting.
+
+`poll` takes from the buffer where the user is; it crosses to the loop only when there is something to say there.
+Whoever iterates gets records one by one from a list that was taken at once; what is left of it when he does something
+else (commits, seeks, closes) is accounted for here: it was not handed out yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ottla.client.consumer.engine import ConsumerEngine
+from ottla.client.consumer.listener import Callbacks
+from ottla.client.consumer.records import Records
+from ottla.client.consumer.resets import EARLIEST, LATEST, ResetStrategy
+from ottla.client.consumer.subscription import Mode, SubscriptionPattern
+from ottla.client.errors import ClientClosedError, ConfigError, IllegalStateError, KafkaError, WakeupError
+from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from ottla.client.settings.model import ConsumerSettings
+from ottla.records.reader import ConsumerRecord
+from ottla.serde.resolve import resolve_deserializer
+
+if TYPE_CHECKING:
+    from ottla.records.columns import Columns
+
+LOG = logging.getLogger("ottla.client")
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Topics = str | Iterable[str] | re.Pattern[str] | SubscriptionPattern
+Committable = Mapping[TopicPartition, OffsetAndMetadata | int] | ConsumerRecord[Any, Any] | Iterable[Any]
+
+MOST_COLUMN_RECORDS = 100_000
+"""How many records `poll_columns` gives at once unless it is told."""
+_POLL_NEWS_MS = 1000
+
+
+class ConsumerDoor(Generic[K, V]):
+    """The common part of a `Consumer`: settings, taking, and where the user stands."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Iterable[str] | None,
+        settings: Mapping[str, object] | None,
+        names: Mapping[str, object],
+        *,
+        topics: Topics | None,
+        key_deserializer: Any,
+        value_deserializer: Any,
+        callbacks: Callbacks,
+        interceptors: Sequence[object],
+    ) -> None:
+        config = ConsumerSettings.of(bootstrap_servers, settings, names)
+        self.settings = config
+        self._key_deserializer = _deserializer(key_deserializer or config.key_deserializer, "key")
+        self._value_deserializer = _deserializer(value_deserializer or config.value_deserializer, "value")
+        given = [*(config.interceptor_classes or ()), *interceptors]
+        self._interceptors = [each() if isinstance(each, type) else each for each in given]
+        self._on_consume = [each.on_consume for each in self._interceptors if hasattr(each, "on_consume")]
+        self._max_records = config.max_poll_records
+        self._news_interval_s = min(_POLL_NEWS_MS, config.max_poll_interval_ms / 10) / 1000
+        self._last_news_s = -1e9
+        self._records: Records[K, V] = Records()
+        self._index = 0
+        """Of `_records`, those before it were handed out by iterating."""
+        self._woken = False
+        self._closed = False
+        self._closing = False
+        self._engine = self._make_engine(config)
+        self._engine.progress = lambda: (id(self._records), self._index)
+        self._engine.rebalancing.callbacks = callbacks
+        if topics is not None:
+            self._check_group(topics)
+            self._engine.subscription.subscribe(topics)
+
+    def _make_engine(self, config: ConsumerSettings) -> ConsumerEngine:
+        from ottla.client.network.cluster import Cluster
+
+        return ConsumerEngine(config, Cluster(config), interceptors=self._interceptors)
+
+    # --- what is known without asking
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions assigned at present, by `assign` or by the group."""
+        return self._engine.subscription.assigned()
+
+    def subscription(self) -> frozenset[str]:
+        """The subscribed topics; of a pattern, those that match it now."""
+        return self._engine.subscription.topics
+
+    def paused(self) -> frozenset[TopicPartition]:
+        """The partitions that `pause` was called for."""
+        partitions = self._engine.subscription.partitions
+        return frozenset(tp for tp, state in list(partitions.items()) if state.paused)
+
+    def current_lag(self, partition: TopicPartition) -> int | None:
+        """How many offsets the position is behind the end (the last stable offset when reading committed); None until
+        a fetch has told. No request is made.
+        """
+        state = self._engine.subscription.state(partition)
+        lag = state.lag(self.settings.isolation_level == "read_committed")
+        left = self._left().get(state.tp)
+        return lag if lag is None or left is None else lag + state.position - left
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """Who this consumer is in its group: for a producer that commits offsets in a transaction."""
+        if self._engine.member is None:
+            raise _no_group("group_metadata()")
+        return self._engine.member.metadata()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.settings.client_id or ''} group {self.settings.group_id!r}>"
+
+    # --- taking
+
+    def _take(self, records: Records[K, V], limit: int) -> None:
+        """Records that are there, without waiting. What was handed out before counts as processed from now on."""
+        rest = self._records
+        if self._index < len(rest):
+            self._let_go()
+            rest = self._records
+            records.extend(rest[self._index : self._index + limit])
+            self._index += len(records)
+            if records:
+                return
+        self._engine.buffer.take(limit, self._key_deserializer, self._value_deserializer, records)
+
+    def _take_columns(self, columns: Columns, limit: int) -> None:
+        self._give_back(None)
+        self._engine.buffer.take_columns(limit, columns)
+
+    def _has_something(self) -> bool:
+        """Whether there is a reason not to wait."""
+        engine = self._engine
+        return (
+            engine.buffer.has_data
+            or bool(engine.rebalancing.errands)
+            or engine.error is not None
+            or self._woken
+            or engine.closed
+        )
+
+    def _is_undisturbed(self) -> bool:
+        """Whether records may be taken at once, without anything else to do first."""
+        engine = self._engine
+        rebalancing = engine.rebalancing
+        return (
+            engine.error is None
+            and not rebalancing.errands
+            and not rebalancing.callback_coming
+            and not self._woken
+            and (engine.committing is None or not engine.committing.finished)
+        )
+
+    def _raise_pending(self) -> None:
+        if self._woken:
+            self._woken = False
+            raise WakeupError("wakeup() was called.")
+        self._engine.raise_error()
+
+    def _returned(self) -> bool:
+        """The user is back: what he got is processed. Whether the loop has to hear of it."""
+        engine = self._engine
+        if self._index >= len(self._records):
+            engine.buffer.returned()
+        now_s = time.monotonic()
+        if engine.rebalancing.user_wanted or now_s - self._last_news_s >= self._news_interval_s or not engine.started:
+            self._last_news_s = now_s
+            return True
+        return False
+
+    def _consumed(self, records: Records[K, V]) -> Records[K, V]:
+        """Last steps before records go to the user."""
+        for on_consume in self._on_consume:
+            try:
+                changed = on_consume(records)
+            except Exception:
+                LOG.exception("an interceptor failed in on_consume")
+            else:
+                records = records if changed is None else changed
+        metrics = self._engine.metrics
+        if metrics is not None and records:
+            self._measure(records)
+        return records
+
+    def _measure(self, records: Records[K, V]) -> None:
+        metrics = self._engine.metrics
+        assert metrics is not None
+        for tp, group in records.by_partition().items():
+            size = sum(max(one.serialized_key_size, 0) + max(one.serialized_value_size, 0) for one in group)
+            metrics.fetch.records_consumed(tp.topic, len(group), size)
+            state = self._engine.subscription.partitions.get(tp)
+            if state is not None and state.high_watermark >= 0:
+                lag = state.lag(self.settings.isolation_level == "read_committed") or 0
+                metrics.lag(tp, lag, max(0, state.position - max(0, state.log_start_offset)))
+
+    # --- the rest of what is being iterated over
+
+    def _left(self) -> dict[TopicPartition, int]:
+        """The first offset of each partition that was taken for iterating, and not handed out yet."""
+        first: dict[TopicPartition, int] = {}
+        for record in self._records[self._index :]:
+            first.setdefault(TopicPartition(record.topic, record.partition), record.offset)
+        return first
+
+    def _give_back(self, partitions: Iterable[TopicPartition] | None) -> None:
+        """Do not hand out the rest of these (None: of all): the position goes back to it."""
+        if self._index >= len(self._records):
+            return
+        left = self._left()
+        affected = left if partitions is None else {tp: left[tp] for tp in partitions if tp in left}
+        if affected:
+            self._engine.buffer.give_back(affected)
+            self._keep([one for one in self._records[self._index :] if (one.topic, one.partition) not in affected])
+
+    def _let_go(self) -> None:
+        """The rest of partitions that are not ours any more, or not for long, is not handed out; and he who iterates
+        is done with what came before it.
+        """
+        partitions = self._engine.subscription.partitions
+        gone = [tp for tp in self._left() if (state := partitions.get(tp)) is None or state.suspended]
+        if gone:
+            self._give_back(gone)
+            self._keep([one for one in self._records[self._index :] if (one.topic, one.partition) not in gone])
+        self._engine.buffer.returned([tp for tp, state in list(partitions.items()) if state.suspended])
+
+    def _keep(self, records: list[ConsumerRecord[K, V]]) -> None:
+        self._records = Records(records)
+        self._index = 0
+
+    def _leaves(self, *, processed: bool) -> None:
+        """The user closes: what he got is processed, unless an error made him leave."""
+        iterating = bool(self._records)
+        if not processed and iterating and self._index > 0:
+            self._index -= 1  # he was working on this one
+        self._give_back(None)
+        if processed or iterating:
+            self._engine.buffer.returned()
+        self._keep([])
+
+    # --- arguments
+
+    def _positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What to commit when nothing is said: the positions, after everything that was handed out."""
+        engine = self._engine
+        found = engine.buffer.positions(list(engine.subscription.partitions.values()), processed=False)
+        left = self._left()
+        return {
+            tp: OffsetAndMetadata(left[tp]) if tp in left else OffsetAndMetadata(offset, "", _epoch(epoch))
+            for tp, (offset, epoch) in found.items()
+        }
+
+    def _offsets(self, what: Committable | None) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Offsets to commit, from what a user says."""
+        if self._engine.member is None:
+            raise _no_group("commit()")
+        if what is None:
+            return self._positions()
+        if isinstance(what, ConsumerRecord):
+            what = (what,)
+        if isinstance(what, Mapping):
+            offsets = {TopicPartition(*tp): _offset_and_metadata(offset) for tp, offset in what.items()}
+        else:
+            offsets = {}
+            for record in what:
+                if not isinstance(record, ConsumerRecord):
+                    raise TypeError(
+                        "commit() takes nothing, a record, several, or a mapping of TopicPartition to offsets,"
+                        f" not {type(record).__name__}"
+                    )
+                tp = TopicPartition(record.topic, record.partition)
+                if tp not in offsets or offsets[tp].offset <= record.offset:
+                    offsets[tp] = OffsetAndMetadata(record.offset + 1, "", record.leader_epoch)
+        for tp, offset in offsets.items():
+            if offset.offset < 0:
+                raise ValueError(f"the offset {offset.offset} can not be committed for {tp}: it is negative")
+        return offsets
+
+    def _some(self, partitions: Iterable[TopicPartition] | TopicPartition | None) -> list[TopicPartition]:
+        """Partitions a user names: one, several, or all that are assigned."""
+        if partitions is None:
+            return list(self._engine.subscription.partitions)
+        return listed(partitions)
+
+    def _check_group(self, topics: object) -> None:
+        if self._engine.member is None:
+            raise ConfigError("To subscribe, a consumer needs a group.", hint="Set group_id, or use assign().")
+        modern = self.settings.group_protocol.lower() == "consumer"
+        if isinstance(topics, SubscriptionPattern) and not modern:
+            raise ConfigError(
+                "A SubscriptionPattern needs group_protocol='consumer'.",
+                hint="Set it, or subscribe to a compiled re.Pattern.",
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosedError("This consumer was closed.")
+
+    def _check_subscribed(self) -> None:
+        if self._engine.subscription.mode is Mode.NONE:
+            raise IllegalStateError(
+                "The consumer has neither topics nor partitions.", hint="Call subscribe() or assign() first."
+            )
+
+    def _timeout_ms(self, timeout_s: float | None) -> int:
+        return self.settings.default_api_timeout_ms if timeout_s is None else max(0, int(timeout_s * 1000))
+
+    def _close_interceptors(self) -> None:
+        for interceptor in self._interceptors:
+            try:
+                close = getattr(interceptor, "close", None)
+                if close is not None:
+                    close()
+            except Exception:
+                LOG.exception("an interceptor failed in close")
+
+
+def listed(partitions: Iterable[TopicPartition] | TopicPartition) -> list[TopicPartition]:
+    """Partitions as a list, also when one alone is given."""
+    if isinstance(partitions, TopicPartition):
+        return [partitions]
+    return [TopicPartition(*tp) for tp in partitions]
+
+
+def seek_target(offset: int | OffsetAndMetadata) -> tuple[int, int]:
+    """Offset and leader epoch (-1: unknown) of what is given to `seek`."""
+    target = _offset_and_metadata(offset)
+    if target.offset < 0:
+        raise ValueError(f"cannot seek to the negative offset {target.offset}; see seek_to_beginning and seek_to_end")
+    return target.offset, -1 if target.leader_epoch is None else target.leader_epoch
+
+
+def _offset_and_metadata(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
+    if isinstance(offset, OffsetAndMetadata):
+        return offset
+    if isinstance(offset, int) and not isinstance(offset, bool):
+        return OffsetAndMetadata(offset)
+    raise TypeError(f"an offset is an int or an OffsetAndMetadata, not {type(offset).__name__}")
+
+
+def _epoch(epoch: int) -> int | None:
+    return epoch if epoch >= 0 else None
+
+
+def _deserializer(spec: Any, field: str) -> Any:
+    """None when bytes stay as they are."""
+    if spec is None:
+        return None
+    try:
+        found = resolve_deserializer(spec, field)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{field}_deserializer: {error}") from error
+    return None if getattr(found, "is_identity", False) else found
+
+
+def _no_group(what: str) -> KafkaError:
+    return IllegalStateError(f"{what} needs a group.", hint="Set group_id.")
+
+
+BEGINNING: ResetStrategy = EARLIEST
+END: ResetStrategy = LATEST
