@@ -247,10 +247,9 @@ class ModelCluster:
         is_same = found.committed == committed
         repeats = self.version == 2 and producer[1] == found.epoch - 1 and producer[1] == found.last_epoch
         if found.state == "Completing":
-            right = repeats if self.version == 2 else producer[1] == found.epoch
-            if not right:
+            if self.version == 1 and producer[1] != found.epoch:
                 return ErrorCode.PRODUCER_FENCED, -1, -1
-            return (ErrorCode.CONCURRENT_TRANSACTIONS if is_same else ErrorCode.INVALID_TXN_STATE), -1, -1
+            return ErrorCode.CONCURRENT_TRANSACTIONS, -1, -1
         if found.state == "Complete" and repeats and is_same:
             return ErrorCode.NONE, found.producer_id, found.epoch
         if producer[1] != found.epoch:

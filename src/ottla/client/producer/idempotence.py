@@ -184,7 +184,9 @@ class Idempotence:
 
         Returns the partitions of a transactional producer in which a batch is lost for good.
         """
-        lost = []
+        lost: list[TopicPartition] = []
+        if not (self.unresolved or self.gaps or self.to_restart):
+            return lost
         for tp in list(self.unresolved):
             found = self.partitions[tp]
             if found.in_flight:
