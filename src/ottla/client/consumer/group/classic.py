@@ -334,11 +334,10 @@ class ClassicCore(MemberCore):
         elif code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION):
             self._membership_lost(code, now_ms)
         elif code is ErrorCode.REBALANCE_IN_PROGRESS:
-            self._join_again(now_ms)
-        elif code in COORDINATOR_GONE or code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
-            if code in COORDINATOR_GONE:
-                self._coordinator_gone(now_ms)
-            self._join_again(now_ms)
+            self._join_again()
+        elif code in COORDINATOR_GONE:
+            self._coordinator_gone(now_ms)
+            self._join_again()
         else:
             self._refused(code, now_ms)
 
@@ -365,11 +364,10 @@ class ClassicCore(MemberCore):
     def _no_leader(self) -> None:
         self.is_leader, self._assigned_from, self._watches_from_now = False, None, False
 
-    def _join_again(self, now_ms: int) -> None:
+    def _join_again(self) -> None:
         """Still a member: cooperative holdings stay as they are."""
+        self._no_leader()
         self.state = State.JOINING
-        if self._attempts:
-            self._back_off(now_ms)
 
     # -- heartbeats
 
@@ -402,7 +400,7 @@ class ClassicCore(MemberCore):
             self._heartbeat = None
             self._next_heartbeat_ms = now_ms + self.config.retry_backoff_ms
         elif self.state is State.SYNCING and self._pending is None:
-            self.state = State.JOINING
+            self._join_again()
 
     # -- endings
 
@@ -460,7 +458,7 @@ class ClassicCore(MemberCore):
         if error.retriable:
             self._back_off(now_ms)
             if self.state is State.SYNCING:
-                self.state = State.JOINING
+                self._join_again()
             return
         self._fail(error)
 

@@ -165,7 +165,6 @@ class MemberCore(ABC):
         """Leave for good: tell the coordinator if `leave`, or (None) unless the member is static."""
         self._leave_on_close = leave
         self._wanted = None
-        self._tells.clear()
         self._is_closing = True
 
     def user_polled(self, now_ms: int) -> bool:
@@ -226,6 +225,10 @@ class MemberCore(ABC):
     def is_telling(self) -> bool:
         """The consumer is busy with partitions that come or go."""
         return self._telling is not None
+
+    @abstractmethod
+    def check_invariants(self) -> None:
+        """What holds whenever no method is running."""
 
     # -- for the protocols
 

@@ -164,7 +164,7 @@ class ModernCore(MemberCore):
             self._say_everything()
         if self.state is State.IN and self._is_idle():
             self._reconcile()
-            self._start_telling()
+        self._start_telling()  # before the heartbeat, which says what is held
         in_group = self.state in (State.JOINING, State.IN)
         if in_group and self._pending is None and now_ms >= self._heartbeat_due_ms():
             self._beat(self._wanted, now_ms)
