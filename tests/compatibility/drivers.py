@@ -10,6 +10,7 @@ line and gives a JSON answer per line (bytes are base64):
     member   member                                   → assignment, received (values), rebalances, problem
     leave    member
     tool     class, arguments, input                  → code, output, errors      (Java only: a command line tool)
+    transaction  producer, step, …                    → one call of a transactional producer   (Java only)
 """
 
 from __future__ import annotations
