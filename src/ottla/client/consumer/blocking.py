@@ -138,9 +138,10 @@ class Consumer(ConsumerOperations[K, V]):
         What the last poll gave counts as processed now: automatic commits include it from here on. Raises what the
         background met and cannot solve, `RecordDeserializationError`, `WakeupError`; and runs callbacks.
         """
-        records: Records[K, V] = Records()
+        taken: list[ConsumerRecord[K, V]] = []
         limit = self._max_records if max_records is None else max(1, max_records)
-        self._poll(records, self._take, limit, timeout_s)
+        self._poll(taken, self._take, limit, timeout_s)
+        records: Records[K, V] = Records(taken)
         return self._consumed(records) if self._on_consume or self._engine.metrics is not None else records
 
     def poll_columns(self, timeout_s: float | None = None, max_records: int | None = None) -> Columns:

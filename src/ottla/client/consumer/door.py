@@ -118,7 +118,7 @@ class ConsumerDoor(Generic[K, V]):
 
     # --- taking
 
-    def _take(self, records: Records[K, V], limit: int) -> None:
+    def _take(self, records: list[ConsumerRecord[K, V]], limit: int) -> None:
         """Records that are there, without waiting. What was handed out before counts as processed from now on."""
         rest = self._records
         if self._index < len(rest):

@@ -369,9 +369,13 @@ class Fetching:
     # --- the end
 
     def closing_requests(self) -> list[tuple[int, FetchRequest]]:
-        """Requests that end the sessions, so that brokers can forget them at once."""
+        """Requests that end the sessions, so that brokers can forget them at once. Not where a fetch is waiting for
+        records: the broker would look at another request only when that is over.
+        """
         requests = []
         for node_id, broker in self._brokers.items():
+            if broker.in_flight:
+                continue
             request = FetchRequest(max_wait_ms=0, min_bytes=0, max_bytes=0)
             if broker.session.closing_request(request):
                 requests.append((node_id, request))
