@@ -784,7 +784,7 @@ class TestRetrying:
                 async def attempt(number):
                     raise ConnectionFailedError("again")
 
-                with pytest.raises(KafkaTimeoutError, match="gave up after 1000 ms: .*again"):
+                with pytest.raises(KafkaTimeoutError, match=r"gave up after 1000 ms: .*again"):
                     await retrying(cluster, attempt, 1000)
                 with pytest.raises(ConnectionFailedError):
                     await retrying(cluster, attempt, 1000, retriable=lambda _: False)
