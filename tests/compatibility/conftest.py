@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.brokers import KAFKA_HOME, ApacheKafka
 from tests.compatibility.drivers import Client, Go, Java, KafkaJS, Kcat
 from tests.compatibility.python_clients import PYTHON_CLIENTS, PythonProcess
-from tests.conftest import require
+from tests.conftest import SETTINGS, require
 
 CLIENT_NAMES = ("confluent-kafka", "kafka-python", "aiokafka", "kcat", "java", "franz-go", "sarama", "kafkajs")
 
@@ -46,3 +47,22 @@ def java(clients: dict[str, Client]) -> Java:
     assert isinstance(chosen, Java)
     require(chosen.missing())
     return chosen
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Apache Kafka broker that the whole session shares: use topics and groups of your own."""
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    heap = "-Xmx512m -Xms128m -XX:TieredStopAtLevel=1"
+    broker = ApacheKafka(tmp_path_factory.mktemp("kafka"), settings=SETTINGS, heap=heap)
+    broker.start()
+    yield broker.bootstrap
+    broker.stop()
+
+
+# One process runs what needs Apache Kafka, so that only one is started.
+@pytest.fixture(params=["ottla", pytest.param("kafka", marks=pytest.mark.xdist_group("kafka"))])
+def cluster(request: pytest.FixtureRequest) -> str:
+    """The address of a broker, Ottla and Apache Kafka in turn: for tests of Ottla's own clients."""
+    address: str = request.getfixturevalue("bootstrap" if request.param == "ottla" else "kafka_bootstrap")
+    return address

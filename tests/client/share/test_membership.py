@@ -48,6 +48,16 @@ def test_unanswered_heartbeat_is_repeated_in_full() -> None:
     assert made.heartbeat_request().subscribed_topic_names == ["a", "b"]
 
 
+def test_member_without_an_assignment_asks_soon_again() -> None:
+    made = member()
+    answer = ShareGroupHeartbeatResponse(member_epoch=1, heartbeat_interval_ms=1000)
+    delays = []
+    for _ in range(5):
+        made.answered(answer, 10_000, 100)
+        delays.append(made.next_heartbeat_ms - 10_000)
+    assert delays == [125, 250, 500, 1000, 1000]
+
+
 @pytest.mark.parametrize("code", [ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH])
 def test_fenced_member_drops_its_assignment_and_joins_anew(code: ErrorCode) -> None:
     made = joined()

@@ -15,6 +15,8 @@ from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatReq
 
 JOIN_EPOCH = 0
 LEAVE_EPOCH = -1
+FIRST_EAGER_MS = 125
+"""A member without an assignment asks again so soon, and then after twice the time, up to the heartbeat interval."""
 _REJOIN = {ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH}
 _COORDINATOR_MOVED = {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE}
 
@@ -43,6 +45,7 @@ class ShareMembership:
         self._topics: frozenset[str] = frozenset()
         self._told: frozenset[str] | None = None
         self._polled_ms = 0
+        self._eager_ms = FIRST_EAGER_MS
         self._is_away = False
         """Left because the application did not poll; the next poll joins again."""
 
@@ -103,11 +106,16 @@ class ShareMembership:
         code = response.error_code
         if not code:
             self.member_epoch = response.member_epoch
-            self.next_heartbeat_ms = now_ms + response.heartbeat_interval_ms
             if response.assignment is not None:
                 self.assignment = {
                     topic.topic_id: tuple(topic.partitions) for topic in response.assignment.topic_partitions
                 }
+            interval_ms = response.heartbeat_interval_ms
+            if not self.assignment and self._eager_ms < interval_ms:
+                # Brokers assign in bundles, a moment after a member came: five seconds later is too late to hear of it.
+                interval_ms = self._eager_ms
+                self._eager_ms *= 2
+            self.next_heartbeat_ms = now_ms + interval_ms
             return Reaction.GO_ON
         self._told = None  # nobody knows what of the request was taken in
         self.next_heartbeat_ms = now_ms + backoff_ms
@@ -132,4 +140,5 @@ class ShareMembership:
     def _join_anew(self) -> None:
         self.member_epoch = JOIN_EPOCH
         self.assignment = {}
+        self._eager_ms = FIRST_EAGER_MS
         self._told = None
