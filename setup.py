@@ -1,9 +1,9 @@
 """Compiling the hot modules, when that is possible: everything else about the package is in pyproject.toml.
 
-`HOT_MODULES` are plain Python modules with a `.pxd` file of C types beside them. Where Cython (a build requirement) and a
-C compiler are there, `pip install` makes extension modules of them; otherwise the `.py` files do the same work, slower.
-OTTLA_PURE=1 in the environment of the installation leaves them as they are. Numbers, and how to make another module a
-hot one: docs/decisions/compiled-modules.md.
+Hot modules (`HOT_MODULES` in src/ottla/core/hot.py) are plain Python modules with a `.pxd` file of C types beside them.
+Where Cython (a build requirement) and a C compiler are there, `pip install` makes extension modules of them; otherwise
+the `.py` files do the same work, slower. OTTLA_PURE=1 in the environment of the installation leaves them as they are.
+Numbers, and how to make another module a hot one: docs/decisions/compiled-modules.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COPIES = Path("build") / "hot"  # relative: setuptools wants it so
 
 sys.path.insert(0, str(SOURCE))
 
-from ottla.core.hot import HOT_MODULES, PACKAGE_INTERFACES, SOURCE_HASH, source_hash  # noqa: E402
+from ottla.core.hot import HOT_MODULES, SHARED_DECLARATIONS, SOURCE_HASH, declarations, source_hash  # noqa: E402
 
 # An extension type cannot have the base Generic; subscripts work by `__class_getitem__`.
 GENERIC_BASE = re.compile(r"^(class \w+)\(Generic\[[^]]*\]\):$", re.MULTILINE)
@@ -60,7 +60,7 @@ def extensions() -> list[Extension]:
         from Cython.Build import cythonize
     except ImportError:
         return []
-    for path in PACKAGE_INTERFACES:
+    for path in (*SHARED_DECLARATIONS, *map(declarations, HOT_MODULES)):
         write_when_changed(COPIES / path, (SOURCE / path).read_text())
     hot = [
         Extension(module, [copy_of(module)], extra_compile_args=COMPILER_ARGUMENTS, optional=True)

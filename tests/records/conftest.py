@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ottla.core.hot import HOT_MODULES, SOURCE_HASH, load_pure
+from ottla.core.hot import HOT_MODULES, SOURCE_HASH, load_pure, stale_modules
 from tests.conftest import require
 
 RECORD_MODULES = [name for name in HOT_MODULES if name.startswith("ottla.records.")]
@@ -16,6 +16,8 @@ RECORD_MODULES = [name for name in HOT_MODULES if name.startswith("ottla.records
 
 @cache
 def form(name: str) -> SimpleNamespace:
+    if name == "compiled" and (stale := set(stale_modules()) & set(RECORD_MODULES)):
+        pytest.fail(f"{', '.join(sorted(stale))}: edited after it was compiled, run `make compile`", pytrace=False)
     modules = load_pure() if name == "pure" else {module: import_module(module) for module in RECORD_MODULES}
     return SimpleNamespace(**{module.rpartition(".")[2]: modules[module] for module in RECORD_MODULES}, form=name)
 

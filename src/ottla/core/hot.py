@@ -9,6 +9,7 @@ it can be told.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -23,20 +24,33 @@ HOT_MODULES = (
     "ottla.records.writer",
 )
 
-PACKAGE_INTERFACES = tuple(
-    name.replace(".", "/") + ".pxd" for name in sorted({*HOT_MODULES, "ottla.records.memory"})
-)
-"""The files of C declarations, relative to the source directory: each extension may depend on all of them."""
+SHARED_DECLARATIONS = ("ottla/records/memory.pxd",)
+"""Files of C declarations that belong to no hot module."""
+
+_CIMPORT = re.compile(r"^from (ottla[\w.]*) cimport (\w+)", re.MULTILINE)
 
 SOURCE_HASH = "__compiled_from__"
 """The attribute that only compiled modules have."""
 
 
+def declarations(module: str) -> str:
+    """The file of C declarations of a hot module, relative to the source directory."""
+    return module.replace(".", "/") + ".pxd"
+
+
 def source_hash(directory: Path, module: str) -> str:
-    """A hash of what the module is compiled from, below the source `directory`."""
-    digest = hashlib.sha256()
-    for path in (module.replace(".", "/") + ".py", *PACKAGE_INTERFACES):
-        digest.update((directory / path).read_bytes())
+    """A hash of all that the module is compiled from, below the source `directory`: what it cimports included."""
+    digest = hashlib.sha256((directory / (module.replace(".", "/") + ".py")).read_bytes())
+    files = [declarations(module)]
+    for file in files:
+        content = (directory / file).read_bytes()
+        digest.update(content)
+        for package, name in _CIMPORT.findall(content.decode()):
+            wanted = declarations(package)
+            if not (directory / wanted).exists():
+                wanted = declarations(f"{package}.{name}")
+            if wanted not in files:
+                files.append(wanted)
     return digest.hexdigest()[:16]
 
 
@@ -49,9 +63,7 @@ def stale_modules() -> list[str]:
     """The compiled ones whose source has changed since."""
     directory = Path(__file__).parents[2]
     return [
-        name
-        for name in compiled_modules()
-        if getattr(import_module(name), SOURCE_HASH) != source_hash(directory, name)
+        name for name in compiled_modules() if getattr(import_module(name), SOURCE_HASH) != source_hash(directory, name)
     ]
 
 
@@ -71,10 +83,13 @@ def load_pure() -> dict[str, ModuleType]:
     finally:
         sys.meta_path.remove(finder)
         for name, module in before.items():
+            package, _, last = name.rpartition(".")
             if module is None:
                 sys.modules.pop(name, None)
+                vars(sys.modules[package]).pop(last, None)
             else:
                 sys.modules[name] = module
+                setattr(sys.modules[package], last, module)
     return pure
 
 

@@ -16,6 +16,9 @@ cdef class BinaryColumn:
     cdef readonly Py_ssize_t size
     cdef readonly bint large
 
+    @cython.locals(total=Py_ssize_t, longest=Py_ssize_t, row=Py_ssize_t, length=Py_ssize_t)
+    cpdef object lengths(self, Py_ssize_t start, Py_ssize_t end)
+
     @cython.locals(
         bits="const unsigned char*", long_offsets="const long long*", offsets="const int*",
         position=Py_ssize_t, end=Py_ssize_t,

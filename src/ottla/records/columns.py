@@ -74,6 +74,20 @@ class BinaryColumn:
         for row in range(self.length):
             yield self[row]
 
+    def lengths(self, start: int, end: int) -> tuple[int, int]:
+        """Bytes of the rows from `start` to before `end`: all together, and the longest of them."""
+        total = 0
+        longest = 0
+        if start < 0 or end > self.length:
+            raise IndexError(f"rows {start} to {end} of {self.length}")
+        for row in range(start, end):
+            _, length = self._span(row)
+            if length > 0:
+                total += length
+                if length > longest:
+                    longest = length
+        return total, longest
+
     def _span(self, row: int) -> tuple[int, int]:
         """Where the data of a row begins and how long it is: -1 for null; begins at -1 when the offsets are wrong."""
         row += self.start
@@ -225,7 +239,7 @@ class Columns:
     @property
     def has_headers(self) -> bool:
         """Whether any record has headers."""
-        return any([chunk.headers.used for chunk in self._chunks])
+        return any(chunk.headers.used for chunk in self._chunks)
 
     @property
     def headers(self) -> list[tuple[tuple[str, bytes | None], ...]]:
@@ -322,7 +336,7 @@ class ChunkedColumn(Sequence["bytes | None"]):
     def __getitem__(self, row: int) -> bytes | None: ...
     @overload
     def __getitem__(self, row: slice) -> list[bytes | None]: ...
-    def __getitem__(self, row: int | slice) -> bytes | None | list[bytes | None]:
+    def __getitem__(self, row: int | slice) -> bytes | list[bytes | None] | None:
         if isinstance(row, slice):
             return [self[index] for index in range(*row.indices(len(self)))]
         rest = row + len(self) if row < 0 else row
@@ -344,7 +358,7 @@ def read_headers(raw: bytes) -> tuple[tuple[str, bytes | None], ...]:
     count, position = memory.read_varint(data, 0, end)
     if position < 0 or count < 0 or count > end - position:  # each takes two bytes at least
         raise CorruptRecordError(f"record claims {count} headers")
-    headers = []
+    headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         length, position = memory.read_varint(data, position, end)
         if position < 0 or length < 0 or length > end - position:

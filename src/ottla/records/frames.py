@@ -8,8 +8,10 @@ binary or text, and lists of Python objects (for a serializer) where they are so
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from struct import pack
-from typing import Any, NamedTuple
+from typing import Any
 
 from ottla.records.columns import BinaryColumn, Chunk, Columns, Growing, read_headers
 from ottla.records.reader import ConsumerRecord
@@ -18,7 +20,8 @@ from ottla.records.writer import encode_headers
 VALUE, KEY, TIMESTAMP, HEADERS = "value", "key", "timestamp", "headers"
 
 
-class RowChunk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RowChunk:
     """Rows of a table for a producer: for each of the `count` rows a value, and the rest when the table has it.
 
     `values` and `keys` are BinaryColumns (ready for `BatchWriter.extend_columns`), or lists of objects to serialize.
@@ -200,8 +203,7 @@ def _time_array(pa: Any, rows: int, data: bytearray) -> Any:
     """Timestamps, null where a record has none: the zero-copy way when all have one, which is nearly always."""
     kind = pa.timestamp("ms", "UTC")
     times = _fixed(pa, pa.int64(), rows, data)
-    import pyarrow.compute as compute
-
+    compute: Any = import_module("pyarrow.compute")
     if rows and compute.min(times).as_py() >= 0:
         return times.view(kind)
     return compute.if_else(compute.greater_equal(times, 0), times, pa.scalar(None, pa.int64())).view(kind)

@@ -5,7 +5,8 @@ batch's own memory) and gives as many records as it is asked for; where it stand
 be records raise `CorruptRecordError`, and nothing outside of the batch is ever looked at. An error concerns the record
 at `next_offset`: what came before it has been given, and the next call raises it again.
 
-Control batches and aborted transactions are the caller's business. A hot module: see docs/decisions/compiled-modules.md.
+Control batches and aborted transactions are the caller's business.
+A hot module: see docs/decisions/compiled-modules.md.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class ConsumerRecord(Generic[K, V]):
         "value",
     )
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]  # what the compiled form has of Generic
+    # What the compiled form has of Generic.
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
     def __init__(
         self,
