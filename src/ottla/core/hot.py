@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 HOT_MODULES = (
+    "ottla.client.producer.appending",
     "ottla.records.columns",
     "ottla.records.hashing",
     "ottla.records.reader",

@@ -94,7 +94,7 @@ class Accumulator(Appender):
         with self.lock:
             topic = self.topics.get(name)
             if topic is None:
-                topic = TopicQueue(name, self.growth_bytes)
+                topic = TopicQueue(self, name, self.growth_bytes)
                 topic.update(count, available)
                 self.topics[name] = topic
             else:

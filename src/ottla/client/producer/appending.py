@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from datetime import datetime
+from operator import index as as_index
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ottla.client.errors import KafkaError, RecordTooLargeError, SerializationError, UnknownTopicError
@@ -37,6 +38,9 @@ RECORD_OVERHEAD = 21
 """What a record may take besides its key, value and headers."""
 BATCH_OVERHEAD = 61
 HEADER_OVERHEAD = 10
+_RECORD_OVERHEAD = RECORD_OVERHEAD
+_BATCH_OVERHEAD = BATCH_OVERHEAD
+LATEST_TIMESTAMP_MS = 1 << 62
 STICKY = -1
 """A partitioner's answer: whichever partition is filled at the moment."""
 
@@ -190,9 +194,20 @@ class PartitionQueue:
 class TopicQueue:
     """A topic's partitions, and the one that records without key go to at the moment (KIP-480, KIP-794)."""
 
-    __slots__ = ("available", "count", "growth_bytes", "load_table", "name", "partitions", "sticky", "sticky_bytes")
+    __slots__ = (
+        "accumulator",
+        "available",
+        "count",
+        "growth_bytes",
+        "load_table",
+        "name",
+        "partitions",
+        "sticky",
+        "sticky_bytes",
+    )
 
-    def __init__(self, name: str, growth_bytes: int) -> None:
+    def __init__(self, accumulator: Appender, name: str, growth_bytes: int) -> None:
+        self.accumulator = accumulator
         self.name = name
         self.growth_bytes = growth_bytes
         self.count = 0
@@ -239,17 +254,16 @@ class Delivery:
     Only a reference to the record's batch: completion happens once per batch.
     """
 
-    __slots__ = ("_accumulator", "_batch", "_index", "_timestamp_ms")
+    __slots__ = ("batch", "index", "timestamp_ms")
 
-    def __init__(self, accumulator: Appender, batch: ProducerBatch, index: int, timestamp_ms: int) -> None:
-        self._accumulator = accumulator
-        self._batch = batch
-        self._index = index
-        self._timestamp_ms = timestamp_ms
+    def __init__(self, batch: ProducerBatch, index: int, timestamp_ms: int) -> None:
+        self.batch = batch
+        self.index = index
+        self.timestamp_ms = timestamp_ms
 
     def done(self) -> bool:
         """Whether the record was written, or could not be."""
-        return located(self._batch, self._index)[0].is_done
+        return located(self.batch, self.index)[0].is_done
 
     def result(self, timeout_s: float | None = None) -> RecordMetadata:
         """Where the record was written. Waits; KafkaTimeoutError after `timeout_s`, or the reason it was not written.
@@ -263,15 +277,15 @@ class Delivery:
 
     def metadata(self) -> RecordMetadata:
         """Topic, partition, and where in it the record is: offset -1 as long as that is not known."""
-        batch, index = located(self._batch, self._index)
-        return batch.metadata_of(index, self._timestamp_ms)
+        batch, index = located(self.batch, self.index)
+        return batch.metadata_of(index, self.timestamp_ms)
 
     def exception(self, timeout_s: float | None = None) -> KafkaError | None:
         """Why the record was not written, None when it was. Waits as `result` does."""
-        batch, index = located(self._batch, self._index)
+        batch, index = located(self.batch, self.index)
         if not batch.is_done:
-            self._accumulator.waiting.wait(self, timeout_s)
-            batch, index = located(self._batch, self._index)
+            self.batch.queue.topic.accumulator.waiting.wait(self, timeout_s)
+            batch, index = located(self.batch, self.index)
         return batch.error_of(index)
 
     def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
@@ -279,13 +293,13 @@ class Delivery:
 
         It runs where the sender runs, in the order of sending, and holds it up: be quick there.
         """
-        self._accumulator.notify(self._batch, self._index, callback, self)
+        self.batch.queue.topic.accumulator.notify(self.batch, self.index, callback, self)
 
     def __await__(self) -> Any:
-        return self._accumulator.waiting.wait_async(self)
+        return self.batch.queue.topic.accumulator.waiting.wait_async(self)
 
     def __repr__(self) -> str:
-        batch, index = located(self._batch, self._index)
+        batch, index = located(self.batch, self.index)
         if not batch.is_done:
             return f"<Delivery to {batch.queue.tp}: on its way>"
         error = batch.error_of(index)
@@ -338,6 +352,8 @@ class Appender:
     ) -> None:
         """`now_ms` is monotonic, `time` the wall clock in seconds; `wake` makes the sender look, from any thread."""
         self.lock = lock
+        self._acquire = lock.acquire
+        self._release = lock.release
         self.now_ms = now_ms
         self.time = time
         self.random = random
@@ -382,7 +398,7 @@ class Appender:
             key = self.key_serializer.serialize(topic, key, record_headers)
         if self.value_serializer is not None:
             value = self.value_serializer.serialize(topic, value, record_headers)
-        size_bytes = RECORD_OVERHEAD
+        size_bytes = _RECORD_OVERHEAD
         if key is not None:
             if type(key) is not bytes:
                 key = as_bytes(key, "key")
@@ -393,14 +409,13 @@ class Appender:
             size_bytes += len(value)
         if record_headers:
             size_bytes += headers_size(record_headers)
-        if size_bytes > self.max_record_bytes or size_bytes > self.buffer_bytes - BATCH_OVERHEAD:
+        if size_bytes > self.max_record_bytes or size_bytes > self.buffer_bytes - _BATCH_OVERHEAD:
             raise self.too_large(size_bytes)
         if timestamp_ms is None:
-            timestamp_ms = int(self.time() * 1000)
-        elif type(timestamp_ms) is not int:
-            timestamp_ms = as_timestamp(timestamp_ms)
-        elif timestamp_ms < 0:
-            raise SerializationError(f"the timestamp {timestamp_ms} is negative.")
+            seconds = self.time()
+            stamp_ms = int(seconds * 1000)
+        else:
+            stamp_ms = as_timestamp(timestamp_ms)
         if partition is not None:
             number = self._explicit(topic_queue, partition)
             if number < 0:
@@ -410,17 +425,17 @@ class Appender:
             if number >= topic_queue.count:
                 raise self.no_such_partition(topic_queue, number)
         elif key is None or self.ignores_keys:
-            number = STICKY
+            number = -1
         else:
             number = (murmur2(key) & 0x7FFFFFFF) % topic_queue.count
         queue = None if number < 0 else topic_queue.partitions[number]
-        self.lock.acquire()
+        self._acquire()
         try:
-            if self.waiting_count or self.used_bytes + size_bytes + BATCH_OVERHEAD > self.buffer_bytes:
-                return HeldRecord(topic_queue, queue, timestamp_ms, key, value, record_headers, size_bytes)
-            return self.append(topic_queue, queue, timestamp_ms, key, value, record_headers)
+            if self.waiting_count or self.used_bytes + size_bytes + _BATCH_OVERHEAD > self.buffer_bytes:
+                return HeldRecord(topic_queue, queue, stamp_ms, key, value, record_headers, size_bytes)
+            return self._append(topic_queue, queue, stamp_ms, key, value, record_headers)
         finally:
-            self.lock.release()
+            self._release()
 
     def append(
         self,
@@ -435,6 +450,21 @@ class Appender:
 
         The gate is asked again: it may have closed since the caller looked.
         """
+        return self._append(topic, queue, timestamp_ms, key, value, headers)
+
+    def account(self, queue: PartitionQueue, batch: ProducerBatch, is_sticky: bool) -> None:
+        """The batch has grown: count the bytes, wake the sender when it is ripe, turn to another sticky partition."""
+        self._account(queue, batch, is_sticky)
+
+    def _append(
+        self,
+        topic: TopicQueue,
+        queue: PartitionQueue | None,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+    ) -> Delivery:
         if self.gate is not None:
             raise copy(self.gate)
         is_sticky = queue is None
@@ -454,11 +484,14 @@ class Appender:
             assert batch.writer is not None
             index = batch.writer.append(timestamp_ms, key, value, headers)
         batch.records_count = index + 1
-        self.account(queue, batch, is_sticky)
-        return Delivery(self, batch, index, timestamp_ms)
+        self._account(queue, batch, is_sticky)
+        delivery = Delivery.__new__(Delivery)  # compiled, this saves the boxing of arguments
+        delivery.batch = batch
+        delivery.index = index
+        delivery.timestamp_ms = timestamp_ms
+        return delivery
 
-    def account(self, queue: PartitionQueue, batch: ProducerBatch, is_sticky: bool) -> None:
-        """The batch has grown: count the bytes, wake the sender when it is ripe, turn to another sticky partition."""
+    def _account(self, queue: PartitionQueue, batch: ProducerBatch, is_sticky: bool) -> None:
         assert batch.writer is not None
         size_bytes = batch.writer.size_bytes
         added = size_bytes - batch.size_bytes
@@ -563,11 +596,14 @@ def as_timestamp(timestamp: Any) -> int:
     if isinstance(timestamp, datetime):
         return int(timestamp.timestamp() * 1000)
     try:
-        return int(timestamp)
-    except (TypeError, ValueError):
+        timestamp_ms = as_index(timestamp)
+    except TypeError:
         raise SerializationError(
             f"a timestamp of type {type(timestamp).__name__} cannot be used.", hint="Give milliseconds or a datetime."
         ) from None
+    if not 0 <= timestamp_ms < LATEST_TIMESTAMP_MS:
+        raise SerializationError(f"{timestamp_ms} is no timestamp in milliseconds.")
+    return timestamp_ms
 
 
 def normalized_headers(headers: Any) -> list[tuple[str, bytes | None]]:

@@ -167,6 +167,7 @@ class Producer(Generic[K, V]):
         values: Any,
         keys: Any = None,
         *,
+        value_column: str | None = None,
         partition: int | None = None,
         timestamps_ms: Any = None,
         headers: HeadersLike | None = None,
@@ -179,9 +180,13 @@ class Producer(Generic[K, V]):
         from ottla.client.producer.bulk import Bulk
 
         engine = self._engine
-        bulk = Bulk(engine, topic, values, keys, timestamps_ms, partition, headers, self._interceptors)
+        bulk = Bulk(engine, topic, values, keys, timestamps_ms, partition, headers, value_column)
         if bulk.needs_topic:
             self._portal.run(engine.learn(topic, partition, engine.settings.max_block_ms))
+        if self._interceptors is not None:
+            for value, key, number, timestamp_ms, pairs in bulk.records():
+                bulk.delivery.add(self._send_intercepted(topic, value, key, number, timestamp_ms, pairs), 1)
+            return bulk.delivery
         for needed in bulk:
             bulk.append(self._room(needed, engine.cluster.now_ms() + engine.settings.max_block_ms))
         return bulk.delivery

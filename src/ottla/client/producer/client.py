@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from ottla.client.errors import BufferFullError, IllegalStateError, KafkaError
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
+from ottla.client.producer.accumulator import Reservation
 from ottla.client.producer.appending import BATCH_OVERHEAD, Delivery, HeadersLike, HeldRecord
 from ottla.client.producer.engine import Engine
 from ottla.client.settings import ProducerSettings
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 
-YIELD_BYTES = 64 * 1024
+YIELD_BYTES = 512 * 1024
 """How much may be sent before `send` lets the loop run once, so that the network has its turn."""
 
 
@@ -126,13 +127,20 @@ class Producer(Generic[K, V]):
             outcome = self._try_send(topic, value, key, partition, timestamp_ms, headers)
         if isinstance(outcome, Delivery):
             return outcome
+        reservation = await self._room(outcome.size_bytes + BATCH_OVERHEAD, deadline_ms)
+        return accumulator.append_held(outcome, reservation)
+
+    async def _room(self, size_bytes: int, deadline_ms: int) -> Reservation:
+        """Wait in line for room in the buffer."""
+        engine, accumulator = self._engine, self._accumulator
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        reservation = accumulator.reserve(outcome.size_bytes + BATCH_OVERHEAD, lambda: _resolve(room))
+        reservation = accumulator.reserve(size_bytes, lambda: _resolve(room))
+        if reservation.is_granted:
+            return reservation
         started_ms = engine.cluster.now_ms()
         try:
-            if not reservation.is_granted:
-                async with asyncio.timeout(max(0, deadline_ms - started_ms) / 1000):
-                    await room
+            async with asyncio.timeout(max(0, deadline_ms - started_ms) / 1000):
+                await room
         except TimeoutError:
             if not reservation.is_granted:
                 accumulator.give_back(reservation)
@@ -144,7 +152,7 @@ class Producer(Generic[K, V]):
             raise
         if engine.metrics is not None:
             engine.metrics.waited_for_room((engine.cluster.now_ms() - started_ms) / 1000)
-        return accumulator.append_held(outcome, reservation)
+        return reservation
 
     async def _send_intercepted(
         self, topic: str, value: Any, key: Any, partition: int | None, timestamp_ms: Any, headers: Any
@@ -169,6 +177,7 @@ class Producer(Generic[K, V]):
         values: Any,
         keys: Any = None,
         *,
+        value_column: str | None = None,
         partition: int | None = None,
         timestamps_ms: Any = None,
         headers: HeadersLike | None = None,
@@ -181,24 +190,16 @@ class Producer(Generic[K, V]):
         from ottla.client.producer.bulk import Bulk
 
         self._bind()
-        bulk = Bulk(self._engine, topic, values, keys, timestamps_ms, partition, headers, self._interceptors)
+        bulk = Bulk(self._engine, topic, values, keys, timestamps_ms, partition, headers, value_column)
         if bulk.needs_topic:
             await self._engine.learn(topic, partition, self._engine.settings.max_block_ms)
+        if self._interceptors is not None:
+            for value, key, number, timestamp_ms, pairs in bulk.records():
+                bulk.delivery.add(await self._send_intercepted(topic, value, key, number, timestamp_ms, pairs), 1)
+            return bulk.delivery
+        engine = self._engine
         for needed in bulk:
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            reservation = self._accumulator.reserve(needed, lambda room=room: _resolve(room))  # type: ignore[misc]
-            try:
-                if not reservation.is_granted:
-                    async with asyncio.timeout(self._engine.settings.max_block_ms / 1000):
-                        await room
-            except TimeoutError:
-                if not reservation.is_granted:
-                    self._accumulator.give_back(reservation)
-                    raise buffer_full(self._engine) from None
-            except BaseException:
-                self._accumulator.give_back(reservation)
-                raise
-            bulk.append(reservation)
+            bulk.append(await self._room(needed, engine.cluster.now_ms() + engine.settings.max_block_ms))
             await asyncio.sleep(0)
         return bulk.delivery
 
