@@ -56,7 +56,8 @@ def translate(
 ) -> tuple[str, object] | None:
     """Kafka's name and value for a librdkafka spelling, or None when it is none (or of another kind of client).
 
-    `values` is what was read so far of the same mapping. Raises `ConfigError` for a value that cannot be translated.
+    The name is empty when nothing is to be set. `values` is what was read so far. Raises `ConfigError` for a value that
+    cannot be translated.
     """
     if name == LEVEL and "compression.type" in kind.table:
         return _compression_level(value, values.get("compression.type", "none"))
@@ -67,11 +68,11 @@ def translate(
     return target, value if convert is None else convert(name, value)
 
 
-def _compression_level(value: object, codec: str) -> tuple[str, object] | None:
+def _compression_level(value: object, codec: str) -> tuple[str, object]:
     """-1 is each codec's own default, which is Kafka's too; none and snappy have no levels, whatever it says."""
     number = _number(LEVEL, value)
     if codec not in ("gzip", "lz4", "zstd") or number == -1:
-        return None
+        return "", None
     if codec == "lz4" and number == 0:
         number = 1  # librdkafka counts from 0, the fast mode; Kafka from 1, which is the same.
     return f"compression.{codec}.level", number

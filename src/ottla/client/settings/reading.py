@@ -38,9 +38,10 @@ def read(
     """Typed, validated values of what was given, by dotted name. Raises `ConfigError`."""
     if not isinstance(settings, Mapping):
         raise ConfigError(f"settings must be a mapping of names to values, not {type(settings).__name__}.")
+    _check_names(settings)
     resolve = _resolver(settings, names)
-    values = _read_mapping(kind, settings, resolve)
-    keywords = _read_mapping(kind, names, resolve)
+    values = _read_mapping(kind, settings, resolve, {})
+    keywords = _read_mapping(kind, names, resolve, values)
     if bootstrap_servers is not None:
         servers = parse_bootstrap_servers("bootstrap.servers", bootstrap_servers)
         if keywords.get("bootstrap.servers", servers) != servers:
@@ -66,7 +67,9 @@ def _check_schemes(values: Mapping[str, Any], first: object, *mappings: Mapping[
                 )
 
 
-def _read_mapping(kind: type[CommonSettings], mapping: Mapping[str, object], resolve: _Resolver) -> dict[str, Any]:
+def _read_mapping(
+    kind: type[CommonSettings], mapping: Mapping[str, object], resolve: _Resolver, known_before: Mapping[str, Any]
+) -> dict[str, Any]:
     from ottla.client.settings.librdkafka import translate
 
     values: dict[str, Any] = {}
@@ -85,11 +88,13 @@ def _read_mapping(kind: type[CommonSettings], mapping: Mapping[str, object], res
             continue
         value = resolve(name, given_value)
         if name not in kind.table:
-            known = translate(kind, name, value, values)
+            known = translate(kind, name, value, {**known_before, **values})
             if known is None:
                 _other_name(kind, given_name, name, value)
                 continue
             name, value = known
+            if not name:
+                continue
         if name in kind.unsupported:
             raise ConfigError(f"{given_name} cannot be set for a {kind.kind}: {_why_unsupported(name)}.")
         typed = parse(kind.table[name], given_name, value)
@@ -105,11 +110,14 @@ def _read_mapping(kind: type[CommonSettings], mapping: Mapping[str, object], res
     return values
 
 
-def _in_order(mapping: Mapping[str, object]) -> list[tuple[str, object]]:
-    """What was given, `compression.level` last: it needs to know the codec."""
+def _check_names(mapping: Mapping[str, object]) -> None:
     for name in mapping:
         if not isinstance(name, str):
             raise ConfigError(f"names of settings are text, not {name!r}.")
+
+
+def _in_order(mapping: Mapping[str, object]) -> list[tuple[str, object]]:
+    """What was given, `compression.level` last: it needs to know the codec."""
     given = [(name, value) for name, value in mapping.items() if value is not None]
     return sorted(given, key=lambda item: item[0].replace("_", ".") == "compression.level")
 

@@ -31,7 +31,10 @@ KAFKA_WITHOUT_EFFECT: Final = {
     "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms": "the broker checks tokens, not the client",
     "sasl.oauthbearer.jwks.endpoint.url": "the broker checks tokens, not the client",
     "sasl.oauthbearer.jwt.validator.class": "a token is only looked through here; the broker checks it",
+    "sasl.oauthbearer.scope.claim.name": "the broker reads tokens, not the client",
+    "sasl.oauthbearer.sub.claim.name": "the broker reads tokens, not the client",
     "ssl.keymanager.algorithm": "keys are handled by OpenSSL",
+    "ssl.protocol": "ssl.enabled.protocols says which versions of TLS are offered",
     "ssl.secure.random.implementation": "random numbers are OpenSSL's",
     "ssl.trustmanager.algorithm": "certificates are checked by OpenSSL",
 }
