@@ -7,11 +7,15 @@ from enum import Enum
 from typing import TypeVar
 
 from ottla.client.errors import KafkaError, error_for
+from ottla.core.errors import ErrorCode
 from ottla.core.ids import ZERO_UUID, uuid_to_text
 
 E = TypeVar("E", bound=Enum)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_OUR_OWN = (None, ErrorCode.NETWORK_EXCEPTION)
+"""Codes of what happens on this side of the wire."""
 
 _NAMED_FAILURES = 3
 """As many failures as the message of an error names; all of them are in its `errors`."""
@@ -31,9 +35,12 @@ def combine(results: Mapping[K, V], errors: Mapping[K, KafkaError]) -> KafkaErro
     asked = len(errors) + len(results)
     named = [f"{item}: {error.message.rstrip('.')}" for item, error in errors.items()]
     if len(named) > _NAMED_FAILURES:
-        named[_NAMED_FAILURES:] = ["..."]
+        named[_NAMED_FAILURES:] = ["and more"]
     message = "; ".join(named).rstrip(".") + "."
-    if asked > 1:
+    same = not results and all(error.message == first.message for error in others)
+    if same and (others or first.code in _OUR_OWN):
+        message = first.message  # it is not about the items
+    elif asked > 1:
         message = f"{len(errors)} of {asked} failed: {message}"
     if alike:
         combined = type(first)(message, code=first.number, retriable=first.retriable, hint=first.hint)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import Generic, Protocol, TypeVar
 
 from ottla.client.admin.outcomes import combine
-from ottla.client.errors import KafkaError, KafkaTimeoutError, UnsupportedVersionError, error_for
+from ottla.client.errors import BootstrapError, KafkaError, KafkaTimeoutError, UnsupportedVersionError, error_for
 from ottla.client.model import Node, TopicPartition
 from ottla.core.errors import ErrorCode
 from ottla.protocol.message import Request, Response
@@ -419,7 +419,8 @@ def _not_from_controllers() -> KafkaError:
 
 def _timed_out(call: str, last: KafkaError, deadline: Deadline) -> KafkaError:
     """What a key ends with that could still be retried but has no time left."""
-    if last.code in (ErrorCode.THROTTLING_QUOTA_EXCEEDED, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION):
+    telling = (ErrorCode.THROTTLING_QUOTA_EXCEEDED, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    if isinstance(last, BootstrapError) or last.code in telling:
         return last  # says more than that time ran out
     seconds = deadline.elapsed_ms / 1000
     error = KafkaTimeoutError(
