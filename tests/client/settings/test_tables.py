@@ -9,7 +9,7 @@ import pytest
 
 from ottla.client.settings import model, names, tables
 from ottla.client.settings.descriptions import DESCRIPTIONS
-from ottla.client.settings.librdkafka import ALIASES
+from ottla.client.settings.librdkafka import ALIASES, LEVEL
 from ottla.client.settings.reference import page
 from ottla.client.settings.without_effect import (
     HARMLESS_VALUES,
@@ -131,6 +131,12 @@ def test_lists_of_names_do_not_contradict_each_other():
     assert not set(REFUSED) & set(WITHOUT_EFFECT)
     assert not set(KAFKA_REFUSED) & set(KAFKA_WITHOUT_EFFECT)
     assert set(HARMLESS_VALUES) <= set(REFUSED)
+
+
+def test_every_name_of_librdkafka_means_something():
+    listed = (TESTDATA / "librdkafka.txt").read_text().split()
+    known = {*ALL, *ALIASES, LEVEL, *REFUSED, *WITHOUT_EFFECT}
+    assert [name for name in listed if name.replace("_", ".") not in known] == []
 
 
 def test_the_reference_page_says_what_the_tables_say():
