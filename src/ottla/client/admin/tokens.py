@@ -67,8 +67,8 @@ class TokenCalls(AdminCalls):
 
         async def ask(target: Target) -> DelegationToken:
             request = CreateDelegationTokenRequest(
-                owner_principal_type=None if owned_by is None else owned_by.principal_type,
-                owner_principal_name=None if owned_by is None else owned_by.name,
+                owner_principal_type="" if owned_by is None else owned_by.principal_type,
+                owner_principal_name="" if owned_by is None else owned_by.name,
                 renewers=[CreatableRenewers(principal_type=kind, principal_name=name) for kind, name in renewed_by],
                 max_lifetime_ms=-1 if max_lifetime_ms is None else max_lifetime_ms,
             )
