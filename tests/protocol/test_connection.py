@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ottla.protocol.codec import ProtocolError, decode
 from ottla.protocol.connection import (
+    CLIENT_LEAP_BYTES,
     FIRST_BYTES,
     LEAP_BYTES,
     NEED_DATA,
@@ -16,6 +17,8 @@ from ottla.protocol.connection import (
     ServerConnection,
 )
 from ottla.protocol.framing import encode_response
+from ottla.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from ottla.protocol.messages.produce import (
     PartitionProduceData,
@@ -278,3 +281,97 @@ class TestClient:
         client.receive_data(bytes.fromhex("00000004 00000000"))
         with pytest.raises(ProtocolError, match="nobody"):
             client.next_response()
+
+
+def fetched(client, size, position=0):
+    """A fetch response with a record set of this size, answering the next request of `client`."""
+    records = memoryview(RANDOM_BYTES * (1 + (size + position) // len(RANDOM_BYTES)))[position : position + size]
+    partition = PartitionData(partition_index=position, records=bytes(records))
+    body = FetchResponse(responses=[FetchableTopicResponse(topic_id=bytes(16), partitions=[partition])])
+    correlation_id = client._next_correlation_id
+    client.send(FetchRequest(), 17)
+    return body, b"".join(encode_response(body, 17, correlation_id))
+
+
+def receive(client, data, out):
+    view = memoryview(data)
+    while view:
+        room = client.get_buffer()
+        assert len(room) > 0
+        size = min(len(room), len(view))
+        room[:size] = view[:size]
+        client.bytes_received(size)
+        view = view[size:]
+        while (response := client.next_response()) is not NEED_DATA:
+            out.append(response.body)
+
+
+class TestClientMemory:
+    @settings(derandomize=True, max_examples=60, deadline=None)
+    @given(
+        sizes=st.lists(
+            st.one_of(st.integers(0, 300), st.integers(15_000, 40_000), st.sampled_from([300_000])), max_size=8
+        ),
+        data=st.data(),
+    )
+    def test_any_split_gives_the_same_responses_and_all_of_them_stay(self, sizes, data):
+        client = ClientConnection()
+        made = [fetched(client, size, 7 * number) for number, size in enumerate(sizes)]
+        stream = b"".join(frame for _, frame in made)
+        cuts = sorted({0, len(stream), *data.draw(st.lists(st.integers(0, len(stream)), max_size=12))})
+        out = []
+        for start, end in pairwise(cuts):
+            receive(client, stream[start:end], out)
+        assert out == [body for body, _ in made]
+        assert client.in_flight == 0
+
+    def test_received_all_at_once_without_reading(self):
+        client = ClientConnection()
+        made = [fetched(client, size) for size in (10, 40_000, 500, 90_000, 3)]
+        client.receive_data(b"".join(frame for _, frame in made))
+        assert [client.next_response().body for _ in made] == [body for body, _ in made]
+
+    def test_a_large_response_is_received_in_place(self):
+        client = ClientConnection()
+        body, frame = fetched(client, 4_000_000)
+        _, small = fetched(client, 10)
+        out = []
+        rest = frame[1000:] + small
+        receive(client, frame[:1000], out)
+        tracemalloc.start()
+        receive(client, rest, out)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert out[0] == body
+        assert peak < 100_000 + len(frame), "nothing is copied"
+        records = out[0].responses[0].partitions[0].records
+        assert isinstance(records, memoryview)
+        assert records.nbytes == 4_000_000
+
+    def test_a_length_alone_does_not_allocate_without_bound(self):
+        client = ClientConnection()
+        client.send(FetchRequest(), 17)
+        tracemalloc.start()
+        client.receive_data((2**31 - 1).to_bytes(4, "big") + bytes(100))
+        assert client.next_response() is NEED_DATA
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < CLIENT_LEAP_BYTES + 100_000
+
+    def test_the_limit_may_be_raised_later(self):
+        client = ClientConnection(max_frame_bytes=1000)
+        _, frame = fetched(client, 5000)
+        client.receive_data(frame)
+        with pytest.raises(ProtocolError, match="the limit is 1000"):
+            client.next_response()
+        assert client.unread == frame[:16]
+        client.max_frame_bytes = 2**31 - 1
+        assert client.next_response() is not NEED_DATA
+
+    def test_an_unsupported_api_versions_is_read_in_version_0(self):
+        client = ClientConnection()
+        client.send(ApiVersionsRequest(), 4)
+        refusal = ApiVersionsResponse(error_code=35, api_keys=[ApiVersion(api_key=18, min_version=0, max_version=2)])
+        client.receive_data(b"".join(encode_response(refusal, 0, 0)))
+        response = client.next_response()
+        assert (response.api_version, response.body) == (0, refusal)
