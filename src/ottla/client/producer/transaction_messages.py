@@ -131,7 +131,13 @@ _ABORTABLE: dict[Kind, frozenset[ErrorCode]] = {
             ErrorCode.INVALID_COMMIT_OFFSET_SIZE,
         )
     ),
-    Kind.END: frozenset((ErrorCode.TRANSACTION_ABORTABLE, ErrorCode.UNKNOWN_PRODUCER_ID)),
+    Kind.END: frozenset(
+        (
+            ErrorCode.TRANSACTION_ABORTABLE,
+            ErrorCode.UNKNOWN_PRODUCER_ID,
+            ErrorCode.INVALID_TXN_STATE,  # the coordinator has aborted it already, since it took too long
+        )
+    ),
 }
 
 _MEMBER_IS_GONE = (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION, ErrorCode.STALE_MEMBER_EPOCH)

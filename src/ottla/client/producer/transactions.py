@@ -484,7 +484,7 @@ class ProducerState:
         if outcome is Outcome.REFUSED:
             self._initialization_refused(error)
         elif outcome is Outcome.ABORTABLE:
-            self._abortable(error)
+            self._abortable(error, pending)
         else:
             self._fail(self._fenced() if outcome is Outcome.FENCED else error)
 
@@ -606,7 +606,8 @@ class ProducerState:
                 self._must_raise_epoch = False
             self._ended()
             return False
-        return self._refused(pending, code, now_ms)
+        is_late = code == ErrorCode.INVALID_TXN_STATE and self.state is State.COMMITTING
+        return self._refused(pending, code, now_ms, self._late() if is_late else None)
 
     def _worst(self, pending: PendingRequest, codes: object) -> int:
         """The code that decides: fatal before abortable before those that are asked again."""
@@ -628,7 +629,7 @@ class ProducerState:
         elif outcome is Outcome.ABORTABLE and not (pending.kind is Kind.END and self.state is State.ABORTING):
             if code == ErrorCode.UNKNOWN_PRODUCER_ID:
                 self._must_raise_epoch = True
-            self._abortable(error)
+            self._abortable(error, pending)
         else:
             self._fail(error)
         return False
@@ -716,8 +717,10 @@ class ProducerState:
         if self._end is not None:
             self._wake()
 
-    def _abortable(self, error: KafkaError) -> None:
-        """The transaction is lost; the first reason counts."""
+    def _abortable(self, error: KafkaError, cause: PendingRequest | None = None) -> None:
+        """The transaction is lost; the first reason counts. Who waits for the `cause` gets the error itself."""
+        if cause is not None and cause.kind in (Kind.ADD_OFFSETS, Kind.COMMIT_OFFSETS) and self._offsets:
+            self._offsets[0].completion.complete(error)
         if State.ABORTABLE_ERROR not in TRANSITIONS[self.state]:
             return
         if self._outstanding is not None and self._outstanding.kind is Kind.END:
@@ -807,9 +810,11 @@ class ProducerState:
 
     def _fenced(self) -> ProducerFencedError:
         return ProducerFencedError(
-            f"another producer with transactional.id {self.transactional_id!r} took over, or a transaction took longer "
-            f"than transaction.timeout.ms={self.transaction_timeout_ms}"
+            f"another producer with transactional.id {self.transactional_id!r} took over, or {self._late()}"
         )
+
+    def _late(self) -> str:
+        return f"the transaction took longer than transaction.timeout.ms={self.transaction_timeout_ms}"
 
     def check_invariants(self) -> None:
         self._sequences.check_invariants()
