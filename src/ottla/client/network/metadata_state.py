@@ -208,7 +208,7 @@ class MetadataState:
             self._allowed_at_ms = 0
 
     def rebootstrap(self, now_ms: int) -> None:
-        """Forget the brokers, and with them all leaders (KIP-899)."""
+        """Forget the brokers, and with them all leaders (KIP-899). Topics stay: that no broker answers deletes none."""
         old = self.snapshot
         self.snapshot = ClusterMetadata(topics=old.topics, version=old.version + 1)
         self._is_needed = True

@@ -87,8 +87,9 @@ class MetadataRefresh:
         while True:
             topic = state.snapshot.topics.get(name)
             if topic is not None and not topic.error:
-                return topic
-            if topic is not None:
+                if state.snapshot.brokers:
+                    return topic
+            elif topic is not None:
                 # An error that was there before says what was; it takes another answer to say what is.
                 if state.answers > answers and not topic.error.retriable:
                     raise _topic_error(topic)
