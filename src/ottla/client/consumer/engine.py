@@ -320,10 +320,7 @@ class ConsumerEngine:
     def _metadata_changed(self, metadata: ClusterMetadata) -> None:
         if self.closed:
             return
-        for tp, state in self.subscription.partitions.items():
-            leader = metadata.leader(tp)
-            if leader is not None:
-                state.leader_seen(*leader)
+        self.fetching.metadata_changed(metadata)
         if self.subscription.mode is Mode.PATTERN and self._match(metadata) and self.member is not None:
             self.member.subscription_changed()
         self.pump()

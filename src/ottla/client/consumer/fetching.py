@@ -148,6 +148,13 @@ class Fetching:
 
     # --- requests
 
+    def metadata_changed(self, metadata: ClusterMetadata) -> None:
+        """There may be other leaders."""
+        for tp, state in self._subscription.partitions.items():
+            leader = metadata.leader(tp)
+            if leader is not None:
+                state.leader_seen(*leader)
+
     def plan(
         self, metadata: ClusterMetadata, now_ms: int, connect_delay_ms: Callable[[int], int] = lambda _: 0
     ) -> list[Attempt]:
