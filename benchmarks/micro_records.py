@@ -34,14 +34,16 @@ def best_ns(work: Callable[[], object], count: int, rounds: int = 5) -> float:
     return min(times) / count
 
 
-def append_all(module: Any, values: list[bytes]) -> list[bytearray]:
+def append_all(module: Any, values: list[bytes], keep: bool = False) -> list[bytearray]:
     """Record by record, as `send` does."""
     batches = []
     for start in range(0, len(values), PER_BATCH):
         append = (batch := module.BatchWriter(1 << 20)).append
         for value in values[start : start + PER_BATCH]:
             append(NOW_MS, None, value)
-        batches.append(batch.close())
+        closed = batch.close()
+        if keep:
+            batches.append(closed)
     return batches
 
 
@@ -73,9 +75,11 @@ def take_all(module: Any, batches: list[bytearray]) -> None:
 
 
 def take_columns_all(module: Any, columns: Any, batches: list[bytearray]) -> None:
-    """As columns."""
+    """As columns, some thousand records at a time."""
     output = columns.Columns()
-    for batch in batches:
+    for index, batch in enumerate(batches):
+        if index % 32 == 0:
+            output = columns.Columns()
         module.RecordCursor(batch, 0, parse_header(batch), topic="t", partition=0).take_columns(1 << 30, output)
 
 
@@ -112,7 +116,7 @@ def main() -> None:
     values = [bytes([index & 255]) * size for index in range(count)]
     ends = b"".join([(size * index).to_bytes(4, "little") for index in range(count + 1)])
     data = b"".join(values)
-    batches = append_all(writer, values)
+    batches = append_all(writer, values, keep=True)
     results: dict[str, dict[str, float]] = {}
 
     def measure(form: str, case: str, work: Callable[[], object], scale: int = 1) -> None:

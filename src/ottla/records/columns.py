@@ -1,8 +1,9 @@
 """Records as columns: buffers in Arrow's layout that are filled straight from batches.
 
-`Columns` collects any number of batches of any partitions. It is made of chunks, each with less than 2 GiB of keys and
-of values, so that 32-bit value offsets always do; what Arrow gets are these very buffers. Topics and partitions are
-runs, headers are kept as they stood in the record and unfolded only when somebody asks for them.
+`Columns` collects any number of batches of any partitions. It is made of chunks of some MiB (more only when a single
+batch has more): 32-bit value offsets always do, nothing large is ever moved to grow, and the allocator can use the
+memory again. What Arrow gets are these very buffers. Topics and partitions are runs, headers are kept as they stood in
+the record and unfolded only when somebody asks for them.
 
 The schema of `to_arrow()`: topic dictionary<string>, partition int32, offset int64, timestamp timestamp[ms, UTC] (null
 when there is none), key binary, value binary, and headers list<struct<key: string, value: binary>> when there are any.
@@ -19,7 +20,8 @@ from ottla.core.binary import Buffer
 from ottla.records import memory
 from ottla.records.batch import CorruptRecordError
 
-CHUNK_BYTES = 0x7FFFFFFF
+CHUNK_BYTES = 4 * 1024 * 1024
+MAXIMUM_BYTES = 0x7FFFFFFF
 _FIRST_ROWS = 256
 _ALL_VALID = bytes([255])
 
@@ -282,6 +284,8 @@ class Columns:
             if not chunk.sealed and used + size <= CHUNK_BYTES:
                 chunk.reserve(rows, size)
                 return chunk
+        if size > MAXIMUM_BYTES:
+            raise ValueError(f"{size} bytes of one batch are too many for a column")
         chunk = Chunk()
         chunk.reserve(rows, size)
         self._chunks.append(chunk)
