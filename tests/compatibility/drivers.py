@@ -6,7 +6,8 @@ line and gives a JSON answer per line (bytes are base64):
 
     produce  topic, codec, idempotent, records        → offsets, in the order of the records
     consume  topic, count, committed, timeout_ms      → records, from the beginning of every partition
-    join     member, group, topic, strategy, instance → a member polls in the background and commits what it got
+    join     member, group, topic, strategy, instance → a member polls in the background and commits what it got;
+                                                        the strategy "consumer" is KIP-848
     member   member                                   → assignment, received (values), rebalances, problem
     leave    member
     tool     class, arguments, input                  → code, output, errors      (Java only: a command line tool)

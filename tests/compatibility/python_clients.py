@@ -190,12 +190,17 @@ class Confluent(PythonClient):
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "session.timeout.ms": 10000,
-                "heartbeat.interval.ms": 300,
                 "fetch.wait.max.ms": 100,
-                "partition.assignment.strategy": strategy,
                 "log_level": 0,
             }
+            if strategy == "consumer":
+                settings["group.protocol"] = "consumer"
+            else:
+                settings |= {
+                    "session.timeout.ms": 10000,
+                    "heartbeat.interval.ms": 300,
+                    "partition.assignment.strategy": strategy,
+                }
             if instance is not None:
                 settings["group.instance.id"] = instance
             consumer = Consumer(settings)

@@ -189,12 +189,16 @@ public final class Driver {
             settings.put("group.id", command.get("group").asText());
             settings.put("enable.auto.commit", "false");
             settings.put("auto.offset.reset", "earliest");
-            settings.put("session.timeout.ms", "10000");
-            settings.put("heartbeat.interval.ms", "300");
             String strategy = command.get("strategy").asText();
-            settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer."
-                + Map.of("range", "RangeAssignor", "roundrobin", "RoundRobinAssignor", "sticky", "StickyAssignor",
-                    "cooperative-sticky", "CooperativeStickyAssignor").get(strategy));
+            if (strategy.equals("consumer")) {
+                settings.put("group.protocol", "consumer");
+            } else {
+                settings.put("session.timeout.ms", "10000");
+                settings.put("heartbeat.interval.ms", "300");
+                settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer."
+                    + Map.of("range", "RangeAssignor", "roundrobin", "RoundRobinAssignor", "sticky", "StickyAssignor",
+                        "cooperative-sticky", "CooperativeStickyAssignor").get(strategy));
+            }
             if (!command.get("instance").isNull()) {
                 settings.put("group.instance.id", command.get("instance").asText());
             }

@@ -9,7 +9,7 @@ owns one. Its *silence* is the longest time for which nothing of some partition 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -76,7 +76,8 @@ class Register:
             self.owners[place] = member
             member.fresh.add(place)
 
-    def let_go(self, member: Member, partitions: Iterable[TopicPartition]) -> None:
+    def let_go(self, member: Member, partitions: Collection[TopicPartition]) -> None:
+        member.fresh.difference_update(partitions)
         for place in partitions:
             if self.owners.get(place) is member:
                 del self.owners[place]
