@@ -29,6 +29,7 @@ DIRECTIVES = {
     "language_level": "3",
     "annotation_typing": False,  # the .pxd files alone say what is a C type
     "cdivision": True,
+    "nonecheck": True,  # None where an object of a C class belongs is an error, as in plain Python, and no crash
     "embedsignature": False,
 }
 COMPILER_ARGUMENTS = [] if sys.platform == "win32" else ["-O2", "-g0", "-fwrapv"]

@@ -259,6 +259,8 @@ def test_records_before_the_damage_are_given(hot: SimpleNamespace) -> None:
             take(cursor)
     assert not cursor.exhausted
     cursor = cursor_of(hot, batch)
+    with pytest.raises(AttributeError):
+        cursor.take_columns(10, None)
     columns = hot.columns.Columns()
     assert cursor.take_columns(10, columns) == 1
     with pytest.raises(CorruptRecordError, match="record 1 of 2"):

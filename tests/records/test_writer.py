@@ -192,6 +192,8 @@ def test_columns_that_lie_are_refused(hot: SimpleNamespace) -> None:
         writer.extend_columns(good, None, array("q", [NOW]))
     with pytest.raises(ValueError, match="keys for"):
         writer.extend_columns(good, column_of(hot, [b"a"]))
+    with pytest.raises(AttributeError):
+        writer.extend_columns(None)
     with pytest.raises(IndexError):
         writer.extend_columns(good, rows=[2])
     with pytest.raises(IndexError):
