@@ -10,6 +10,7 @@ from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import known, outcome, settle
 from ottla.client.admin.routing import AnyNode, Target
 from ottla.client.errors import KafkaError, error_for
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.create_acls import AclCreation, CreateAclsRequest, CreateAclsResponse
 from ottla.protocol.messages.delete_acls import (
     DeleteAclsFilter,
@@ -149,7 +150,11 @@ class AclCalls(AdminCalls):
         """Add rules. One that is there already stays as it is."""
         bindings = [acls] if isinstance(acls, AclBinding) else list(acls)
 
-        async def ask(target: Target, keys: list[AclBinding]) -> dict[AclBinding, KafkaError | None]:
+        async def ask(target: Target, asked: list[AclBinding]) -> dict[AclBinding, KafkaError | None]:
+            refused = {acl: error for acl in asked if (error := _refused(acl)) is not None}
+            keys = [acl for acl in asked if acl not in refused]
+            if not keys:
+                return dict(refused)
             request = CreateAclsRequest(
                 creations=[
                     AclCreation(
@@ -165,7 +170,7 @@ class AclCalls(AdminCalls):
                 ]
             )
             response = await target.request(request, CreateAclsResponse)
-            return {
+            return refused | {
                 acl: outcome(result.error_code, result.error_message, None)
                 for acl, result in zip(keys, response.results, strict=False)
             }
@@ -197,6 +202,18 @@ class AclCalls(AdminCalls):
             return {one: _deleted(result) for one, result in zip(keys, response.filter_results, strict=False)}
 
         return await self._routing.run("delete_acls", wanted, AnyNode(), ask, timeout_s)
+
+
+def _refused(acl: AclBinding) -> KafkaError | None:
+    """A rule says what it is about; ANY, MATCH and UNKNOWN do not."""
+    vague = [
+        one.name
+        for one in (acl.resource_type, acl.pattern_type, acl.operation, acl.permission)
+        if one.name in ("ANY", "MATCH", "UNKNOWN")
+    ]
+    if vague:
+        return error_for(ErrorCode.INVALID_REQUEST, f"A rule cannot be for {', '.join(vague)}.")
+    return None
 
 
 def _deleted(result: DeleteAclsFilterResult) -> list[AclBinding] | KafkaError:
