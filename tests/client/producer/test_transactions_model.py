@@ -24,7 +24,7 @@ from ottla.client.errors import (
 )
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata
 from ottla.client.producer.completion import Completion
-from ottla.client.producer.transactions import State
+from ottla.client.producer.transaction_state import State
 from ottla.core.ids import TopicPartition
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.client.producer.mini_producer import MiniProducer
@@ -118,7 +118,7 @@ class Application:
                 await producer.wait(completion, self.dice.choice((50, 500, 60_000)))
                 return
             except KafkaTimeoutError:
-                if completion.what != "send_offsets()":
+                if completion.what != "send_offsets_to_transaction()":
                     with pytest.raises(KafkaError):
                         producer.state.begin()
 

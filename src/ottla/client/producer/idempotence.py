@@ -38,7 +38,7 @@ _NOT_WRITTEN = frozenset(
 
 
 def is_uncertain(code: int) -> bool:
-    """Whether the batch may be in the log after this answer: the leader may have lost its office just after it wrote."""
+    """Whether the batch may be in the log after this answer: the leader may have been replaced after it wrote."""
     error = ERRORS.get(code)
     if error is None or error is ErrorCode.UNKNOWN_SERVER_ERROR:
         return True

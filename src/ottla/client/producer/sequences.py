@@ -114,8 +114,8 @@ class PartitionSequences:
     def may_restart(self) -> bool:
         """Whether numbers can begin anew: no batch would be written twice.
 
-        Not while one is on the wire, nor, when an earlier one may turn up yet, while one that may have followed it waits
-        to be sent again: that one can only expire.
+        Not while one is on the wire, nor, when an earlier one may turn up yet, while one that may have followed it
+        waits to be sent again: that one can only expire.
         """
         return not self.on_wire and not (self.unresolved >= 0 and self.uncertain)
 
