@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ottla.client.errors import AuthenticationError, ConnectionFailedError, KafkaError, UnsupportedVersionError
+from ottla.client.errors import ConnectionFailedError, KafkaError, UnsupportedVersionError
 from ottla.protocol.connection import NEED_DATA, ClientConnection
 from ottla.protocol.errors import EncodeError, ProtocolError
 from ottla.protocol.errors import UnsupportedVersionError as LossyVersionError
@@ -258,10 +258,9 @@ def _other_protocol(received: bytes) -> str | None:
 
 def tls_error(name: str, error: ssl.SSLError) -> KafkaError:
     """TLS was refused, by the broker or by us: trying again will not help."""
-    return AuthenticationError(
-        f"TLS with {name} failed: {error.reason or error}.",
-        hint="Check ssl.truststore.location, ssl.keystore.location and the name in the broker's certificate.",
-    )
+    from ottla.client.security.tls import explain_tls_error
+
+    return explain_tls_error(error, name)
 
 
 def reason_of(error: BaseException) -> str:
