@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import known, outcome, settle
@@ -74,8 +74,7 @@ class AclPermission(IntEnum):
     ALLOW = 3
 
 
-@dataclass(frozen=True, slots=True)
-class AclBinding:
+class AclBinding(NamedTuple):
     """A rule: this principal, from this host, may (or may not) do this with these resources."""
 
     resource_type: AclResourceType
@@ -95,8 +94,7 @@ class AclBinding:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AclFilter:
+class AclFilter(NamedTuple):
     """Which rules are meant; by default all. None and ANY match everything."""
 
     resource_type: AclResourceType = AclResourceType.ANY

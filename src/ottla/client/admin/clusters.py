@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -35,8 +34,7 @@ _BROKERS, _CONTROLLERS = 1, 2
 _METADATA_TOPIC = "__cluster_metadata"
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterDescription:
+class ClusterDescription(NamedTuple):
     """The cluster and its nodes; brokers, or controllers where the client was given `bootstrap.controllers`."""
 
     cluster_id: str | None
@@ -53,8 +51,7 @@ class VersionRange(NamedTuple):
     max_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureMetadata:
+class FeatureMetadata(NamedTuple):
     """Which features the cluster uses, and which the node that answered could (KIP-584)."""
 
     finalized: dict[str, VersionRange]
@@ -85,8 +82,7 @@ class RaftVoterEndpoint(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class QuorumReplica:
+class QuorumReplica(NamedTuple):
     """How far a controller or broker has come with the metadata log. Times are ms since 1970."""
 
     replica_id: int
@@ -96,8 +92,7 @@ class QuorumReplica:
     last_caught_up_timestamp_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class QuorumInfo:
+class QuorumInfo(NamedTuple):
     """The metadata quorum (KIP-595)."""
 
     leader_id: int

@@ -59,8 +59,7 @@ class GroupState(StrEnum):
     NOT_READY = "NotReady"
 
 
-@dataclass(frozen=True, slots=True)
-class GroupListing:
+class GroupListing(NamedTuple):
     """A group in a list. Type and state are None from brokers that do not tell (before Kafka 4.0, 2.6)."""
 
     group_id: str
@@ -75,8 +74,7 @@ class GroupListing:
         return self.type in (None, GroupType.CLASSIC) and not self.protocol_type
 
 
-@dataclass(frozen=True, slots=True)
-class MemberDescription:
+class MemberDescription(NamedTuple):
     """A member of a consumer group. What only the consumer protocol (KIP-848) has is None in a classic group."""
 
     member_id: str
@@ -91,8 +89,7 @@ class MemberDescription:
     """Whether it follows the consumer protocol itself; False for a classic member of such a group."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerGroupDescription:
+class ConsumerGroupDescription(NamedTuple):
     """A consumer group of either protocol. The epochs are None in a classic one."""
 
     group_id: str
@@ -120,8 +117,7 @@ class ClassicMemberDescription:
     assignment: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ClassicGroupDescription:
+class ClassicGroupDescription(NamedTuple):
     """A classic group of any protocol type."""
 
     group_id: str

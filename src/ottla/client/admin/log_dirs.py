@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ottla.client.admin.calls import AdminCalls
@@ -47,8 +46,7 @@ class ReplicaInfo(NamedTuple):
     """On its way to this directory, to replace the replica in another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogDirDescription:
+class LogDirDescription(NamedTuple):
     """A log directory. One that failed has its `error`, and nothing else."""
 
     error: KafkaError | None
@@ -60,8 +58,7 @@ class LogDirDescription:
     """Gets no new replicas (KIP-1066)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaLogDirInfo:
+class ReplicaLogDirInfo(NamedTuple):
     """Where a replica is, and where it is going to; None where there is none."""
 
     current_log_dir: str | None = None

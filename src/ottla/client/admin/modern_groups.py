@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ottla.client.admin.acls import AclOperation, operations
@@ -18,8 +17,7 @@ from ottla.protocol.messages import streams_group_describe as streams
 from ottla.protocol.messages.share_group_describe import ShareGroupDescribeRequest, ShareGroupDescribeResponse
 
 
-@dataclass(frozen=True, slots=True)
-class ShareMemberDescription:
+class ShareMemberDescription(NamedTuple):
     """A member of a share group."""
 
     member_id: str
@@ -30,8 +28,7 @@ class ShareMemberDescription:
     member_epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShareGroupDescription:
+class ShareGroupDescription(NamedTuple):
     """A share group."""
 
     group_id: str
@@ -53,8 +50,7 @@ class StreamsTopicInfo(NamedTuple):
     configs: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamsSubtopologyDescription:
+class StreamsSubtopologyDescription(NamedTuple):
     """A part of a topology that is worked on together."""
 
     subtopology_id: str
@@ -71,8 +67,7 @@ class StreamsTask(NamedTuple):
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamsAssignment:
+class StreamsAssignment(NamedTuple):
     """The tasks of a member."""
 
     active_tasks: frozenset[StreamsTask]
@@ -80,8 +75,7 @@ class StreamsAssignment:
     warmup_tasks: frozenset[StreamsTask]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamsMemberDescription:
+class StreamsMemberDescription(NamedTuple):
     """A member of a streams group."""
 
     member_id: str
@@ -102,8 +96,7 @@ class StreamsMemberDescription:
     is_classic: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StreamsGroupDescription:
+class StreamsGroupDescription(NamedTuple):
     """A streams group."""
 
     group_id: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import by_topic, outcome, settle
@@ -35,8 +35,7 @@ class ElectionType(IntEnum):
     """Any replica that is alive, when none in sync is: records may be lost (KIP-460)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionReassignment:
+class PartitionReassignment(NamedTuple):
     """A move under way: who has the partition now, and who of them comes and goes."""
 
     replicas: tuple[int, ...]

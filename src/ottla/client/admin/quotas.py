@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import outcome
@@ -37,8 +37,7 @@ DEFAULT = QuotaName.DEFAULT
 ANY = QuotaName.ANY
 
 
-@dataclass(frozen=True, slots=True)
-class ClientQuotaEntity:
+class ClientQuotaEntity(NamedTuple):
     """Whom a quota is for: a user, a client id, both together, or an address. `DEFAULT` for all without their own."""
 
     user: str | QuotaName | None = None

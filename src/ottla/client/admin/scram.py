@@ -56,8 +56,7 @@ class UserScramCredentialUpsertion:
     salt: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class UserScramCredentialDeletion:
+class UserScramCredentialDeletion(NamedTuple):
     """Take a user's credential of this mechanism away."""
 
     user: str

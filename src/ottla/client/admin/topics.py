@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ottla.client.admin.acls import AclOperation, operations
 from ottla.client.admin.calls import AdminCalls
@@ -47,8 +47,7 @@ from ottla.protocol.messages.metadata import (
 _PARTITIONS_PER_RESPONSE = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class NewTopic:
+class NewTopic(NamedTuple):
     """A topic to be made. What is None is as the broker's settings have it (num.partitions, ...; KIP-464)."""
 
     name: str
@@ -60,8 +59,7 @@ class NewTopic:
     """Settings of the topic, `{"retention.ms": 60_000}`."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewPartitions:
+class NewPartitions(NamedTuple):
     """To how many partitions a topic shall grow, and where the new ones shall be."""
 
     total_count: int
@@ -69,8 +67,7 @@ class NewPartitions:
     """Brokers of each new partition, the preferred leader first."""
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedTopic:
+class CreatedTopic(NamedTuple):
     """What the topic came to be; all None when the broker does not tell (before Kafka 2.4, or not authorized)."""
 
     name: str
@@ -80,8 +77,7 @@ class CreatedTopic:
     configs: dict[str, ConfigEntry] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TopicListing:
+class TopicListing(NamedTuple):
     """A topic in a list."""
 
     name: str
@@ -89,8 +85,7 @@ class TopicListing:
     is_internal: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionDescription:
+class PartitionDescription(NamedTuple):
     """Who has a partition. The last two are None when the cluster does not keep them (KIP-966)."""
 
     partition: int
@@ -103,8 +98,7 @@ class PartitionDescription:
     last_known_eligible_leader_replicas: tuple[Node, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TopicDescription:
+class TopicDescription(NamedTuple):
     """A topic with its partitions, in order."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -61,8 +60,7 @@ class TransactionListing(NamedTuple):
     state: TransactionState
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionDescription:
+class TransactionDescription(NamedTuple):
     """A transaction as its coordinator knows it."""
 
     coordinator_id: int
@@ -76,8 +74,7 @@ class TransactionDescription:
     """Where it has written."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProducerState:
+class ProducerState(NamedTuple):
     """A producer that a partition remembers. What is None it has not done, or no transaction is open."""
 
     producer_id: int
@@ -88,8 +85,7 @@ class ProducerState:
     current_transaction_start_offset: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class AbortTransactionSpec:
+class AbortTransactionSpec(NamedTuple):
     """A hanging transaction, as `describe_producers` shows it."""
 
     partition: TopicPartition
