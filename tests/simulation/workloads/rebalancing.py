@@ -140,7 +140,7 @@ class Member:
         async with consumer:
             while not self.is_closing:
                 records = await consumer.poll(timeout_s=0.2)
-                if random.random() < 0.02:
+                if random.random() < self.group.slowness:
                     await asyncio.sleep(random.expovariate(1.0))
                 for record in records:
                     register.process(self, TopicPartition(record.topic, record.partition), record.offset)
@@ -156,13 +156,22 @@ class Group:
     """The members, who ends them, and how long that is felt."""
 
     def __init__(
-        self, cluster: Cluster, settings: dict[str, Any], *, partitions: int, slots: int, records_per_s: float
+        self,
+        cluster: Cluster,
+        settings: dict[str, Any],
+        *,
+        partitions: int,
+        slots: int,
+        records_per_s: float,
+        slowness: float = 0.02,
     ) -> None:
         self.cluster = cluster
         self.settings = settings
         self.partitions = partitions
         self.slots = slots
         self.records_per_s = records_per_s
+        self.slowness = slowness
+        """In how many polls the user's code takes its time with what it got: a second on average."""
         self.register = Register(cluster)
         self.members: list[Member] = []
         self.stalls: dict[str, list[float]] = {}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
-from random import Random
+from typing import TYPE_CHECKING
 
 from ottla.client.consumer.assignors.assignor import MemberSubscription, Topics
 from ottla.client.consumer.group.core import (
@@ -45,6 +45,9 @@ from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatRespons
 from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from ottla.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
 from ottla.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse
+
+if TYPE_CHECKING:
+    from random import Random
 
 JOIN_GRACE_MS = 5_000
 """A join is answered when all have joined, or the longest rebalance timeout is over: that long, and a bit more."""

@@ -108,7 +108,7 @@ class GroupOffsets:
         """Takes out of `left` what is committed; raises unless nothing is left."""
         identity = self._membership.identity()
         request, max_version = self._commit_request(left, identity)
-        names = self._cluster.metadata.topic_names
+        names = {topic.topic_id: topic.name for topic in request.topics}
         response = await self._ask(request, deadline_ms, max_version=max_version)
         assert isinstance(response, OffsetCommitResponse)
         first: KafkaError | None = None

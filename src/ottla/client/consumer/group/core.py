@@ -11,14 +11,16 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from random import Random
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ottla.client.consumer.assignors.assignor import Assignor, Topics
 from ottla.client.errors import KafkaError, error_for
 from ottla.core.errors import ERRORS, ErrorCode
 from ottla.core.ids import TopicPartition
 from ottla.protocol.message import Request, Response
+
+if TYPE_CHECKING:
+    from random import Random
 
 LOG = logging.getLogger("ottla.client")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
-from random import Random
+from typing import TYPE_CHECKING
 
 from ottla.client.consumer.group.core import (
     COORDINATOR_GONE,
@@ -37,6 +37,9 @@ from ottla.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequestTopicPartitions,
     ConsumerGroupHeartbeatResponse,
 )
+
+if TYPE_CHECKING:
+    from random import Random
 
 LEAVE_EPOCH = -1
 LEAVE_FOR_A_WHILE_EPOCH = -2
