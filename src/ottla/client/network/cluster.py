@@ -125,27 +125,28 @@ class Cluster:
 
     def now_ms(self) -> int:
         """Milliseconds of a monotonic clock: the loop's, where loops have clocks of their own."""
-        if self._loop is None:
-            self.bind_if_running()
+        if self._loop is None and not self._clock_is_given:
+            try:
+                return int(_clock_of(asyncio.get_running_loop())() * 1000)
+            except RuntimeError:
+                pass
         return int(self._clock() * 1000)
 
-    def bind_if_running(self) -> bool:
-        """`bind`, when this is called on a running loop; whether it was."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        self.bind()
-        return True
+    @property
+    def is_bound(self) -> bool:
+        """The loop is known: until then nothing goes on in the background."""
+        return self._loop is not None
 
     def bind(self) -> asyncio.AbstractEventLoop:
-        """The loop of this cluster: the one that runs now, at the first call."""
+        """The loop of this cluster: the one that runs now, at the first call.
+
+        Waiting calls bind; a blocking client that is made inside somebody's loop does not, and must not.
+        """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-            # uvloop's time stands still while it waits, which other threads would see.
-            if not self._clock_is_given and not type(loop).__module__.startswith("uvloop"):
-                self._clock = loop.time
+            if not self._clock_is_given:
+                self._clock = _clock_of(loop)
         return loop
 
     # Metadata
@@ -472,6 +473,11 @@ class Cluster:
     def link_closed(self, link: BrokerLink) -> None:
         if link.node.id >= 0:
             self.request_metadata_update()
+
+
+def _clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
+    """The loop's own time; but uvloop's stands still while it waits, which other threads would see."""
+    return time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
 
 
 def _creates_topics(settings: CommonSettings) -> bool:

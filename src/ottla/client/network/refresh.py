@@ -109,7 +109,7 @@ class MetadataRefresh:
 
     def wake(self) -> None:
         """There may be something to ask for."""
-        if self._task is None and not self._cluster.is_closed and self._cluster.bind_if_running():
+        if self._task is None and not self._cluster.is_closed and self._cluster.is_bound:
             self._start()
         alarm = self._alarm
         if alarm is not None and not alarm.done():
