@@ -14,5 +14,5 @@ Node ids: brokers have theirs; bootstrap servers, known by address only, are neg
 group gets a connection of its own, as in Kafka's client, so that heartbeats never queue behind a fetch that waits for
 records: `coordinator_connection_id(id)`, which `Cluster.node` translates back.
 
-Everything runs on the loop that first waits for the cluster. `Cluster.metadata` is immutable and may be read from anywhere.
+Everything runs on the loop that first waits for the cluster. `Cluster.metadata` is immutable: any thread may read it.
 """
