@@ -1,4 +1,4 @@
-"""Brokers as fetching sees them: logs of real batches, leaders, fetch sessions. No network: requests are handed over."""
+"""Brokers as fetching sees them: logs of real batches, leaders, fetch sessions. There is no network."""
 
 from __future__ import annotations
 
