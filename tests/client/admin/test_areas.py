@@ -16,11 +16,13 @@ from ottla.core.ids import uuid_to_text
 from ottla.protocol.apis import ApiKey
 from ottla.protocol.messages import alter_partition_reassignments as moving
 from ottla.protocol.messages import alter_replica_log_dirs as altering
+from ottla.protocol.messages import create_acls as creating
 from ottla.protocol.messages import delete_acls as deleting
 from ottla.protocol.messages import describe_acls as describing
 from ottla.protocol.messages import describe_log_dirs as log_dirs
 from ottla.protocol.messages import describe_quorum as quorum
 from ottla.protocol.messages import elect_leaders as electing
+from ottla.protocol.messages import streams_group_describe as streams
 from ottla.protocol.messages.add_raft_voter import AddRaftVoterResponse
 from ottla.protocol.messages.alter_client_quotas import AlterClientQuotasResponse, AlterClientQuotasResponseEntryData
 from ottla.protocol.messages.alter_user_scram_credentials import (
@@ -213,6 +215,64 @@ def test_rules_are_described_and_deleted_by_filter() -> None:
             await admin.delete_acls([mine, all_of_them])
         assert raised.value.results == {mine: [binding]}
         assert list(raised.value.errors) == [all_of_them]
+
+    play(scene)
+
+
+def test_a_vague_rule_is_not_sent() -> None:
+    async def scene(fake: FakeCluster, admin: Admin) -> None:
+        results = [creating.AclCreationResult()]
+        fake[1].on(ApiKey.CREATE_ACLS, creating.CreateAclsResponse(results=results))
+        clear = api.AclBinding(api.AclResourceType.TOPIC, "orders", "User:alice", api.AclOperation.READ)
+        vague = clear._replace(operation=api.AclOperation.ANY)
+        with pytest.raises(KafkaError, match="cannot be for ANY") as raised:
+            await admin.create_acls([vague, clear])
+        assert raised.value.code is ErrorCode.INVALID_REQUEST
+        assert raised.value.results == {clear: None}
+        assert [len(body.creations) for body in fake[1].received(ApiKey.CREATE_ACLS)] == [1]
+
+    play(scene)
+
+
+def test_a_streams_group_with_its_topology_and_tasks() -> None:
+    async def scene(fake: FakeCluster, admin: Admin) -> None:
+        changelog = streams.TopicInfo(
+            name="store-changelog",
+            partitions=2,
+            replication_factor=1,
+            topic_configs=[streams.KeyValue(key="cleanup.policy", value="compact")],
+        )
+        part = streams.Subtopology(
+            subtopology_id="0", source_topics=["orders"], repartition_sink_topics=[], state_changelog_topics=[changelog]
+        )
+        tasks = [streams.TaskIds(subtopology_id="0", partitions=[0, 1])]
+        member = streams.Member(
+            member_id="m",
+            member_epoch=2,
+            client_id="c",
+            client_host="/h",
+            process_id="p",
+            user_endpoint=streams.Endpoint(host="h", port=8080),
+            client_tags=[streams.KeyValue(key="zone", value="a")],
+            task_offsets=[streams.TaskOffset(subtopology_id="0", partition=1, offset=9)],
+            assignment=streams.Assignment(active_tasks=tasks),
+        )
+        group = streams.DescribedGroup(
+            group_id="g",
+            group_state="NotReady",
+            group_epoch=3,
+            assignment_epoch=2,
+            topology=streams.Topology(epoch=1, subtopologies=[part]),
+            members=[member],
+        )
+        fake[1].on(ApiKey.STREAMS_GROUP_DESCRIBE, streams.StreamsGroupDescribeResponse(groups=[group]))
+        found = (await admin.describe_streams_groups("g"))["g"]
+        assert (found.state, found.group_epoch, found.topology_epoch) == (api.GroupState.NOT_READY, 3, 1)
+        assert found.subtopologies[0].state_changelog_topics[0].configs == {"cleanup.policy": "compact"}
+        assert found.members[0].assignment.active_tasks == {api.StreamsTask("0", 0), api.StreamsTask("0", 1)}
+        assert found.members[0].task_offsets == {api.StreamsTask("0", 1): 9}
+        assert found.members[0].user_endpoint == ("h", 8080)
+        assert found.members[0].client_tags == {"zone": "a"}
 
     play(scene)
 
