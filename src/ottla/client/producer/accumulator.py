@@ -17,6 +17,7 @@ All methods but those named `*_locked` take the lock themselves. Callbacks of de
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -33,6 +34,8 @@ from ottla.client.producer.appending import (
     TopicQueue,
 )
 from ottla.core.ids import TopicPartition
+
+logger = logging.getLogger("ottla.client")
 
 NEVER_MS = 1 << 62
 
@@ -471,11 +474,10 @@ class Accumulator(Appender):
 
     def _call(self, callbacks: list[tuple[int, Callable[[Any], object], Any]] | None) -> None:
         for _, callback, argument in callbacks or ():
-            self.run_callback(callback, argument)
-
-    def run_callback(self, callback: Callable[[Any], object], argument: Any) -> None:
-        """Call a user's callback; the shell logs what it raises."""
-        callback(argument)
+            try:
+                callback(argument)
+            except Exception:
+                logger.exception("a callback of a delivery failed")
 
     def check_invariants(self) -> None:
         """What holds between any two calls."""

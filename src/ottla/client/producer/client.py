@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
@@ -350,7 +351,9 @@ def make_engine(
     """The engine of a producer, with what users hand in."""
     from ottla.client.network.cluster import Cluster
 
-    engine = Engine(settings, Cluster(settings), wake=wake, waiting=waiting, partitioner=partitioner)
+    random = Random()
+    cluster = Cluster(settings, random=random)
+    engine = Engine(settings, cluster, wake=wake, waiting=waiting, partitioner=partitioner, random=random)
     engine.accumulator.key_serializer = serializer_of(key_serializer, settings.key_serializer, "key")
     engine.accumulator.value_serializer = serializer_of(value_serializer, settings.value_serializer, "value")
     return engine

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -163,7 +164,8 @@ class Engine:
                     hint="Create it, or send to another.",
                 )
             await asyncio.sleep(min(left_ms, self.cluster.backoff.delay_ms(0)) / 1000)
-            await self.cluster.refresh_metadata(max(1, left_ms))
+            with suppress(KafkaTimeoutError):
+                await self.cluster.refresh_metadata(max(1, left_ms))
             topic = self.cluster.metadata.topics.get(name) or topic
         if self.metrics is not None:
             self.metrics.took("metadata-wait", (self.cluster.now_ms() - started_ms) / 1000)
