@@ -122,7 +122,7 @@ def consume(job: Job, stopwatch: Stopwatch) -> None:
         messages = consumer.consume(POLL_RECORDS, TIMEOUT_S)
         found += len(messages)
         for message in messages:
-            size += len(message.value())
+            size += len(message.value() or b"")
     stopwatch.stop(found)
     check_count((found - 1) * job.size, size)
     consumer.close()

@@ -14,7 +14,7 @@ from benchmarks.clients.jobs import (
     check_count,
     values_of,
 )
-from ottla import aio
+from ottla import TopicPartition, aio
 from ottla.runtime.loop import run
 
 CHUNK = 1000
@@ -73,8 +73,12 @@ def consume(job: Job, stopwatch: Stopwatch) -> None:
 
 
 async def _consumer(job: Job) -> aio.Consumer[bytes, bytes]:
-    consumer = aio.Consumer(job.bootstrap, {"enable.auto.commit": False, "auto.offset.reset": "earliest"})
-    await consumer.assign([(job.topic, info.partition) for info in await consumer.partitions_for(job.topic)])
+    consumer: aio.Consumer[bytes, bytes] = aio.Consumer(
+        job.bootstrap, {"enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    )
+    await consumer.assign(
+        [TopicPartition(job.topic, info.partition) for info in await consumer.partitions_for(job.topic)]
+    )
     return consumer
 
 

@@ -15,7 +15,7 @@ from benchmarks.clients.jobs import (
     check_count,
     values_of,
 )
-from ottla import Consumer, Producer
+from ottla import Consumer, Producer, TopicPartition
 
 CHUNK = 1000
 
@@ -74,8 +74,10 @@ def hold(job: Job, stopwatch: Stopwatch) -> None:
 
 
 def _consumer(job: Job) -> Consumer[bytes, bytes]:
-    consumer = Consumer(job.bootstrap, {"enable.auto.commit": False, "auto.offset.reset": "earliest"})
-    consumer.assign([(job.topic, info.partition) for info in consumer.partitions_for(job.topic)])
+    consumer: Consumer[bytes, bytes] = Consumer(
+        job.bootstrap, {"enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    )
+    consumer.assign([TopicPartition(job.topic, info.partition) for info in consumer.partitions_for(job.topic)])
     return consumer
 
 

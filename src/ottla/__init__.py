@@ -3,16 +3,13 @@
 What users import is offered here by name and loaded on first use; importing `ottla` itself costs next to nothing.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from ottla.version import VERSION
 
+TYPE_CHECKING = False  # as in `typing`, which would have to be loaded for it
 if TYPE_CHECKING:
     from ottla import admin as admin
     from ottla import aio as aio
+    from ottla import errors as errors
     from ottla import serde as serde
     from ottla.client.admin.blocking import Admin as Admin
     from ottla.client.consumer.blocking import Consumer as Consumer
@@ -34,41 +31,37 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
+    "AcknowledgeType": "ottla.client.share.deliveries",
     "Admin": "ottla.client.admin.blocking",
     "Consumer": "ottla.client.consumer.blocking",
-    "Producer": "ottla.client.producer.blocking",
-    "ShareConsumer": "ottla.client.share.blocking",
-    "AcknowledgeType": "ottla.client.share.deliveries",
     "ConsumerGroupMetadata": "ottla.client.model",
     "KafkaError": "ottla.client.errors",
     "Node": "ottla.client.model",
     "OffsetAndMetadata": "ottla.client.model",
     "OffsetAndTimestamp": "ottla.client.model",
     "PartitionInfo": "ottla.client.model",
+    "Producer": "ottla.client.producer.blocking",
     "RebalanceListener": "ottla.client.consumer.listener",
     "RecordMetadata": "ottla.client.model",
+    "ShareConsumer": "ottla.client.share.blocking",
     "SubscriptionPattern": "ottla.client.consumer.subscription",
     "TopicPartition": "ottla.core.ids",
     "Tracing": "ottla.client.tracing",
+    "admin": "ottla.admin",
+    "aio": "ottla.aio",
+    "errors": "ottla.errors",
+    "serde": "ottla.serde",
 }
 """Where each public name lives."""
-
-_MODULES = frozenset(("admin", "aio", "serde"))
-"""Modules that `import ottla` makes reachable without loading them."""
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 (the names are those of the table)
 
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f"ottla.{name}")
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ottla' has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    from ottla.core.lazy import load
+
+    return load(name, globals(), _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+    return sorted({*globals(), *_HOMES})

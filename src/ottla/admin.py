@@ -14,8 +14,9 @@ different kinds raise a plain `KafkaError` without a code, so that a handler for
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ottla.core.lazy import load
 
 if TYPE_CHECKING:
     from ottla.client.admin.acls import AclBinding as AclBinding
@@ -197,12 +198,7 @@ __all__ = [*_HOMES]  # noqa: PLE0604 (the names are those of the table)
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ottla.admin' has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    return load(name, globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

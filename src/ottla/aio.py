@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ottla.core.lazy import load
 
 if TYPE_CHECKING:
     from ottla.client.admin.client import Admin as Admin
@@ -19,11 +20,12 @@ _HOMES = {
 }
 """Where each public name lives; loaded on first use."""
 
+__all__ = [*_HOMES]  # noqa: PLE0604 (the names are those of the table)
+
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ottla.aio' has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    return load(name, globals(), _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

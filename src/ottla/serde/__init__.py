@@ -25,8 +25,9 @@ registry.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ottla.core.lazy import load
 
 if TYPE_CHECKING:
     from ottla.serde.base import Deserializer as Deserializer
@@ -52,27 +53,27 @@ if TYPE_CHECKING:
     from ottla.serde.structured import struct as struct
 
 _HOMES = {
-    "Deserializer": "base",
-    "Headers": "base",
-    "Serde": "base",
-    "SerdeError": "base",
-    "SerializationContext": "base",
-    "Serializer": "base",
-    "boolean": "primitive",
-    "float32": "primitive",
-    "float64": "primitive",
-    "int16": "primitive",
-    "int32": "primitive",
-    "int64": "primitive",
-    "json": "structured",
-    "list_of": "lists",
-    "raw": "primitive",
-    "resolve_deserializer": "resolve",
-    "resolve_serializer": "resolve",
-    "string": "primitive",
-    "struct": "structured",
-    "uuid": "primitive",
-    "void": "primitive",
+    "Deserializer": "ottla.serde.base",
+    "Headers": "ottla.serde.base",
+    "Serde": "ottla.serde.base",
+    "SerdeError": "ottla.serde.base",
+    "SerializationContext": "ottla.serde.base",
+    "Serializer": "ottla.serde.base",
+    "boolean": "ottla.serde.primitive",
+    "float32": "ottla.serde.primitive",
+    "float64": "ottla.serde.primitive",
+    "int16": "ottla.serde.primitive",
+    "int32": "ottla.serde.primitive",
+    "int64": "ottla.serde.primitive",
+    "json": "ottla.serde.structured",
+    "list_of": "ottla.serde.lists",
+    "raw": "ottla.serde.primitive",
+    "resolve_deserializer": "ottla.serde.resolve",
+    "resolve_serializer": "ottla.serde.resolve",
+    "string": "ottla.serde.primitive",
+    "struct": "ottla.serde.structured",
+    "uuid": "ottla.serde.primitive",
+    "void": "ottla.serde.primitive",
 }
 """Where each public name lives; loaded on first use."""
 
@@ -80,12 +81,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ottla.serde' has no attribute {name!r}")
-    value: object = getattr(import_module(f"ottla.serde.{home}"), name)
-    globals()[name] = value
-    return value
+    return load(name, globals(), _HOMES)
 
 
 def __dir__() -> list[str]:
