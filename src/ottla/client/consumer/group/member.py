@@ -34,8 +34,10 @@ from ottla.client.consumer.subscription import Mode, Subscription
 from ottla.client.errors import ConfigError, ConnectionFailedError, KafkaError, KafkaTimeoutError
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from ottla.core.errors import ErrorCode
+from ottla.protocol.apis import ApiKey
 
 if TYPE_CHECKING:
+    from ottla.client.metrics.consumer import GroupMetrics
     from ottla.client.network.cluster import Cluster
     from ottla.client.network.metadata import ClusterMetadata
     from ottla.client.settings import ConsumerSettings
@@ -71,7 +73,7 @@ class GroupMember:
         *,
         assignors: Iterable[str | Assignor | type[Assignor]] | None = None,
         random: Random | None = None,
-        metrics: Any = None,
+        metrics: GroupMetrics | None = None,
     ) -> None:
         if settings.group_id is None:
             raise ConfigError("A member of a group needs a group.id.")
@@ -82,6 +84,8 @@ class GroupMember:
         self._assignors = assignors
         self._random = random or Random()
         self._metrics = metrics
+        if metrics is not None:
+            metrics.watch(lambda: len(self.owned))
         self._group_id: str = settings.group_id
         self._config: MemberConfig | None = None
         self._core: MemberCore | None = None
@@ -91,6 +95,8 @@ class GroupMember:
         self._watched: frozenset[str] = frozenset()
         self._describing: asyncio.Task[None] | None = None
         self._changed: asyncio.Future[None] | None = None
+        self._unsettled_since_ms: int | None = None
+        self._rebalances_seen = 0
         self._is_closed = False
 
     # -- the user
@@ -122,7 +128,10 @@ class GroupMember:
 
     async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: int) -> None:
         """Store these offsets as the group's; see `GroupOffsets.commit` for the errors."""
+        began_ms = self._cluster.now_ms()
         await self._offsets.commit(offsets, timeout_ms)
+        if self._metrics is not None:
+            self._metrics.committed(self._cluster.now_ms() - began_ms)
 
     async def committed(self, partitions: Iterable[TopicPartition], timeout_ms: int) -> Offsets:
         """What the group has committed, None for partitions for which it has nothing."""
@@ -233,6 +242,8 @@ class GroupMember:
         now_ms = self._cluster.now_ms()
         for action in core.actions(now_ms):
             self._carry_out(core, action)
+        if self._metrics is not None:
+            self._measure(core, self._metrics, now_ms)
         self._stop_timer()
         deadline_ms = core.deadline_ms()
         if deadline_ms is not None:
@@ -240,6 +251,17 @@ class GroupMember:
             self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._pump)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
+
+    def _measure(self, core: MemberCore, metrics: GroupMetrics, now_ms: int) -> None:
+        """A rebalance lasts from the moment we know of it until we are settled again."""
+        if not core.is_settled:
+            if self._unsettled_since_ms is None:
+                self._unsettled_since_ms = now_ms
+        elif self._unsettled_since_ms is not None:
+            if core.rebalances != self._rebalances_seen:
+                metrics.rebalanced(now_ms - self._unsettled_since_ms)
+                self._rebalances_seen = core.rebalances
+            self._unsettled_since_ms = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -281,11 +303,14 @@ class GroupMember:
                 cluster.forget_coordinator(GROUP, self._group_id)
             core.request_failed(send, error, cluster.now_ms())
         else:
-            core.answered(send, response, cluster.now_ms())
+            now_ms = cluster.now_ms()
+            if self._metrics is not None:
+                _count(self._metrics, send.request.API_KEY, now_ms - send.sent_ms)
+            core.answered(send, response, now_ms)
         self._pump()
 
     async def _told(self, core: MemberCore, tell: Tell) -> None:
-        delegate = self._delegate
+        delegate, began_ms = self._delegate, self._cluster.now_ms()
         try:
             if tell.event == "revoked":
                 await delegate.partitions_revoked(tell.partitions)
@@ -296,6 +321,10 @@ class GroupMember:
         except Exception:
             # What goes wrong in the user's callback is for the user's poll; membership goes on.
             LOG.exception("group %s: partitions_%s failed", self._group_id, tell.event)
+        if self._metrics is not None:
+            self._metrics.callback_returned(tell.event, self._cluster.now_ms() - began_ms)
+            if tell.event == "lost":
+                self._metrics.rebalance_failed()
         core.told(self._cluster.now_ms())
         self._pump()
 
@@ -341,3 +370,12 @@ class GroupMember:
             for name in sorted(self._watched)
             if (topic := metadata.topics.get(name)) is not None and topic.partitions
         }
+
+
+def _count(metrics: GroupMetrics, api_key: int, latency_ms: int) -> None:
+    if api_key in (ApiKey.HEARTBEAT, ApiKey.CONSUMER_GROUP_HEARTBEAT):
+        metrics.heartbeat_answered(latency_ms)
+    elif api_key == ApiKey.JOIN_GROUP:
+        metrics.joined(latency_ms)
+    elif api_key == ApiKey.SYNC_GROUP:
+        metrics.synced(latency_ms)
