@@ -106,6 +106,8 @@ class ModelCluster:
             session_id = self.next_session
             self.next_session += 1
             sessions[session_id] = session
+        elif request.session_epoch == -1 and not request.session_id:
+            session_id, session = 0, Session(0, {})
         elif request.session_epoch == -1:
             sessions.pop(request.session_id, None)
             return FetchResponse()
@@ -129,7 +131,7 @@ class ModelCluster:
         for (topic_key, number), wanted in session.partitions.items():
             data = self._partition(node, topic_key, number, wanted, request, left)
             left -= len(data.records or b"")
-            if data.records or data.error_code or request.session_epoch == 0 or data.preferred_read_replica >= 0:
+            if data.records or data.error_code or request.session_epoch < 1 or data.preferred_read_replica >= 0:
                 name = "" if isinstance(topic_key, bytes) else topic_key
                 topic_id = topic_key if isinstance(topic_key, bytes) else ZERO_UUID
                 response.responses.append(FetchableTopicResponse(topic=name, topic_id=topic_id, partitions=[data]))

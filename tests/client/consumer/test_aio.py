@@ -57,10 +57,12 @@ def test_iterating_polling_and_columns(bootstrap: str, name: str) -> None:
             await consumer.seek_to_beginning()
             assert await consumer.position(tp) == 0
             assert await consumer.end_offsets([tp]) == {tp: 20}
+            assert len(await consumer.poll(timeout_s=5)) == 20
             assert await consumer.poll(timeout_s=0) == []
+            missing = TopicPartition(name, 77)
+            await consumer.assign([missing])
             with pytest.raises(KafkaTimeoutError, match="position"):
-                await consumer.assign([TopicPartition(name, 77)])
-                await consumer.position(TopicPartition(name, 77), timeout_s=0.05)
+                await consumer.position(missing, timeout_s=0.05)
         with pytest.raises(ClientClosedError):
             await consumer.poll()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -63,8 +62,8 @@ class ConsumerDoor(Generic[K, V]):
         self._interceptors = [each() if isinstance(each, type) else each for each in given]
         self._on_consume = [each.on_consume for each in self._interceptors if hasattr(each, "on_consume")]
         self._max_records = config.max_poll_records
-        self._news_interval_s = min(_POLL_NEWS_MS, config.max_poll_interval_ms / 10) / 1000
-        self._last_news_s = -1e9
+        self._news_interval_ms = min(_POLL_NEWS_MS, config.max_poll_interval_ms // 10)
+        self._next_news_ms = 0
         self._records: Records[K, V] = Records()
         self._index = 0
         """Of `_records`, those before it were handed out by iterating."""
@@ -168,9 +167,9 @@ class ConsumerDoor(Generic[K, V]):
         engine = self._engine
         if self._index >= len(self._records):
             engine.buffer.returned()
-        now_s = time.monotonic()
-        if engine.rebalancing.user_wanted or now_s - self._last_news_s >= self._news_interval_s or not engine.started:
-            self._last_news_s = now_s
+        now_ms = engine.cluster.now_ms()
+        if now_ms >= self._next_news_ms or engine.rebalancing.user_wanted or not engine.started:
+            self._next_news_ms = now_ms + self._news_interval_ms
             return True
         return False
 
