@@ -25,6 +25,7 @@ from ottla.client.errors import (
     UnsupportedVersionError,
 )
 from ottla.client.model import OffsetAndMetadata, TopicPartition
+from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
     from ottla.client.network.cluster import Cluster
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("ottla.client")
 _MOVING_RETRY_MS = 5
+_NO_MEMBER = (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.STALE_MEMBER_EPOCH, ErrorCode.ILLEGAL_GENERATION)
+"""We just left the group, or are about to join it again: membership knows, and asking again helps."""
 
 Committed = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, OffsetAndMetadata | None]]]
 
@@ -121,7 +124,7 @@ class Lookups:
         now_ms = self._cluster.now_ms()
         for state in states:
             state.failed(now_ms, self._cluster.backoff.delay_ms(state.attempts))
-        if not error.retriable:
+        if not error.retriable and error.code not in _NO_MEMBER:
             self._fail(error)
 
     # --- committed offsets
