@@ -28,7 +28,7 @@ from ottla.client.consumer.group.core import (
     Wanted,
     code_of,
 )
-from ottla.client.errors import KafkaError, error_for
+from ottla.client.errors import KafkaError, UnsupportedVersionError, error_for
 from ottla.core.errors import ErrorCode
 from ottla.core.ids import TopicPartition, uuid_to_text
 from ottla.protocol.message import Response
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 LEAVE_EPOCH = -1
 LEAVE_FOR_A_WHILE_EPOCH = -2
 """A static member that will come back: its partitions wait for it."""
+
+_TOO_OLD = "Set group.protocol=classic, or have brokers of Kafka 4.0 or newer."
 
 
 class State(Enum):
@@ -115,6 +117,8 @@ class ModernCore(MemberCore):
                 self._pending = None
                 self._left()
             return
+        if error.code is ErrorCode.UNSUPPORTED_VERSION:
+            error = UnsupportedVersionError(error.message, hint=_TOO_OLD)
         super().request_failed(sent, error, now_ms)
 
     def told(self, now_ms: int) -> None:
