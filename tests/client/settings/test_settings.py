@@ -186,18 +186,19 @@ def test_a_value_that_cannot_be(settings, text):
         (ProducerSettings, "queue.buffering.max", "did you mean queue.buffering.max."),
         (ProducerSettings, "xyz", "xyz is not a setting of a producer. docs/client-settings.md lists them."),
         (ProducerSettings, "group.id", "group.id is a setting of consumers; a producer does not have it."),
-        (AdminSettings, "linger.ms", "linger.ms is a setting of producers; a admin does not have it."),
+        (AdminSettings, "linger.ms", "linger.ms is a setting of producers; an admin does not have it."),
         (ConsumerSettings, "compression.level", "compression.level is a setting of producers"),
         (ConsumerSettings, "queue.buffering.max.ms", "queue.buffering.max.ms is a setting of producers"),
         (ConsumerSettings, "ssl_cafile", "ssl_cafile is not a setting: the name is ssl.truststore.location."),
         (ConsumerSettings, "dr_cb", "dr_cb cannot be set: use delivery.add_done_callback()."),
         (ConsumerSettings, "enable.partition.eof", "compare consumer.position() with consumer.end_offsets()"),
+        (ConsumerSettings, "metric.reporters", "metrics() has the figures at any time"),
         (ConsumerSettings, "ssl.provider", "ssl.provider cannot be set: TLS providers exist in a JVM only"),
         (ShareConsumerSettings, "isolation.level", "the group has it, as share.isolation.level"),
     ],
 )
 def test_a_name_that_cannot_be(kind, name, text):
-    value = "read_committed" if name == "isolation.level" else "x"
+    value = {"isolation.level": "read_committed", "metric.reporters": object()}.get(name, "x")
     assert text in refused(kind, {name: value, "group.id": "g"} if kind is ShareConsumerSettings else {name: value})
 
 

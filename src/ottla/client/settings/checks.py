@@ -63,7 +63,7 @@ def _check_jvm(given: Mapping[str, Any]) -> None:
     from ottla.client.settings.reading import tell_once
 
     for name in given:
-        if name in KAFKA_REFUSED:
+        if name in KAFKA_REFUSED and given[name]:  # JmxReporter alone, Java's default, has become an empty list
             raise ConfigError(f"{name} cannot be set: {KAFKA_REFUSED[name]}.")
         if name in KAFKA_WITHOUT_EFFECT:
             tell_once(name, KAFKA_WITHOUT_EFFECT[name])
@@ -71,7 +71,7 @@ def _check_jvm(given: Mapping[str, Any]) -> None:
 
 def _check_servers(values: _Values) -> None:
     if "bootstrap.servers" not in values.given:
-        raise ConfigError(f"bootstrap.servers is needed: the addresses (host:port) where a {values.kind.kind} begins.")
+        raise ConfigError(f"bootstrap.servers is needed: the addresses (host:port) where {values.kind.kind} begins.")
 
 
 def _check_security(values: _Values) -> None:

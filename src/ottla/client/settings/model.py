@@ -30,7 +30,7 @@ __all__ = [
 class CommonSettings:
     """What all clients have. Made by `of` of a subclass; never changes."""
 
-    kind: ClassVar[str] = "client"
+    kind: ClassVar[str] = "a client"
     """What the client is called in errors."""
 
     table: ClassVar[SettingTable] = ADMIN_SETTINGS
@@ -213,7 +213,7 @@ class CommonSettings:
 class ProducerSettings(CommonSettings):
     """The settings of a `Producer`."""
 
-    kind = "producer"
+    kind = "a producer"
     table = PRODUCER_SETTINGS
 
     acks: int
@@ -249,7 +249,7 @@ class ProducerSettings(CommonSettings):
 class ConsumerSettings(CommonSettings):
     """The settings of a `Consumer`."""
 
-    kind = "consumer"
+    kind = "a consumer"
     table = CONSUMER_SETTINGS
 
     allow_auto_create_topics: bool
@@ -294,14 +294,14 @@ class ConsumerSettings(CommonSettings):
 class ShareConsumerSettings(ConsumerSettings):
     """The settings of a `ShareConsumer`: a consumer's, without those that share groups do not have."""
 
-    kind = "share consumer"
+    kind = "a share consumer"
     unsupported = UNSUPPORTED_BY_SHARE_GROUPS
 
 
 class AdminSettings(CommonSettings):
     """The settings of an `Admin`."""
 
-    kind = "admin"
+    kind = "an admin"
     table = ADMIN_SETTINGS
 
     bootstrap_controllers: list[str]

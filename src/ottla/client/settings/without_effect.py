@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from ottla.client.settings.model import CommonSettings
 
 KAFKA_WITHOUT_EFFECT: Final = {
+    "bootstrap.resolve.timeout.ms": "names are looked up again until the call that needs them gives up",
     "buffer.memory.allocation.strategy": "batches grow as they are filled",
     "internal.throw.on.fetch.stable.offset.unsupported": "brokers that old are not supported",
+    "metrics.recording.level": "every metric is recorded",
     "sasl.kerberos.kinit.cmd": "the ticket comes from the credential cache or keytab through GSSAPI, without kinit",
     "sasl.kerberos.min.time.before.relogin": "a ticket is looked up whenever a connection signs in",
     "sasl.kerberos.ticket.renew.jitter": "a ticket is looked up whenever a connection signs in",
@@ -41,6 +43,7 @@ KAFKA_WITHOUT_EFFECT: Final = {
 """Kafka's settings that are read and checked but change nothing."""
 
 KAFKA_REFUSED: Final = {
+    "metric.reporters": "metrics() has the figures at any time, and the cluster may subscribe to them (KIP-714)",
     "sasl.client.callback.handler.class": (
         "callback handlers are Java classes; use sasl.username and sasl.password, or sasl.oauth.token.provider"
     ),
@@ -203,11 +206,11 @@ def unknown(kind: type[CommonSettings], given_name: str, name: str) -> ConfigErr
     others = {"producers": PRODUCER_SETTINGS, "consumers": CONSUMER_SETTINGS, "admins": ADMIN_SETTINGS}
     homes = [other for other, table in others.items() if target in table]
     if homes and target not in kind.table:
-        return ConfigError(f"{given_name} is a setting of {' and '.join(homes)}; a {kind.kind} does not have it.")
+        return ConfigError(f"{given_name} is a setting of {' and '.join(homes)}; {kind.kind} does not have it.")
     usable = [candidate for candidate in kind.table if candidate not in kind.unsupported]
     aliases = [alias for alias, kafka in ALIASES.items() if kafka in usable]
     found = nearest(name, usable + aliases)
     if found is None:
-        return ConfigError(f"{given_name} is not a setting of a {kind.kind}. docs/client-settings.md lists them.")
+        return ConfigError(f"{given_name} is not a setting of {kind.kind}. docs/client-settings.md lists them.")
     suggestion = found.replace(".", "_") if "_" in given_name else found
-    return ConfigError(f"{given_name} is not a setting of a {kind.kind}; did you mean {suggestion}?")
+    return ConfigError(f"{given_name} is not a setting of {kind.kind}; did you mean {suggestion}?")
