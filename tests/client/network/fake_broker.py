@@ -99,6 +99,8 @@ class FakeCluster:
     """(key type, key) → broker; the lowest running broker where nothing is said, 0 for none."""
     creates_topics: bool = True
     features: dict[str, int] = field(default_factory=dict)
+    tls: Any = None
+    """The servers' SSLContext; not in the simulator."""
     versions: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Where they differ from what we know ourselves; (0, -1) is an API that is not served."""
 
@@ -265,7 +267,8 @@ class FakeBroker:
     async def start(self) -> None:
         """Listen; on the same port as before when it was stopped."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port)
+        options = {"ssl": self.cluster.tls} if self.cluster.tls is not None else {}
+        self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, **options)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -257,7 +257,9 @@ def _other_protocol(received: bytes) -> str | None:
 
 
 def tls_error(name: str, error: ssl.SSLError) -> KafkaError:
-    """TLS was refused, by the broker or by us: trying again will not help."""
+    """Why TLS came to nothing. A refusal, of either side, stays one; a connection that was cut may be tried again."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
+        return ConnectionFailedError(f"{name} closed the connection in the middle of TLS.")
     from ottla.client.security.tls import explain_tls_error
 
     return explain_tls_error(error, name)

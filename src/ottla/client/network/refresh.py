@@ -148,7 +148,8 @@ class MetadataRefresh:
                 tried.append(reason or f"{address} has not answered yet.")
             name = "bootstrap.controllers" if cluster.controllers else "bootstrap.servers"
             error: KafkaError = BootstrapError(
-                f"no server of {name} could be used within {timeout_ms} ms: {' '.join(tried)}"
+                f"no server of {name} could be used within {timeout_ms} ms: {' '.join(tried)}",
+                hint=BootstrapError.default_hint,
             )
         else:
             why = f": {problem.message}" if problem is not None else "."
