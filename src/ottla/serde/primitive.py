@@ -37,6 +37,11 @@ class RawOrText(Raw):
     def serialize(self, topic: str, value: Any, headers: Headers = None, /) -> bytes | None:
         if type(value) is bytes or value is None:
             return value
+        if type(value) is str:
+            try:
+                return value.encode()
+            except UnicodeEncodeError:
+                pass  # A lone surrogate: the general way says so.
         return super().serialize(topic, value, headers)
 
     def _encode(self, value: Any) -> bytes:

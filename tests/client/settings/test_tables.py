@@ -95,7 +95,7 @@ SPECIAL_ATTRIBUTES = {
 def test_every_setting_has_a_typed_attribute(kind):
     table, settings_class, _ = KINDS[kind]
     hints = typing.get_type_hints(settings_class)
-    own = {"kind", "table", "unsupported", "_given"}
+    own = {"called", "kind", "table", "unsupported", "_given"}
     for name, setting in table.items():
         expected = SPECIAL_ATTRIBUTES.get(name, PYTHON_TYPES[setting.type])
         if setting.default is None and not setting.required:

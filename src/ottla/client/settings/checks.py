@@ -71,7 +71,7 @@ def _check_jvm(given: Mapping[str, Any]) -> None:
 
 def _check_servers(values: _Values) -> None:
     if "bootstrap.servers" not in values.given:
-        raise ConfigError(f"bootstrap.servers is needed: the addresses (host:port) where {values.kind.kind} begins.")
+        raise ConfigError(f"bootstrap.servers is needed: the addresses (host:port) where {values.kind.called} begins.")
 
 
 def _check_security(values: _Values) -> None:

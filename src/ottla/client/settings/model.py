@@ -30,7 +30,8 @@ __all__ = [
 class CommonSettings:
     """What all clients have. Made by `of` of a subclass; never changes."""
 
-    kind: ClassVar[str] = "a client"
+    kind: ClassVar[str] = "client"
+    called: ClassVar[str] = "a client"
     """What the client is called in errors."""
 
     table: ClassVar[SettingTable] = ADMIN_SETTINGS
@@ -213,7 +214,8 @@ class CommonSettings:
 class ProducerSettings(CommonSettings):
     """The settings of a `Producer`."""
 
-    kind = "a producer"
+    kind = "producer"
+    called = "a producer"
     table = PRODUCER_SETTINGS
 
     acks: int
@@ -249,7 +251,8 @@ class ProducerSettings(CommonSettings):
 class ConsumerSettings(CommonSettings):
     """The settings of a `Consumer`."""
 
-    kind = "a consumer"
+    kind = "consumer"
+    called = "a consumer"
     table = CONSUMER_SETTINGS
 
     allow_auto_create_topics: bool
@@ -294,14 +297,16 @@ class ConsumerSettings(CommonSettings):
 class ShareConsumerSettings(ConsumerSettings):
     """The settings of a `ShareConsumer`: a consumer's, without those that share groups do not have."""
 
-    kind = "a share consumer"
+    kind = "share consumer"
+    called = "a share consumer"
     unsupported = UNSUPPORTED_BY_SHARE_GROUPS
 
 
 class AdminSettings(CommonSettings):
     """The settings of an `Admin`."""
 
-    kind = "an admin"
+    kind = "admin"
+    called = "an admin"
     table = ADMIN_SETTINGS
 
     bootstrap_controllers: list[str]

@@ -96,7 +96,7 @@ def _read_mapping(
             if not name:
                 continue
         if name in kind.unsupported:
-            raise ConfigError(f"{given_name} cannot be set for {kind.kind}: {_why_unsupported(name)}.")
+            raise ConfigError(f"{given_name} cannot be set for {kind.called}: {_why_unsupported(name)}.")
         typed = parse(kind.table[name], given_name, value)
         before = written.get(name)
         if before is not None and values[name] != typed:

@@ -206,11 +206,11 @@ def unknown(kind: type[CommonSettings], given_name: str, name: str) -> ConfigErr
     others = {"producers": PRODUCER_SETTINGS, "consumers": CONSUMER_SETTINGS, "admins": ADMIN_SETTINGS}
     homes = [other for other, table in others.items() if target in table]
     if homes and target not in kind.table:
-        return ConfigError(f"{given_name} is a setting of {' and '.join(homes)}; {kind.kind} does not have it.")
+        return ConfigError(f"{given_name} is a setting of {' and '.join(homes)}; {kind.called} does not have it.")
     usable = [candidate for candidate in kind.table if candidate not in kind.unsupported]
     aliases = [alias for alias, kafka in ALIASES.items() if kafka in usable]
     found = nearest(name, usable + aliases)
     if found is None:
-        return ConfigError(f"{given_name} is not a setting of {kind.kind}. docs/client-settings.md lists them.")
+        return ConfigError(f"{given_name} is not a setting of {kind.called}. docs/client-settings.md lists them.")
     suggestion = found.replace(".", "_") if "_" in given_name else found
-    return ConfigError(f"{given_name} is not a setting of {kind.kind}; did you mean {suggestion}?")
+    return ConfigError(f"{given_name} is not a setting of {kind.called}; did you mean {suggestion}?")
