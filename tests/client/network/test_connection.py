@@ -161,5 +161,5 @@ def test_metrics_count_what_goes_over_the_wire():
     node = {name.name: value for name, value in values.items() if ("node-id", "node-1") in name.tags}
     assert total["connection-creation-total"] == 2
     assert total["connection-count"] == 2
-    assert node["request-total"] == node["response-total"] == 5
+    assert node["request-total"] == node["response-total"] == 6, "ApiVersions too"
     assert total["outgoing-byte-total"] > node["outgoing-byte-total"] > 5 * 20

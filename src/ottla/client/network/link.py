@@ -296,7 +296,9 @@ class BrokerLink:
         call = Call(request, self._loop.create_future(), 0, timeout_ms)
         call.sent_ms = self._host.now_ms()
         call.deadline_ms = call.drop_at_ms = call.sent_ms + timeout_ms
-        connection.write(call, version)
+        size = connection.write(call, version)
+        if size and self._host.metrics is not None:
+            self._host.metrics.request_sent(self.id, size)
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 return await call.future
