@@ -313,3 +313,19 @@ def test_a_transaction_that_takes_too_long(make_broker: MakeBroker, name: str) -
         with producer.transaction():
             producer.send(name, "again")
     wait_until(lambda: read(broker.bootstrap, name) == [b"plain", b"again"], "what was in time")
+
+
+def test_two_phase_commit(make_broker: MakeBroker, name: str) -> None:
+    unstable = {"unstable.api.versions.enable": "true", "transaction.two.phase.commit.enable": "true"}
+    broker = make_broker({**SETTINGS, **unstable})
+    create_topic(broker.bootstrap, name)
+    with new_producer(broker.bootstrap, name, transaction_two_phase_commit_enable=True) as producer:
+        for value in ("one", "two"):
+            with producer.transaction():
+                producer.send(name, value)
+    wait_until(lambda: read(broker.bootstrap, name) == [b"one", b"two"], "what was committed")
+    plain = make_broker(SETTINGS)
+    refused = new_producer(plain.bootstrap, name, transaction_two_phase_commit_enable=True)
+    with pytest.raises(FatalProducerError, match="InitProducerId"):
+        refused.init_transactions()
+    refused.close()
