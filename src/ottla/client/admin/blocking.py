@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from ottla.client.admin import client as aio
+from ottla.client.instruments import Instrumented
 from ottla.client.portal import portal
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ottla.client.metrics.registry import MetricName
     from ottla.client.settings import AdminSettings
     from ottla.client.settings.names import AdminNames
 
@@ -32,7 +32,7 @@ def blocking(
     return call
 
 
-class Admin:
+class Admin(Instrumented):
     """Looks after a cluster: topics, settings, groups, transactions, access rules, quotas, the cluster itself.
 
         with ottla.Admin("localhost:9092") as admin:
@@ -57,6 +57,7 @@ class Admin:
         directly, which answer calls about the cluster itself only (KIP-919).
         """
         self._admin = aio.Admin(bootstrap_servers, settings, **names)
+        self._instruments = self._admin._instruments
         self._portal = portal()
         self._portal.register(self._admin)
 
@@ -154,26 +155,6 @@ class Admin:
     # The client itself
 
     close = blocking(aio.Admin.close)
-
-    def metrics(self) -> dict[MetricName, float]:
-        """The client's own metrics and their values now, under the names of Kafka's client."""
-        return self._portal.call(self._admin.metrics)
-
-    def register_metric_for_subscription(
-        self,
-        name: str,
-        read: Callable[[], float],
-        *,
-        group: str = "application",
-        description: str = "",
-        tags: Mapping[str, str] | None = None,
-    ) -> MetricName:
-        """Have a number of the application pushed along with the client's own (KIP-1076); `read` must be quick."""
-        return self._admin.register_metric_for_subscription(name, read, group=group, description=description, tags=tags)
-
-    def unregister_metric_from_subscription(self, metric: MetricName) -> None:
-        """No longer push a number of the application."""
-        self._admin.unregister_metric_from_subscription(metric)
 
     def __enter__(self) -> Self:
         return self

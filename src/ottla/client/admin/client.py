@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Self, Unpack
 
 from ottla.client.admin.acls import AclCalls
@@ -20,23 +20,20 @@ from ottla.client.admin.scram import ScramCalls
 from ottla.client.admin.tokens import TokenCalls
 from ottla.client.admin.topics import TopicCalls
 from ottla.client.admin.transactions import TransactionCalls
-from ottla.client.errors import IllegalStateError
-from ottla.client.metrics.network import NetworkMetrics
-from ottla.client.metrics.registry import MetricName, Metrics
+from ottla.client.instruments import Instrumented, Instruments
 from ottla.client.model import TopicPartition
-from ottla.client.network.cluster import Cluster
 from ottla.client.settings import AdminSettings
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ottla.client.metrics.telemetry import TelemetryReporter
     from ottla.client.settings.names import AdminNames
 
 CLOSE_TIMEOUT_S = 5.0
 
 
 class Admin(
+    Instrumented,
     TopicCalls,
     PartitionCalls,
     OffsetCalls,
@@ -76,10 +73,8 @@ class Admin(
         """
         found = AdminSettings.of(bootstrap_servers, settings, names)
         self.settings = found
-        self._metrics = Metrics(self._now_ms, tags={"client-id": found.client_id})
-        self._cluster = Cluster(found, metrics=None)
-        self._cluster.metrics = NetworkMetrics(self._metrics, "admin-client")
-        self._telemetry: TelemetryReporter | None = None
+        self._instruments = Instruments(found, "admin-client")
+        self._cluster = self._instruments.cluster
         self._leaders: dict[TopicPartition, int] = {}
         self._uses_controllers = bool(found.bootstrap_controllers)
         self._routing = Routing(
@@ -87,41 +82,16 @@ class Admin(
             timeout_ms=found.default_api_timeout_ms,
             request_timeout_ms=found.request_timeout_ms,
             retries=found.retries,
-            on_call=self._start_telemetry,
+            on_call=self._instruments.start,
         )
 
     async def client_instance_id(self, *, timeout_s: float | None = None) -> str:
         """The id under which the cluster knows this client's metrics (KIP-714)."""
-        telemetry = self._start_telemetry()
-        if telemetry is None:
-            raise IllegalStateError("The client pushes no metrics.", hint="Set enable.metrics.push to true.")
-        return await telemetry.client_instance_id(self._routing.deadline(timeout_s).left_ms)
-
-    def metrics(self) -> dict[MetricName, float]:
-        """The client's own metrics and their values now, under the names of Kafka's client."""
-        return self._metrics.snapshot()
-
-    def register_metric_for_subscription(
-        self,
-        name: str,
-        read: Callable[[], float],
-        *,
-        group: str = "application",
-        description: str = "",
-        tags: Mapping[str, str] | None = None,
-    ) -> MetricName:
-        """Have a number of the application pushed along with the client's own (KIP-1076); `read` must be quick."""
-        self._metrics.gauge(group, name, description, read, tags)
-        return MetricName(name, group, self._metrics.tags + tuple((tags or {}).items()))
-
-    def unregister_metric_from_subscription(self, metric: MetricName) -> None:
-        """No longer push a number of the application."""
-        self._metrics.remove(metric)
+        return await self._instruments.client_instance_id(self._routing.deadline(timeout_s).left_ms / 1000)
 
     async def close(self, timeout_s: float | None = None) -> None:
         """End all connections. Calls still under way raise `ClientClosedError`."""
-        if self._telemetry is not None:
-            await self._telemetry.close()
+        await self._instruments.close()
         await self._cluster.close(int((CLOSE_TIMEOUT_S if timeout_s is None else timeout_s) * 1000))
 
     async def exit_now(self) -> None:
@@ -135,16 +105,3 @@ class Admin(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _now_ms(self) -> int:
-        return self._cluster.now_ms()
-
-    def _start_telemetry(self) -> TelemetryReporter | None:
-        """Push metrics in the background from the first call on, unless switched off."""
-        if self._telemetry is None and self.settings.enable_metrics_push and not self._uses_controllers:
-            from ottla.client.metrics.telemetry import TelemetryReporter
-
-            self._telemetry = TelemetryReporter(self._cluster, self._metrics, lambda: ())
-        if self._telemetry is not None and not self._cluster.is_closed:
-            self._telemetry.start()
-        return self._telemetry

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ottla.client.metrics.registry import MetricName
+from ottla.client.instruments import Instrumented
 from ottla.client.portal import portal
 from ottla.client.settings import ShareConsumerSettings
 from ottla.client.share.client import AcknowledgementCallback, CommitResult
@@ -23,7 +23,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class ShareConsumer(Generic[K, V]):
+class ShareConsumer(Instrumented, Generic[K, V]):
     """Takes records from topics as from a queue: each goes to one of the group's consumers (KIP-932).
 
     With `share_acknowledgement_mode="implicit"`, the default, the records of a poll are accepted by the next poll, by
@@ -56,6 +56,7 @@ class ShareConsumer(Generic[K, V]):
             threading.Lock(),
         )
         self._inner = inner
+        self._instruments = inner._instruments
         self._portal = portal()
         self._portal.register(self)
 
@@ -122,10 +123,6 @@ class ShareConsumer(Generic[K, V]):
     def acquisition_lock_timeout_ms(self) -> int | None:
         """For how long a record is this consumer's, as the broker said with the last fetch; None before it."""
         return self._inner.acquisition_lock_timeout_ms
-
-    def metrics(self) -> dict[MetricName, float]:
-        """All metrics and their values now."""
-        return self._inner.metrics()
 
     def client_instance_id(self, timeout_s: float = 30.0) -> str:
         """The id under which the cluster files this client's metrics (KIP-714)."""

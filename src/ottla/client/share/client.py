@@ -16,10 +16,8 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     UnsupportedVersionError,
 )
-from ottla.client.metrics.network import NetworkMetrics
-from ottla.client.metrics.registry import MetricName, Metrics
+from ottla.client.instruments import Instrumented, Instruments
 from ottla.client.metrics.share import ShareMetrics
-from ottla.client.network.cluster import Cluster
 from ottla.client.settings import ShareConsumerSettings
 from ottla.client.share.deliveries import Acknowledgements, AcknowledgeType, Deliveries
 from ottla.client.share.fetching import ShareFetcher, unpack
@@ -34,7 +32,6 @@ from ottla.serde import resolve_deserializer
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ottla.client.metrics.telemetry import TelemetryReporter
     from ottla.client.settings.names import ShareConsumerNames
 
 K = TypeVar("K")
@@ -48,7 +45,7 @@ CommitResult = dict[TopicPartition, KafkaError | None]
 _LOG = logging.getLogger("ottla.client")
 
 
-class ShareConsumer(Generic[K, V]):
+class ShareConsumer(Instrumented, Generic[K, V]):
     """Takes records from topics as from a queue: each goes to one of the group's consumers (KIP-932).
 
     With `share_acknowledgement_mode="implicit"`, the default, the records of a poll are accepted by the next poll, by
@@ -94,15 +91,9 @@ class ShareConsumer(Generic[K, V]):
         self._on_acknowledgement = on_acknowledgement
         self._is_explicit = settings.share_acknowledgement_mode == "explicit"
         self._max_poll_records = settings.max_poll_records
-        self._metrics = Metrics(
-            lambda: self._cluster.now_ms(),
-            tags={"client-id": settings.client_id or ""},
-            samples=settings.metrics_num_samples,
-            window_ms=settings.metrics_sample_window_ms,
-        )
-        self._cluster = Cluster(settings)
-        self._cluster.metrics = NetworkMetrics(self._metrics, "consumer-share")
-        self._share_metrics = ShareMetrics(self._metrics)
+        self._instruments = Instruments(settings, "consumer-share", self._says_of_itself)
+        self._cluster = self._instruments.cluster
+        self._metrics = ShareMetrics(self._instruments.metrics)
         assert settings.group_id is not None
         member_id = uuid_to_text(uuid.uuid4().bytes)
         self._membership = ShareMembership(
@@ -110,12 +101,10 @@ class ShareConsumer(Generic[K, V]):
         )
         self._deliveries = Deliveries(lock)
         self._fetcher = ShareFetcher(
-            self._cluster, self._membership, self._deliveries, _limits(settings), self._settled, self._share_metrics
+            self._cluster, self._membership, self._deliveries, _limits(settings), self._settled, self._metrics
         )
-        self._heartbeats = ShareHeartbeats(
-            self._cluster, self._membership, self._fetcher.changed, self._share_metrics.group
-        )
-        self._share_metrics.group.watch(lambda: sum(map(len, self._membership.assignment.values())))
+        self._heartbeats = ShareHeartbeats(self._cluster, self._membership, self._fetcher.changed, self._metrics.group)
+        self._metrics.group.watch(lambda: sum(map(len, self._membership.assignment.values())))
         self._topics = frozenset(topics)
         self._is_subscribed = False
         self._is_closed = False
@@ -123,7 +112,6 @@ class ShareConsumer(Generic[K, V]):
         self._woken = False
         self._errors: list[KafkaError] = []
         self._commit_result: CommitResult = {}
-        self._telemetry: TelemetryReporter | None = None
 
     # What is subscribed
 
@@ -185,7 +173,7 @@ class ShareConsumer(Generic[K, V]):
         finally:
             self._woken = False
             self._is_polling = False
-            self._share_metrics.poll.poll_ended()
+            self._metrics.poll.poll_ended()
 
     def wakeup(self) -> None:
         """Make a poll that waits return at once, with nothing."""
@@ -259,17 +247,10 @@ class ShareConsumer(Generic[K, V]):
 
     # About the client
 
-    def metrics(self) -> dict[MetricName, float]:
-        """All metrics and their values now."""
-        return self._metrics.snapshot()
-
     async def client_instance_id(self, timeout_s: float = 30.0) -> str:
         """The id under which the cluster files this client's metrics (KIP-714)."""
         self._check_open()
-        self._start_telemetry()
-        if self._telemetry is None:
-            raise IllegalStateError("enable.metrics.push is off.")
-        return await self._telemetry.client_instance_id(int(timeout_s * 1000))
+        return await self._instruments.client_instance_id(timeout_s)
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """Tell what is acknowledged (in implicit mode: everything handed out), release the rest, leave the group."""
@@ -281,8 +262,7 @@ class ShareConsumer(Generic[K, V]):
             self._deliveries.acknowledge_rest(AcknowledgeType.ACCEPT)
         try:
             async with asyncio.timeout(timeout_s):
-                if self._telemetry is not None:
-                    await self._telemetry.close()
+                await self._instruments.close()
                 if self._is_subscribed:
                     await self._fetcher.close()
                     await self._heartbeats.leave(int(timeout_s * 1000))
@@ -326,14 +306,14 @@ class ShareConsumer(Generic[K, V]):
                 hint="In explicit mode acknowledge, release, reject or renew every record before the next poll.",
             )
         self._is_polling = True
-        self._share_metrics.poll.poll_started()
+        self._metrics.poll.poll_started()
 
     def _join(self) -> None:
         self._cluster.bind()
         self._cluster.interest(self._topics)
         self._membership.subscribe(self._topics, self._cluster.now_ms())
         self._is_subscribed = True
-        self._start_telemetry()
+        self._instruments.start()
         self._heartbeats.start()
         self._heartbeats.wake()
 
@@ -356,7 +336,7 @@ class ShareConsumer(Generic[K, V]):
             size = sum(
                 max(0, record.serialized_key_size) + max(0, record.serialized_value_size) for record in unpacked.records
             )
-            self._share_metrics.fetch.records_consumed(acquired.partition.topic, len(offsets), size)
+            self._metrics.fetch.records_consumed(acquired.partition.topic, len(offsets), size)
         if records:
             # What was acknowledged need not wait for the next fetch, which may be long in coming.
             self._fetcher.acknowledge()
@@ -392,24 +372,12 @@ class ShareConsumer(Generic[K, V]):
         versions = [self._cluster.api_versions(node) for node in self._fetcher.nodes]
         return all(each is None or each.get(ApiKey.SHARE_ACKNOWLEDGE, (0, 0))[1] >= 2 for each in versions)
 
-    def _start_telemetry(self) -> None:
-        if self._telemetry is None and self.settings.enable_metrics_push:
-            from ottla.client.metrics.telemetry import TelemetryReporter
-
-            self._telemetry = TelemetryReporter(
-                self._cluster,
-                self._metrics,
-                lambda: [
-                    (name, value)
-                    for name, value in (
-                        ("group_id", self.settings.group_id),
-                        ("client_rack", self.settings.client_rack),
-                        ("group_member_id", self._membership.member_id),
-                    )
-                    if value
-                ],
-            )
-            self._telemetry.start()
+    def _says_of_itself(self) -> list[tuple[str, str | None]]:
+        return [
+            ("group_id", self.settings.group_id),
+            ("client_rack", self.settings.client_rack),
+            ("group_member_id", self._membership.member_id),
+        ]
 
 
 def _limits(settings: ShareConsumerSettings) -> Limits:
