@@ -412,7 +412,8 @@ class Accumulator(Appender):
         """
         with self.lock:
             found = [batch for batch in self.incomplete if batch.created_ms <= before_ms]
-            oldest_ms = min((batch.created_ms for batch in self.incomplete), default=NEVER_MS)
+            others = (batch.created_ms for batch in self.incomplete if batch.created_ms > before_ms)
+            oldest_ms = min(others, default=NEVER_MS)
             found.sort(key=lambda batch: batch.order)
             return found, oldest_ms
 

@@ -337,7 +337,7 @@ class Sender:
         expired, oldest_ms = self._accumulator.expired(now_ms - self._delivery_timeout_ms)
         for batch in expired:
             self._give_up(batch, self._expiry_error(batch))
-        still_ms = now_ms if oldest_ms == NEVER_MS or expired else oldest_ms
+        still_ms = now_ms if oldest_ms == NEVER_MS else oldest_ms
         self._next_expiry_ms = still_ms + self._delivery_timeout_ms
 
     def _expiry_error(self, batch: ProducerBatch) -> KafkaError:
