@@ -380,8 +380,10 @@ def test_a_coordinator_that_may_not_be_asked() -> None:
 def test_a_call_that_timed_out_is_taken_up_by_the_same_call() -> None:
     talk = Talk().in_transaction(A)
     talk.state.acknowledged(talk.send(), 0)
+    assert talk.state.ending is None
     completion = talk.state.commit()
     completion.abandoned = True  # what the shell does
+    assert talk.state.ending is completion
     for call in ("begin", "abort", "send", "offsets"):
         with pytest.raises(IllegalStateError, match=r"Call commit_transaction\(\) again"):
             CALLS[call](talk)

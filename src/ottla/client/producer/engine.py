@@ -333,10 +333,11 @@ class Engine:
         try:
             if state is not None and state.is_transactional and state.in_transaction:
                 timeout_ms = self.settings.max_block_ms if timeout_s is None else int(timeout_s * 1000)
-                if state.state.value in ("in a transaction", "in a transaction that failed"):
-                    completion = state.abort()
+                ending = state.ending  # a commit whose caller ran out of time is not taken back
+                if ending is None:
+                    ending = state.abort()
                     self.sender.look()
-                    await self._timed("txn-abort", completion, timeout_ms)
+                await self._timed("txn-abort", ending, timeout_ms)
             else:
                 self.sender.look()
                 await self._flush(timeout_s)

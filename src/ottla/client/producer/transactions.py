@@ -326,6 +326,11 @@ class ProducerState(TransactionDialogue):
         """The producer closes: whoever waits gets `error`, and nothing is asked or sent any more."""
         self._fail(error or ClientClosedError("the producer was closed before this was done"))
 
+    @property
+    def ending(self) -> Completion | None:
+        """The commit or abort that is under way."""
+        return self._end.completion if self._end is not None else None
+
     # Misuse
 
     def _check_transactional(self, what: str) -> None:
