@@ -428,6 +428,17 @@ class TestBootstrap:
 
         run(main)
 
+    def test_brokers_that_ask_for_new_starts_for_ever_are_not_asked_without_pause(self):
+        async def main():
+            async with connected() as (fake, cluster):
+                await cluster.start()
+                fake[1].on(ApiKey.METADATA, MetadataResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED))
+                cluster.request_metadata_update()
+                await asyncio.sleep(10)
+                assert len(fake[1].received(ApiKey.METADATA)) < 30
+
+        run(main)
+
     def test_without_recovery_the_known_brokers_are_all_there_is(self):
         async def main():
             async with connected(metadata_recovery_strategy="none", metadata_max_age_ms=500) as (fake, cluster):
@@ -514,6 +525,26 @@ class TestTopics:
                     cluster.interest(["t"])
                     await asyncio.sleep(10)
                 assert set(cluster.metadata.topics) == {"t"}
+
+        run(main)
+
+    def test_somebody_replaces_what_is_of_interest_while_one_waits(self):
+        async def main():
+            async with connected(kind=ConsumerSettings, allow_auto_create_topics=False) as (fake, cluster):
+                waiting = asyncio.ensure_future(cluster.wait_for_topic("late", 10_000))
+                await asyncio.sleep(1)
+                cluster.interest(["t"], replace=True)
+                fake.add_topic("late")
+                assert (await waiting).name == "late"
+
+        run(main)
+
+    def test_a_topic_that_is_not_among_all_topics_does_not_exist(self):
+        async def main():
+            async with connected(kind=ConsumerSettings) as (_, cluster):
+                cluster.all_topics = True
+                with pytest.raises(UnknownTopicError):
+                    await cluster.wait_for_topic("none", 1000)
 
         run(main)
 

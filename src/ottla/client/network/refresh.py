@@ -44,7 +44,8 @@ class MetadataRefresh:
         """What the last attempt failed with."""
         self._attempts = 0
         """Attempts that have ended."""
-        self._is_asking = False
+        self._asks_for_all = False
+        """A request for everything of interest is on its way."""
 
     # For those who wait
 
@@ -67,7 +68,7 @@ class MetadataRefresh:
         self._start()
         deadline_ms = cluster.now_ms() + timeout_ms
         # An answer that is on its way already was asked for before.
-        wanted = state.successes + (2 if self._is_asking else 1)
+        wanted = state.successes + (2 if self._asks_for_all else 1)
         attempts = self._attempts
         while state.successes < wanted:
             self._raise_useless(attempts)
@@ -81,10 +82,10 @@ class MetadataRefresh:
         """The topic, when it is there."""
         cluster, state = self._cluster, self._state
         self._start()
-        cluster.interest((name,))
         deadline_ms = cluster.now_ms() + timeout_ms
         answers, attempts = state.answers, self._attempts
         while True:
+            cluster.interest((name,))  # again, as somebody may have replaced what is of interest
             topic = state.snapshot.topics.get(name)
             if topic is not None and not topic.error:
                 if state.snapshot.brokers:
@@ -101,7 +102,8 @@ class MetadataRefresh:
             self._raise_useless(attempts)
             if not await self._next(deadline_ms):
                 topic = state.snapshot.topics.get(name)
-                if topic is not None and topic.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                is_unknown = topic is None and state.answers > answers
+                if is_unknown or (topic is not None and topic.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION):
                     raise UnknownTopicError(f"topic {name!r} does not exist (waited {timeout_ms} ms).")
                 if topic is not None and topic.error:
                     raise KafkaTimeoutError(f"topic {name!r} is not ready after {timeout_ms} ms: {topic.error.message}")
@@ -195,7 +197,6 @@ class MetadataRefresh:
             if wait_ms > 0:
                 await self._sleep(wait_ms)
                 continue
-            self._is_asking = True
             try:
                 await self._attempt()
             except KafkaError as error:
@@ -204,7 +205,7 @@ class MetadataRefresh:
             except Exception:
                 logger.exception("Metadata could not be refreshed, which should not happen")
                 state.failed(cluster.now_ms())
-            self._is_asking = False
+            self._asks_for_all = False
             self._attempts += 1
             self._notify()
 
@@ -231,12 +232,14 @@ class MetadataRefresh:
             state.failed(now_ms)  # all are in backoff, or have asked for a pause
             return
         asked = state.attempt(now_ms)
+        self._asks_for_all = asked.is_full
         before = state.snapshot
         if cluster.controllers:
             await self._ask_controllers(node_id)
         else:
             response = await cluster.request(node_id, asked.request, min_version=asked.min_version)
             if response.error_code == ErrorCode.REBOOTSTRAP_REQUIRED and cluster.rebootstraps:
+                state.failed(cluster.now_ms())
                 state.demand_rebootstrap()
                 return
             versions = cluster.api_versions(node_id) or {}
