@@ -16,7 +16,9 @@ from confluent_kafka.admin import AdminClient
 
 import ottla
 from benchmarks.brokers import KAFKA_HOME, ApacheKafka, OttlaBroker
+from ottla import admin
 from ottla.client.errors import (
+    AuthorizationError,
     CommitFailedError,
     FatalProducerError,
     IllegalStateError,
@@ -27,6 +29,7 @@ from ottla.client.errors import (
 )
 from ottla.client.model import ConsumerGroupMetadata, TopicPartition
 from tests.compatibility.drivers import ClientError, Java, wait_until
+from tests.compatibility.test_client_admin import SecuredKafka
 from tests.compatibility.test_transactions import FEATURES, read
 from tests.compatibility.topics import create_topic
 from tests.conftest import SETTINGS, MakeBroker, require
@@ -329,3 +332,64 @@ def test_two_phase_commit(make_broker: MakeBroker, name: str) -> None:
     with pytest.raises(FatalProducerError, match="InitProducerId"):
         refused.init_transactions()
     refused.close()
+
+
+@pytest.mark.xdist_group("kafka")
+class TestRules:
+    """What may be tried again when a rule was missing, against Apache Kafka, which has an authorizer."""
+
+    @pytest.fixture(scope="class")
+    def secured(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+        require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+        secured = SecuredKafka(tmp_path_factory.mktemp("rules"))
+        secured.kafka.start()
+        yield secured
+        secured.kafka.kill()
+
+    @staticmethod
+    def settings() -> dict[str, object]:
+        return {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": "alice",
+            "sasl_password": "a",
+            "max_block_ms": 20_000,
+        }
+
+    @staticmethod
+    def allow(secured: SecuredKafka, kind: admin.AclResourceType, name: str, *operations: admin.AclOperation) -> None:
+        rules = [admin.AclBinding(kind, name, "User:alice", operation) for operation in operations]
+        with secured.admin("root", "secret") as root:
+            root.create_acls(rules)
+            mine = admin.AclFilter(principal="User:alice")
+            wait_until(lambda: set(rules) <= set(root.describe_acls(mine)), "the rules")
+
+    def test_a_producer_goes_on_once_it_may(self, secured: SecuredKafka, name: str) -> None:
+        create_topic(secured.plain, name)
+        with ottla.Producer(secured.sasl, **self.settings()) as producer:  # type: ignore[arg-type]
+            with pytest.raises(AuthorizationError):
+                producer.send(name, "refused").result(20)
+            self.allow(secured, admin.AclResourceType.TOPIC, name, admin.AclOperation.WRITE)
+            producer.send(name, "allowed").result(20)
+        assert read(secured.plain, name) == [b"allowed"]
+
+    def test_a_transactional_producer_goes_on_once_it_may(self, secured: SecuredKafka, name: str) -> None:
+        create_topic(secured.plain, name)
+        self.allow(secured, admin.AclResourceType.TOPIC, name, admin.AclOperation.WRITE, admin.AclOperation.READ)
+        with new_producer(secured.sasl, name, **self.settings()) as producer:
+            with pytest.raises(AuthorizationError, match="TRANSACTIONAL_ID"):
+                producer.init_transactions()
+            self.allow(secured, admin.AclResourceType.TRANSACTIONAL_ID, name, admin.AclOperation.WRITE)
+            producer.begin_transaction()
+            producer.send(name, "aborted")
+            with pytest.raises(AuthorizationError, match="GROUP"):
+                producer.send_offsets_to_transaction({TopicPartition(name, 0): 1}, name)
+            with pytest.raises(TransactionAbortableError):
+                producer.commit_transaction()
+            producer.abort_transaction()
+            self.allow(secured, admin.AclResourceType.GROUP, name, admin.AclOperation.READ)
+            with producer.transaction():
+                producer.send(name, "committed")
+                producer.send_offsets_to_transaction({TopicPartition(name, 0): 1}, name)
+        wait_until(lambda: read(secured.plain, name) == [b"committed"], "what was committed")
+        assert committed_offset(secured.plain, name, name) == 1
