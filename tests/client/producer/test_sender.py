@@ -455,7 +455,7 @@ def test_interceptors_change_records_and_hear_of_outcomes(
     assert "interceptor failed" in caplog.text
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(10))
 def test_whatever_happens_each_record_is_there_once_and_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Brokers stop, connections break before and after the append, leaders move, answers are late or cut off."""
     dice = Random(f"chaos {seed}")
@@ -497,14 +497,13 @@ def test_whatever_happens_each_record_is_there_once_and_in_order(seed: int, monk
         trouble.result()
         logs.refusals.clear()
         await producer.flush()
+        written = [numbers(logs, partition) for partition in range(3)]
         for partition in range(3):
-            written = numbers(logs, partition)
-            assert written == sorted(written)
-            assert written == [n for n, (p, _) in enumerate(deliveries) if p == partition]
+            assert written[partition] == [n for n, (p, _) in enumerate(deliveries) if p == partition]
         for n, (partition, delivery) in enumerate(deliveries):
             offset = delivery.result().offset
             if offset >= 0:
-                assert numbers(logs, partition)[offset] == n
+                assert written[partition][offset] == n
 
     logs = play(scene, monkeypatch, brokers=3, seed=seed, linger_ms=2, request_timeout_ms=2000, batch_size=2000)
     assert logs.appended_batches > 50
