@@ -244,10 +244,12 @@ class Engine:
         self._initialized = True
 
     async def begin_transaction(self, timeout_ms: int) -> None:
-        """Open a transaction."""
+        """Open a transaction, after the end of an abort that took too long to be waited for."""
         state = self.transactional("begin_transaction()")
         if not self._initialized:
             await self.init_transactions(timeout_ms)
+        if state.abort_is_unseen:
+            await self.abort_transaction(timeout_ms)
         state.begin()
 
     async def send_offsets(

@@ -300,7 +300,7 @@ class ProducerState(TransactionDialogue):
 
     def abort(self) -> Completion:
         """Ends the transaction as if it had not been; records that were not sent yet are refused (`refusal`)."""
-        return self._end_transaction("abort_transaction()", committed=False)
+        return self._end_transaction(_ABORT_CALL, committed=False)
 
     def _end_transaction(self, what: str, *, committed: bool) -> Completion:
         self._check_transactional(what)
@@ -330,6 +330,12 @@ class ProducerState(TransactionDialogue):
     def ending(self) -> Completion | None:
         """The commit or abort that is under way."""
         return self._end.completion if self._end is not None else None
+
+    @property
+    def abort_is_unseen(self) -> bool:
+        """Whether who called `abort` has given up waiting, and may not know how it ended."""
+        last = self._last_call
+        return last is not None and last.abandoned and last.what == _ABORT_CALL
 
     # Misuse
 
@@ -363,6 +369,7 @@ class ProducerState(TransactionDialogue):
 
 
 _BEGIN = "Call begin_transaction() first."
+_ABORT_CALL = "abort_transaction()"
 
 _FATAL_TO_PRODUCE = frozenset(
     (
