@@ -312,8 +312,12 @@ class ClientConnection:
             parts.pop()
         self._next_correlation_id = (correlation_id + 1) & 0x7FFFFFFF
         if expect_response:
-            self._in_flight.append((correlation_id, response_facts(request.API_KEY, version)))
+            self.expect(correlation_id, request.API_KEY, version)
         return parts
+
+    def expect(self, correlation_id: int, api_key: int, version: int) -> None:
+        """A request was sent, be it by other means: this is what its response will be."""
+        self._in_flight.append((correlation_id, response_facts(api_key, version)))
 
     def get_buffer(self) -> memoryview:
         """Room for the next receive, never empty. Valid until the next call of any method."""

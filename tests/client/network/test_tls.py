@@ -85,7 +85,7 @@ def test_a_broker_that_is_not_trusted(run, server_context, tmp_path):
 def test_plain_text_to_a_tls_port_is_told(run, server_context, tmp_path):
     async def main():
         async with FakeCluster(1, tls=server_context) as fake:
-            cluster = cluster_of(fake, tmp_path, request_timeout_ms=1000)
+            cluster = cluster_of(fake, tmp_path, request_timeout_ms=300)
             with pytest.raises(BootstrapError, match=r"security\.protocol"):
                 await cluster.start()
             await cluster.close()
@@ -97,7 +97,7 @@ def test_tls_to_a_plain_text_port_fails_in_time(run, authority, tmp_path):
     async def main():
         async with FakeCluster(1) as fake:
             cluster = cluster_of(
-                fake, tmp_path, authority, socket_connection_setup_timeout_ms=300, request_timeout_ms=800
+                fake, tmp_path, authority, socket_connection_setup_timeout_ms=100, request_timeout_ms=300
             )
             with pytest.raises(BootstrapError, match=r"security\.protocol"):
                 await cluster.start()

@@ -72,7 +72,8 @@ def test_pipelined_responses_leave_in_one_write() -> None:
 
             connection._transport = Counting()  # type: ignore[assignment]
             client.writer.write(b"".join(request_bytes(PING, 0, number) for number in range(1, 6)))
-            client.connection._in_flight.extend((number, 18, 0) for number in range(1, 6))
+            for number in range(1, 6):
+                client.connection.expect(number, 18, 0)
             for _ in range(5):
                 await client.receive()
             assert len(writes) == 1
@@ -141,7 +142,7 @@ def test_bytes_behind_a_request_are_ignored_as_librdkafka_sends_some() -> None:
             client = await Client.connect(listener.port)
             frame = request_bytes(PING, VERSION, 0)
             client.writer.write((len(frame) - 4 + 3).to_bytes(4, "big") + frame[4:] + b"xyz")
-            client.connection._in_flight.append((0, 18, VERSION))
+            client.connection.expect(0, 18, VERSION)
             assert (await client.receive()).error_code == 0
             await client.close()
 
