@@ -43,6 +43,7 @@ class Fault(Enum):
 
 
 CLOSE, SILENCE = Fault.CLOSE, Fault.SILENCE
+TELEMETRY = (ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, ApiKey.PUSH_TELEMETRY)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ class FakeCluster:
                 ApiVersion(api_key=key, min_version=low, max_version=high)
                 for key in APIS
                 for low, high in [self.served(key)]
-                if low <= high
+                # As a broker without a receiver of metrics: what nobody answers is not advertised.
+                if low <= high and (key not in TELEMETRY or any(one.answers(key) for one in self))
             ],
             finalized_features_epoch=1 if self.features else -1,
             finalized_features=[
@@ -299,6 +301,10 @@ class FakeBroker:
     def received(self, api_key: int) -> list[Any]:
         """The bodies of all requests of this API so far."""
         return [call.body for call in self.requests if call.api_key == api_key]
+
+    def answers(self, api_key: int) -> bool:
+        """Whether something was said about this API."""
+        return api_key in self._answers or bool(self._scripts[api_key])
 
     async def answer(self, call: Call) -> Any:
         scripted = self._scripts[call.api_key]

@@ -141,6 +141,10 @@ class MetadataState:
             until_ms = max(until_ms, self._allowed_at_ms if asked_for else self._expires_ms())
         return max(0, until_ms - now_ms)
 
+    def age_ms(self, now_ms: int) -> int:
+        """How old the snapshot is."""
+        return 0 if self._last_success_ms is None else now_ms - self._last_success_ms
+
     def _expires_ms(self) -> int:
         return 0 if self._last_success_ms is None else self._last_success_ms + self._max_age_ms
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from ottla.client.errors import IllegalStateError, KafkaError, KafkaTimeoutError
+from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
 from ottla.client.portal import portal
 from ottla.client.producer.accumulator import Reservation
@@ -30,7 +31,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Producer(Generic[K, V]):
+class Producer(Instrumented, Generic[K, V]):
     """Sends records. Make one, use it from all threads, close it: `with ottla.Producer(...) as producer:`.
 
     `send` returns at once with a `Delivery`; its `result()`, or `flush()`, says that records were written. Settings are
@@ -64,6 +65,7 @@ class Producer(Generic[K, V]):
             key_serializer=key_serializer,
             value_serializer=value_serializer,
         )
+        self._instruments = self._engine.the_instruments
         self._interceptors = make_interceptors(parsed, interceptors)
         self._accumulator = self._engine.accumulator
         self._try_send = self._accumulator.try_send
@@ -198,6 +200,10 @@ class Producer(Generic[K, V]):
     def partitions_for(self, topic: str, timeout_s: float | None = None) -> list[PartitionInfo]:
         """The partitions of a topic; waits for its metadata, up to max.block.ms by default."""
         return self._portal.run(self._engine.partitions_for(topic, self._engine.timeout_ms(timeout_s)))
+
+    def client_instance_id(self, timeout_s: float = 30.0) -> str:
+        """The id under which the cluster files this producer's metrics (KIP-714)."""
+        return self._portal.run(self._engine.client_instance_id(timeout_s))
 
     def init_transactions(self, timeout_s: float | None = None, *, keep_prepared: bool = False) -> None:
         """Fence earlier producers of the transactional id. The first transaction does it when this was not called."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from ottla.client.errors import BufferFullError, IllegalStateError, KafkaError
+from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
 from ottla.client.producer.accumulator import Reservation
 from ottla.client.producer.appending import BATCH_OVERHEAD, Delivery, HeadersLike, HeldRecord
@@ -32,7 +33,7 @@ YIELD_BYTES = 512 * 1024
 """How much may be sent before `send` lets the loop run once, so that the network has its turn."""
 
 
-class Producer(Generic[K, V]):
+class Producer(Instrumented, Generic[K, V]):
     """Sends records. Make one, use it for everything, close it: `async with ottla.aio.Producer(...) as producer:`.
 
     `send` waits for nothing but room in the buffer; await the `Delivery` it gives, or `flush()`, to know that records
@@ -66,6 +67,7 @@ class Producer(Generic[K, V]):
             key_serializer=key_serializer,
             value_serializer=value_serializer,
         )
+        self._instruments = self._engine.the_instruments
         self._interceptors = make_interceptors(parsed, interceptors)
         self._accumulator = self._engine.accumulator
         self._try_send = self._accumulator.try_send
@@ -225,6 +227,11 @@ class Producer(Generic[K, V]):
         self._bind()
         return await self._engine.partitions_for(topic, self._engine.timeout_ms(timeout_s))
 
+    async def client_instance_id(self, timeout_s: float = 30.0) -> str:
+        """The id under which the cluster files this producer's metrics (KIP-714)."""
+        self._bind()
+        return await self._engine.client_instance_id(timeout_s)
+
     async def init_transactions(self, timeout_s: float | None = None, *, keep_prepared: bool = False) -> None:
         """Fence earlier producers of the transactional id. The first transaction does it when this was not called."""
         self._bind()
@@ -349,11 +356,27 @@ def make_engine(
     value_serializer: object,
 ) -> Engine:
     """The engine of a producer, with what users hand in."""
+    from ottla.client.instruments import Instruments
+    from ottla.client.metrics.producer import ProducerMetrics
     from ottla.client.network.cluster import Cluster
 
     random = Random()
-    cluster = Cluster(settings, random=random)
-    engine = Engine(settings, cluster, wake=wake, waiting=waiting, partitioner=partitioner, random=random)
+    instruments = Instruments(
+        settings,
+        "producer",
+        lambda: [("transactional_id", settings.transactional_id)],
+        Cluster(settings, random=random),
+    )
+    engine = Engine(
+        settings,
+        instruments.cluster,
+        wake=wake,
+        waiting=waiting,
+        partitioner=partitioner,
+        random=random,
+        metrics=ProducerMetrics(instruments.metrics),
+        instruments=instruments,
+    )
     engine.accumulator.key_serializer = serializer_of(key_serializer, settings.key_serializer, "key")
     engine.accumulator.value_serializer = serializer_of(value_serializer, settings.value_serializer, "value")
     return engine

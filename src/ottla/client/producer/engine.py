@@ -32,6 +32,7 @@ from ottla.client.producer.sender import Sender
 from ottla.client.settings import ProducerSettings
 
 if TYPE_CHECKING:
+    from ottla.client.instruments import Instruments
     from ottla.client.metrics.producer import ProducerMetrics
     from ottla.client.network.cluster import Cluster
     from ottla.client.network.metadata import TopicMetadata
@@ -63,11 +64,13 @@ class Engine:
         partitioner: object = None,
         random: Random | None = None,
         metrics: ProducerMetrics | None = None,
+        instruments: Instruments | None = None,
     ) -> None:
         """`wake(fn)` runs a function on the cluster's loop soon, from any thread."""
         self.settings = settings
         self.cluster = cluster
         self.metrics = metrics
+        self._instruments = instruments
         self.is_closed = False
         self.is_forked = False
         chance = (random or Random()).random
@@ -97,6 +100,14 @@ class Engine:
         self.sender = Sender(cluster, self.accumulator, settings, self.state, metrics)
         self._is_started = False
         self._initialized = False
+        if metrics is not None:
+            metrics.watch(
+                buffer_total_bytes=lambda: settings.buffer_memory,
+                buffer_available_bytes=lambda: settings.buffer_memory - self.accumulator.used_bytes,
+                waiting=lambda: self.accumulator.waiting_count,
+                requests_in_flight=lambda: self.sender.requests_in_flight,
+                metadata_age_s=lambda: cluster.metadata_state.age_ms(cluster.now_ms()) / 1000,
+            )
         _engines.add(self)
 
     def _make_exactly_once(self) -> None:
@@ -124,6 +135,8 @@ class Engine:
             return
         self._is_started = True
         self.cluster.add_metadata_listener(self._metadata_changed)
+        if self._instruments is not None:
+            self._instruments.start()
         if self.state is not None:
             from ottla.client.producer.transaction_requests import TransactionRequests
 
@@ -328,6 +341,8 @@ class Engine:
             if self._requests is not None:
                 await self._requests.close(error)
             self.sender.close()
+            if self._instruments is not None:
+                await self._instruments.close()
             await self.cluster.close()
 
     async def _end(self, timeout_s: float | None) -> None:
@@ -347,6 +362,17 @@ class Engine:
             logger.warning("closing a producer: %s", problem.message)
         except KafkaError as problem:
             logger.warning("closing a producer: %s", problem)
+
+    @property
+    def the_instruments(self) -> Instruments:
+        """What counts; the engine of a user's producer always has it."""
+        assert self._instruments is not None
+        return self._instruments
+
+    async def client_instance_id(self, timeout_s: float) -> str:
+        """The id under which the cluster files this producer's metrics (KIP-714)."""
+        self.start()
+        return await self.the_instruments.client_instance_id(timeout_s)
 
     def forked(self) -> None:
         """This is a child process now: the threads and connections are the parent's."""
