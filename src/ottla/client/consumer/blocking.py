@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 
     from ottla.client.settings.names import ConsumerNames
 
+_get_ident = threading.get_ident
+_generation = 0
+"""How many forks this process is away from the first one: os.getpid() is too slow to ask in every poll."""
+
+
+def _forked() -> None:
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -78,7 +91,7 @@ class Consumer(ConsumerOperations[K, V]):
         self._busy = threading.Lock()
         self._user = 0
         self._depth = 0
-        self._pid = os.getpid()
+        self._generation = _generation
         self._portal = portal()
         self._portal.register(self)
         self._engine.notify = self._event.set
@@ -96,20 +109,16 @@ class Consumer(ConsumerOperations[K, V]):
     # --- one user at a time
 
     def _enter(self) -> None:
-        me = threading.get_ident()
-        if not self._busy.acquire(False):
-            if self._user != me:
-                raise IllegalStateError(
-                    "Two threads use this consumer at the same time.", hint="Make one for each thread."
-                )
-        else:
+        me = _get_ident()
+        if self._busy.acquire(False):
             self._user = me
+        elif self._user != me:
+            raise IllegalStateError("Two threads use this consumer at the same time.", hint="Make one for each thread.")
         self._depth += 1
-        if self._closed or self._pid != os.getpid():
+        if self._closed or self._generation != _generation:
             self._leave()
-            if self._pid != os.getpid():
-                raise ClientForkedError("This consumer was made before the process forked.")
             self._check_open()
+            raise ClientForkedError("This consumer was made before the process forked.")
 
     def _leave(self) -> None:
         self._depth -= 1
@@ -140,6 +149,7 @@ class Consumer(ConsumerOperations[K, V]):
         """
         taken: list[ConsumerRecord[K, V]] = []
         limit = self._max_records if max_records is None else max(1, max_records)
+        self._one_by_one = False
         self._poll(taken, self._take, limit, timeout_s)
         records: Records[K, V] = Records(taken)
         return self._consumed(records) if self._on_consume or self._engine.metrics is not None else records
@@ -155,14 +165,16 @@ class Consumer(ConsumerOperations[K, V]):
 
     def __iter__(self) -> Generator[ConsumerRecord[K, V], None, None]:
         rebalancing = self._engine.rebalancing
+        in_hand = self._in_hand
         while True:
-            if self._index >= len(self._records):
-                self._keep(self.poll())
-            records = self._records
-            for record in islice(records, self._index, None):
-                self._index += 1
+            if in_hand.index >= len(in_hand.records):
+                in_hand.put(self.poll())
+            self._one_by_one = True
+            records = in_hand.records
+            for record in islice(records, in_hand.index, None):
+                in_hand.index += 1
                 yield record
-                if self._records is not records:
+                if in_hand.records is not records:
                     break
                 if rebalancing.user_wanted:
                     self._attend()

@@ -219,16 +219,28 @@ class FetchBuffer:
                     state.position, state.position_epoch = offset, -1
                     state.rewind()
 
-    def positions(self, states: Iterable[PartitionState], *, processed: bool) -> dict[TopicPartition, tuple[int, int]]:
-        """Offset and epoch to commit of each: what was handed out, or only what the user is done with."""
+    def positions(
+        self,
+        states: Iterable[PartitionState],
+        *,
+        processed: bool,
+        in_hand: Mapping[TopicPartition, tuple[int, int]] | None = None,
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Offset and epoch to commit of each: what was handed out, or only what the user is done with. `in_hand` says
+        with which records of the last take he is not; without it, with none of them.
+        """
         with self.lock:
-            return {
-                state.tp: (state.processed, state.processed_epoch)
-                if processed and state.tp in self.in_use
-                else (state.position, state.position_epoch)
-                for state in states
-                if state.has_position
-            }
+            found = {}
+            for state in states:
+                if not state.has_position:
+                    continue
+                place = state.position, state.position_epoch
+                if processed and state.tp in self.in_use:
+                    place = (
+                        (state.processed, state.processed_epoch) if in_hand is None else in_hand.get(state.tp, place)
+                    )
+                found[state.tp] = place
+            return found
 
     def pause(self, state: PartitionState, paused: bool) -> None:
         """What it has is kept, and handed out later."""

@@ -93,6 +93,7 @@ class Consumer(ConsumerOperations[K, V]):
         """
         taken: list[ConsumerRecord[K, V]] = []
         limit = self._max_records if max_records is None else max(1, max_records)
+        self._one_by_one = False
         await self._poll(taken, self._take, limit, timeout_s)
         records: Records[K, V] = Records(taken)
         return self._consumed(records) if self._on_consume or self._engine.metrics is not None else records
@@ -108,14 +109,16 @@ class Consumer(ConsumerOperations[K, V]):
 
     async def __aiter__(self) -> AsyncGenerator[ConsumerRecord[K, V], None]:
         rebalancing = self._engine.rebalancing
+        in_hand = self._in_hand
         while True:
-            if self._index >= len(self._records):
-                self._keep(await self.poll())
-            records = self._records
-            for record in islice(records, self._index, None):
-                self._index += 1
+            if in_hand.index >= len(in_hand.records):
+                in_hand.put(await self.poll())
+            self._one_by_one = True
+            records = in_hand.records
+            for record in islice(records, in_hand.index, None):
+                in_hand.index += 1
                 yield record
-                if self._records is not records:
+                if in_hand.records is not records:
                     break
                 if rebalancing.user_wanted:
                     await self._attend()

@@ -56,6 +56,8 @@ class Committing:
         self._timeout_ms = timeout_ms
         self._on_commit = on_commit
         self._notify = notify
+        self.unprocessed: Callable[[], Mapping[TopicPartition, tuple[int, int]] | None] = _nothing
+        """What the user has in hand, as far as the buffer does not know."""
         self._known: dict[TopicPartition, int] = {}
         self._last: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -127,9 +129,10 @@ class Committing:
     def processed(self, states: Iterable[PartitionState]) -> dict[TopicPartition, OffsetAndMetadata]:
         """What an automatic commit would say of these now: only news."""
         known = self._known
+        positions = self._buffer.positions(states, processed=True, in_hand=self.unprocessed())
         return {
             tp: OffsetAndMetadata(offset, "", epoch if epoch >= 0 else None)
-            for tp, (offset, epoch) in self._buffer.positions(states, processed=True).items()
+            for tp, (offset, epoch) in positions.items()
             if known.get(tp) != offset
         }
 
@@ -143,3 +146,7 @@ class Committing:
             LOG.warning("offsets were not committed before partitions were given away: %s", error)
         for state in states:
             self._known.pop(state.tp, None)
+
+
+def _nothing() -> None:
+    return None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ottla.client.consumer.engine import ConsumerEngine
+from ottla.client.consumer.in_hand import InHand
 from ottla.client.consumer.listener import Callbacks
 from ottla.client.consumer.records import Records
 from ottla.client.consumer.resets import EARLIEST, LATEST, ResetStrategy
@@ -37,6 +38,8 @@ Committable = Mapping[TopicPartition, OffsetAndMetadata | int] | ConsumerRecord[
 MOST_COLUMN_RECORDS = 100_000
 """How many records `poll_columns` gives at once unless it is told."""
 _POLL_NEWS_MS = 1000
+_FEW = 50
+_MANY = 500
 
 
 class ConsumerDoor(Generic[K, V]):
@@ -64,14 +67,17 @@ class ConsumerDoor(Generic[K, V]):
         self._max_records = config.max_poll_records
         self._news_interval_ms = min(_POLL_NEWS_MS, config.max_poll_interval_ms // 10)
         self._next_news_ms = 0
-        self._records: Records[K, V] = Records()
-        self._index = 0
-        """Of `_records`, those before it were handed out by iterating."""
+        self._in_hand = InHand()
+        self._one_by_one = False
+        """The user iterates."""
+        self._assignments_seen = 0
         self._woken = False
         self._closed = False
         self._closing = False
         self._engine = self._make_engine(config)
-        self._engine.progress = lambda: (id(self._records), self._index)
+        self._engine.progress = lambda: (id(self._in_hand.records), self._in_hand.index)
+        if self._engine.committing is not None:
+            self._engine.committing.unprocessed = self._in_hand.unprocessed
         self._engine.rebalancing.callbacks = callbacks
         if topics is not None:
             self._check_group(topics)
@@ -103,8 +109,8 @@ class ConsumerDoor(Generic[K, V]):
         """
         state = self._engine.subscription.state(partition)
         lag = state.lag(self.settings.isolation_level == "read_committed")
-        left = self._left().get(state.tp)
-        return lag if lag is None or left is None else lag + state.position - left
+        left = self._in_hand.left().get(state.tp)
+        return lag if lag is None or left is None else lag + state.position - left.offset
 
     def group_metadata(self) -> ConsumerGroupMetadata:
         """Who this consumer is in its group: for a producer that commits offsets in a transaction."""
@@ -118,16 +124,23 @@ class ConsumerDoor(Generic[K, V]):
     # --- taking
 
     def _take(self, records: list[ConsumerRecord[K, V]], limit: int) -> None:
-        """Records that are there, without waiting. What was handed out before counts as processed from now on."""
-        rest = self._records
-        if self._index < len(rest):
-            self._let_go()
-            rest = self._records
-            records.extend(rest[self._index : self._index + limit])
-            self._index += len(records)
+        """Records that are there, without waiting."""
+        in_hand = self._in_hand
+        if in_hand.index < len(in_hand.records):
+            if self._assignments_seen != self._engine.rebalancing.assignments:
+                self._let_go()
+            records += in_hand.next(limit)
             if records:
                 return
-        self._engine.buffer.take(limit, self._key_deserializer, self._value_deserializer, records)
+        if limit > _FEW:
+            in_hand.put([])
+            self._engine.buffer.take(limit, self._key_deserializer, self._value_deserializer, records)
+            return
+        # Whoever asks for a few asks often: take many, and hand them out from a list.
+        many: list[ConsumerRecord[K, V]] = []
+        self._engine.buffer.take(_MANY, self._key_deserializer, self._value_deserializer, many)
+        in_hand.put(many)
+        records += in_hand.next(limit)
 
     def _take_columns(self, columns: Columns, limit: int) -> None:
         self._give_back(None)
@@ -165,8 +178,11 @@ class ConsumerDoor(Generic[K, V]):
     def _returned(self) -> bool:
         """The user is back: what he got is processed. Whether the loop has to hear of it."""
         engine = self._engine
-        if self._index >= len(self._records):
-            engine.buffer.returned()
+        in_hand = self._in_hand
+        in_hand.returned()
+        if in_hand.index < len(in_hand.records):
+            return engine.rebalancing.user_wanted  # that he goes on is seen from the loop, too
+        engine.buffer.returned()
         now_ms = engine.cluster.now_ms()
         if now_ms >= self._next_news_ms or engine.rebalancing.user_wanted or not engine.started:
             self._next_news_ms = now_ms + self._news_interval_ms
@@ -198,49 +214,35 @@ class ConsumerDoor(Generic[K, V]):
                 lag = state.lag(self.settings.isolation_level == "read_committed") or 0
                 metrics.lag(tp, lag, max(0, state.position - max(0, state.log_start_offset)))
 
-    # --- the rest of what is being iterated over
+    # --- what is in hand
 
-    def _left(self) -> dict[TopicPartition, int]:
-        """The first offset of each partition that was taken for iterating, and not handed out yet."""
-        first: dict[TopicPartition, int] = {}
-        for record in self._records[self._index :]:
-            first.setdefault(TopicPartition(record.topic, record.partition), record.offset)
-        return first
-
-    def _give_back(self, partitions: Iterable[TopicPartition] | None) -> None:
-        """Do not hand out the rest of these (None: of all): the position goes back to it."""
-        if self._index >= len(self._records):
-            return
-        left = self._left()
-        affected = left if partitions is None else {tp: left[tp] for tp in partitions if tp in left}
-        if affected:
-            self._engine.buffer.give_back(affected)
-            self._keep([one for one in self._records[self._index :] if (one.topic, one.partition) not in affected])
+    def _give_back(self, partitions: Container[TopicPartition] | None) -> None:
+        """Do not hand out what is in hand of these (None: of all): the position goes back to it."""
+        dropped = self._in_hand.drop(partitions)
+        if dropped:
+            self._engine.buffer.give_back(dropped)
 
     def _let_go(self) -> None:
-        """The rest of partitions that are not ours any more, or not for long, is not handed out; and he who iterates
-        is done with what came before it.
+        """What is in hand of partitions that are not ours any more, or not for long, is not handed out; and the user is
+        done with what he got of them.
         """
+        self._assignments_seen = self._engine.rebalancing.assignments
         partitions = self._engine.subscription.partitions
-        gone = [tp for tp in self._left() if (state := partitions.get(tp)) is None or state.suspended]
-        if gone:
-            self._give_back(gone)
-            self._keep([one for one in self._records[self._index :] if (one.topic, one.partition) not in gone])
+        gone = [tp for tp in self._in_hand.left() if (state := partitions.get(tp)) is None or state.suspended]
+        self._in_hand.returned()
+        self._give_back(gone)
         self._engine.buffer.returned([tp for tp, state in list(partitions.items()) if state.suspended])
-
-    def _keep(self, records: list[ConsumerRecord[K, V]]) -> None:
-        self._records = Records(records)
-        self._index = 0
 
     def _leaves(self, *, processed: bool) -> None:
         """The user closes: what he got is processed, unless an error made him leave."""
-        iterating = bool(self._records)
-        if not processed and iterating and self._index > 0:
-            self._index -= 1  # he was working on this one
+        in_hand = self._in_hand
+        iterated = bool(in_hand.records)
+        if not processed:
+            in_hand.step_back(one=self._one_by_one)
         self._give_back(None)
-        if processed or iterating:
+        if processed or iterated:
             self._engine.buffer.returned()
-        self._keep([])
+        in_hand.put([])
 
     # --- arguments
 
@@ -248,11 +250,8 @@ class ConsumerDoor(Generic[K, V]):
         """What to commit when nothing is said: the positions, after everything that was handed out."""
         engine = self._engine
         found = engine.buffer.positions(list(engine.subscription.partitions.values()), processed=False)
-        left = self._left()
-        return {
-            tp: OffsetAndMetadata(left[tp]) if tp in left else OffsetAndMetadata(offset, "", _epoch(epoch))
-            for tp, (offset, epoch) in found.items()
-        }
+        found.update({tp: place for tp, place in self._in_hand.left().items() if tp in found})
+        return {tp: OffsetAndMetadata(offset, "", _epoch(epoch)) for tp, (offset, epoch) in found.items()}
 
     def _offsets(self, what: Committable | None) -> dict[TopicPartition, OffsetAndMetadata]:
         """Offsets to commit, from what a user says."""

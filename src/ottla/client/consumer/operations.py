@@ -86,7 +86,8 @@ class ConsumerOperations(ConsumerDoor[K, V]):
         self._begin()
         (tp,) = listed([tp])
         offset = await self._engine.position(tp)
-        return self._left().get(tp, offset)
+        left = self._in_hand.left().get(tp)
+        return offset if left is None else left.offset
 
     async def _find_offsets(
         self, targets: Mapping[TopicPartition, int], timeout_ms: int

@@ -53,6 +53,8 @@ class Rebalancing:
     ) -> None:
         self.callbacks = Callbacks()
         self.errands: deque[Errand] = deque()
+        self.assignments = 0
+        """Counts the times that partitions came or went."""
         self.user_wanted = False
         """Somebody waits for the user to be done with what he has."""
         self.callback_coming = False
@@ -87,6 +89,7 @@ class Rebalancing:
     async def partitions_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """They go to somebody else, as soon as the user is done with their records."""
         states = self._states(partitions)
+        self.assignments += 1
         told = self.callbacks.has("revoked")
         if self._buffer.suspend(states, True):
             self.callback_coming = told
@@ -162,6 +165,7 @@ class Rebalancing:
         return [state for tp in partitions if (state := self._subscription.partitions.get(tp)) is not None]
 
     def _remove(self, states: list[PartitionState]) -> None:
+        self.assignments += 1
         for state in states:
             if self._subscription.partitions.get(state.tp) is state:
                 self._subscription.remove([state.tp])
