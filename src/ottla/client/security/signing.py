@@ -20,7 +20,8 @@ def load_key(pem: bytes, passphrase: bytes | None) -> Any:
 def sign(key: Any, algorithm: str, content: bytes) -> bytes:
     """The signature for `RS256` or `ES256`; `TypeError` for a key of another kind."""
     if algorithm == "RS256" and isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(content, padding.PKCS1v15(), SHA256())
+        signature: bytes = key.sign(content, padding.PKCS1v15(), SHA256())
+        return signature
     if algorithm == "ES256" and isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size == 8 * _P256_BYTES:
         # JWS wants both numbers in full size, one after the other; cryptography gives DER.
         numbers = decode_dss_signature(key.sign(content, ec.ECDSA(SHA256())))
