@@ -50,8 +50,8 @@ def test_kcat_example_prints_what_it_wrote(bootstrap: str, name: str) -> None:
 
 
 def test_python_example_prints_what_it_wrote(bootstrap: str, name: str) -> None:
-    code = example("python", "confluent_kafka").replace('"readers"', f'"readers-of-{name}"')
-    assert run([sys.executable, "-c", code], bootstrap, name) == "b'ottla' b'hello'\n"
+    code = example("python", "ottla.Producer").replace('"readers"', f'"readers-of-{name}"')
+    assert run([sys.executable, "-W", "error", "-c", code], bootstrap, name) == "b'ottla' b'hello'\n"
 
 
 def test_worker_of_the_queue_does_its_jobs(bootstrap: str, name: str) -> None:
