@@ -105,17 +105,19 @@ class Cluster:
             return
         self._is_closed = True
         error = ClientClosedError("the client was closed.")
-        await self._refresh.close(error)
+        # Nothing is waited for before everything is on its way to its end: the caller may be cancelled meanwhile.
         closing = [link.connection for link in self._links.values() if link.connection is not None]
-        tasks = [task for link in self._links.values() if (task := link.close(error)) is not None]
-        tasks += self._coordinators.clear(error)
-        if tasks:
-            await asyncio.wait(tasks)
+        tasks = [*self._refresh.close(error), *self._coordinators.clear(error)]
+        tasks += [task for link in self._links.values() if (task := link.close(error)) is not None]
         try:
+            if tasks:
+                await asyncio.wait(tasks)
             async with asyncio.timeout(timeout_ms / 1000):
                 for connection in closing:
                     await connection.closed()
         except TimeoutError:
+            pass
+        finally:
             for connection in closing:
                 connection.abort(error)
 

@@ -126,13 +126,14 @@ class MetadataRefresh:
             self._state.request_update()
             self.wake()
 
-    async def close(self, error: KafkaError) -> None:
+    def close(self, error: KafkaError) -> list[asyncio.Task[None]]:
+        """Whoever waits gets `error`. Returns the task, which is being cancelled."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait((task,))
         self._problem = error
         self._notify()
+        return [] if task is None else [task]
 
     def _raise_useless(self, attempts: int) -> None:
         if self._cluster.is_closed:

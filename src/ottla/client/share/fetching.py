@@ -221,7 +221,8 @@ class ShareFetcher:
             if data.error_code:
                 if data.current_leader.leader_id >= 0:
                     leaders.append((partition.topic_partition, *_leader(data)))
-                self._partition_failed(data.error_code, data.error_message)
+                is_fetched = isinstance(data, share_fetch.PartitionData)
+                self._partition_failed(data.error_code, data.error_message, is_fetched=is_fetched)
             elif isinstance(data, share_fetch.PartitionData) and data.acquired_records:
                 self.ready.append(Acquired(node_id, partition, data.records or b"", data.acquired_records))
         # A partition that the answer does not mention had no error.
@@ -230,11 +231,11 @@ class ShareFetcher:
             nodes = [Node(node.node_id, node.host, node.port, node.rack) for node in response.node_endpoints]
             self._cluster.learn_leaders(leaders, nodes)
 
-    def _partition_failed(self, code: int, message: str | None) -> None:
+    def _partition_failed(self, code: int, message: str | None, *, is_fetched: bool) -> None:
         error = error_for(code, message)
         if error.code is not None and error.code.refreshes_metadata:
             self._cluster.request_metadata_update()
-        elif not error.retriable:
+        elif is_fetched and not error.retriable:  # of acknowledgements the callback hears
             self.error = error
 
     def _settle(self, acknowledgements: Acknowledgements, error: KafkaError | None) -> None:
