@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -333,17 +333,17 @@ class Engine:
         with accumulator.lock:
             accumulator.gate = error
             accumulator.is_closed = True
-        try:
+        async with AsyncExitStack() as ends:  # whoever cancels this gets a closed producer, too; the last comes first
+            ends.push_async_callback(self.cluster.close)
+            if self._instruments is not None:
+                ends.push_async_callback(self._instruments.close)
+            ends.callback(self.sender.close)
+            if self._requests is not None:
+                ends.push_async_callback(self._requests.close, error)
+            undelivered = ClientClosedError("the producer was closed before the record was delivered.")
+            ends.callback(self.sender.give_up_all, undelivered)
             if self._is_started:
                 await self._end(timeout_s)
-        finally:
-            self.sender.give_up_all(ClientClosedError("the producer was closed before the record was delivered."))
-            if self._requests is not None:
-                await self._requests.close(error)
-            self.sender.close()
-            if self._instruments is not None:
-                await self._instruments.close()
-            await self.cluster.close()
 
     async def _end(self, timeout_s: float | None) -> None:
         state = self.state
