@@ -19,6 +19,7 @@ from types import ModuleType
 
 HOT_MODULES = (
     "ottla.client.producer.appending",
+    "ottla.client.producer.batches",
     "ottla.records.columns",
     "ottla.records.hashing",
     "ottla.records.reader",

@@ -14,17 +14,18 @@ import pytest
 from ottla.core.hot import SOURCE_HASH, load_pure, stale_modules
 from tests.conftest import require
 
-APPENDING = "ottla.client.producer.appending"
+HOT = ("ottla.client.producer.appending", "ottla.client.producer.batches")
 ACCUMULATOR = "ottla.client.producer.accumulator"
 
 
 @cache
 def _pure() -> ModuleType:
     """`accumulator` once more, on the plain `appending`."""
-    compiled = sys.modules.get(APPENDING)
     origin = import_module(ACCUMULATOR).__file__
     assert origin is not None
-    sys.modules[APPENDING] = load_pure()[APPENDING]
+    pure = load_pure()
+    compiled = {name: sys.modules[name] for name in HOT}
+    sys.modules.update({name: pure[name] for name in HOT})
     try:
         spec = importlib.util.spec_from_file_location("pure_accumulator", Path(origin))
         assert spec is not None
@@ -32,8 +33,7 @@ def _pure() -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
-        if compiled is not None:
-            sys.modules[APPENDING] = compiled
+        sys.modules.update(compiled)
     return module
 
 
@@ -42,9 +42,8 @@ def hot(request: pytest.FixtureRequest) -> ModuleType:
     """The module `accumulator`, its hot part in one of its forms."""
     if request.param == "pure":
         return _pure()
-    appending = import_module(APPENDING)
-    if not hasattr(appending, SOURCE_HASH):
+    if not all(hasattr(import_module(name), SOURCE_HASH) for name in HOT):
         require("the compiled modules (make compile)")
-    elif APPENDING in stale_modules():
-        pytest.fail(f"{APPENDING}: edited after it was compiled, run `make compile`", pytrace=False)
+    elif stale := set(stale_modules()) & set(HOT):
+        pytest.fail(f"{', '.join(sorted(stale))}: edited after it was compiled, run `make compile`", pytrace=False)
     return import_module(ACCUMULATOR)

@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from ottla.client.errors import ConfigError
-from ottla.client.producer.appending import STICKY, TopicQueue
+from ottla.client.producer.appending import STICKY
+from ottla.client.producer.batches import TopicQueue
 from ottla.client.producer.partitioners import Partitions, resolve_partitioner
 
 KEYS = [

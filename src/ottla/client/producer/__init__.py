@@ -3,7 +3,8 @@
     user's thread ── appending (per record) ──> accumulator ── drain ──> sender ── Cluster ──> brokers
                           Delivery <── completion, once per batch <─────────┘
 
-- `appending.py`: serialize, choose a partition, write into the open batch; a leaf that can be compiled.
+- `appending.py`: serialize (`contents.py`), choose a partition, write into the open batch. `batches.py`: batches,
+  queues and deliveries. Both are hot modules.
 - `accumulator.py` (core): batches per partition, memory, order, expiry. `partitioners.py`: who goes where.
 - `sequences.py`, `idempotence.py`, `transactions.py` (cores): exactly once; `transaction_requests.py` talks for them.
 - `sender.py`: drains, closes and sends batches on the event loop, and decides what the answers mean (`verdicts.py`).

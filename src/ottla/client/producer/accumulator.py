@@ -23,16 +23,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from ottla.client.errors import KafkaError
-from ottla.client.producer.appending import (
-    BATCH_OVERHEAD,
-    RECORD_OVERHEAD,
-    Appender,
-    Delivery,
-    HeldRecord,
-    PartitionQueue,
-    ProducerBatch,
-    TopicQueue,
-)
+from ottla.client.producer.appending import Appender
+from ottla.client.producer.batches import Delivery, HeldRecord, PartitionQueue, ProducerBatch, TopicQueue
+from ottla.client.producer.contents import BATCH_OVERHEAD, RECORD_OVERHEAD
 from ottla.core.ids import TopicPartition
 
 logger = logging.getLogger("ottla.client")

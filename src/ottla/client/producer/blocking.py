@@ -18,8 +18,9 @@ from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
 from ottla.client.portal import portal
 from ottla.client.producer.accumulator import Reservation
-from ottla.client.producer.appending import BATCH_OVERHEAD, Delivery, HeadersLike, HeldRecord
+from ottla.client.producer.batches import Delivery, HeldRecord
 from ottla.client.producer.client import awaited, buffer_full, make_engine, make_interceptors, try_record
+from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike
 from ottla.client.producer.engine import Engine
 from ottla.client.settings import ProducerSettings
 

@@ -20,13 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ottla.client.errors import KafkaError, KafkaTimeoutError, SerializationError
 from ottla.client.producer.accumulator import Reservation
-from ottla.client.producer.appending import (
+from ottla.client.producer.appending import STICKY
+from ottla.client.producer.batches import Delivery, ProducerBatch, TopicQueue
+from ottla.client.producer.contents import (
     BATCH_OVERHEAD,
     RECORD_OVERHEAD,
-    STICKY,
-    Delivery,
-    ProducerBatch,
-    TopicQueue,
     as_bytes,
     as_timestamp,
     headers_size,

@@ -14,7 +14,8 @@ from ottla.client.errors import BufferFullError, IllegalStateError, KafkaError
 from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
 from ottla.client.producer.accumulator import Reservation
-from ottla.client.producer.appending import BATCH_OVERHEAD, Delivery, HeadersLike, HeldRecord
+from ottla.client.producer.batches import Delivery, HeldRecord
+from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike
 from ottla.client.producer.engine import Engine
 from ottla.client.settings import ProducerSettings
 

@@ -26,7 +26,7 @@ from ottla.client.errors import (
 )
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
 from ottla.client.producer.accumulator import Accumulator
-from ottla.client.producer.appending import ProducerBatch, TopicQueue, Waiting
+from ottla.client.producer.batches import ProducerBatch, TopicQueue, Waiting
 from ottla.client.producer.partitioners import resolve_partitioner
 from ottla.client.producer.sender import Sender
 from ottla.client.settings import ProducerSettings
@@ -406,4 +406,5 @@ def _after_fork() -> None:
         engine.forked()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ottla.client.errors import KafkaError
 from ottla.client.model import RecordMetadata
-from ottla.client.producer.appending import Delivery
+from ottla.client.producer.batches import Delivery
 
 logger = logging.getLogger("ottla.client")
 

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from itertools import count as counting
 
 from ottla.client.errors import ConfigError
-from ottla.client.producer.appending import STICKY, TopicQueue
+from ottla.client.producer.appending import STICKY
+from ottla.client.producer.batches import TopicQueue
 from ottla.records.hashing import crc32_partition, fnv1a_partition, murmur2_partition
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ottla.client.errors import KafkaError, KafkaTimeoutError
 from ottla.client.model import Node
 from ottla.client.producer.accumulator import NEVER_MS, Accumulator
-from ottla.client.producer.appending import ProducerBatch
+from ottla.client.producer.batches import ProducerBatch
 from ottla.client.producer.verdicts import PartitionAnswer, answers_of, lost_answer, record_errors_of
 from ottla.core.errors import ERRORS, ErrorCode
 from ottla.core.ids import ZERO_UUID, TopicPartition

@@ -1,0 +1,72 @@
+"""What a record is made of, from what users hand in to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from operator import index as as_index
+from typing import Any
+
+from ottla.client.errors import SerializationError
+
+Headers = tuple[tuple[str, bytes | None], ...] | list[tuple[str, bytes | None]]
+HeadersLike = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
+
+RECORD_OVERHEAD = 21
+"""What a record may take besides its key, value and headers."""
+BATCH_OVERHEAD = 61
+HEADER_OVERHEAD = 10
+LATEST_TIMESTAMP_MS = 1 << 62
+
+
+def as_bytes(value: Any, what: str) -> bytes:
+    """A key or value that was not serialized: bytes as they are, text as UTF-8."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise SerializationError(
+        f"a {what} of type {type(value).__name__} cannot be sent as it is.",
+        hint=f'Send bytes or text, or give the producer a {what}_serializer, for example {what}_serializer="json".',
+    )
+
+
+def as_timestamp(timestamp: Any) -> int:
+    """Milliseconds since 1970 of an int-like or a datetime (a naive one is local time, as everywhere in Python)."""
+    if isinstance(timestamp, datetime):
+        return int(timestamp.timestamp() * 1000)
+    try:
+        timestamp_ms = as_index(timestamp)
+    except TypeError:
+        raise SerializationError(
+            f"a timestamp of type {type(timestamp).__name__} cannot be used.", hint="Give milliseconds or a datetime."
+        ) from None
+    if not 0 <= timestamp_ms < LATEST_TIMESTAMP_MS:
+        raise SerializationError(f"{timestamp_ms} is no timestamp in milliseconds.")
+    return timestamp_ms
+
+
+def normalized_headers(headers: Any) -> list[tuple[str, bytes | None]]:
+    """Headers given as a mapping or as pairs, as a list of pairs; text becomes UTF-8."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    result: list[tuple[str, bytes | None]] = []
+    try:
+        for name, content in pairs:
+            if not isinstance(name, str):
+                raise SerializationError(f"the name of a header must be text, not {type(name).__name__}.")
+            result.append((name, content if content is None or type(content) is bytes else as_bytes(content, "header")))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SerializationError):
+            raise
+        raise SerializationError(
+            f"headers are a mapping or pairs of a name and bytes, not {type(headers).__name__}."
+        ) from None
+    return result
+
+
+def headers_size(headers: Headers) -> int:
+    """An upper bound of what headers take in a batch."""
+    size = 0
+    for name, content in headers:
+        size += HEADER_OVERHEAD + 4 * len(name) + (0 if content is None else len(content))
+    return size
