@@ -179,7 +179,7 @@ class GroupMember:
 
     def identity(self) -> ConsumerGroupMetadata:
         core = self._core
-        if core is None or core.epoch < 0 or core.failure is not None:
+        if core is None or core.epoch <= 0 or core.failure is not None:  # 0: it is about to join
             return ConsumerGroupMetadata(self._group_id)
         return self.metadata()
 
