@@ -39,7 +39,9 @@ cdef class Appender:
     cdef public bint wake_missed
     cdef public long long next_look_ms
     cdef public Py_ssize_t created_count
-    cdef public Py_ssize_t appended_bytes
+    cdef public long long appended_bytes
+    cdef public long long pause_at_bytes
+    cdef public bint pause_due
 
     @cython.locals(
         topic_queue=TopicQueue, queue=PartitionQueue, size_bytes=Py_ssize_t, number=Py_ssize_t, seconds=double,

@@ -110,6 +110,9 @@ class Appender:
         self.next_look_ms = 1 << 62
         self.created_count = 0
         self.appended_bytes = 0
+        self.pause_at_bytes = 1 << 62
+        self.pause_due = False
+        """Whether `appended_bytes` reached `pause_at_bytes`: time for others on the same event loop."""
 
     # --- per record
 
@@ -228,6 +231,8 @@ class Appender:
         queue.queued_bytes += added
         self.used_bytes += added
         self.appended_bytes += added
+        if self.appended_bytes >= self.pause_at_bytes:
+            self.pause_due = True
         if not batch.is_ripe and size_bytes >= self.batch_bytes:
             batch.is_ripe = True
             self.call_sender()

@@ -72,7 +72,7 @@ class Producer(Instrumented, Generic[K, V]):
         self._interceptors = make_interceptors(parsed, interceptors)
         self._accumulator = self._engine.accumulator
         self._try_send = self._accumulator.try_send
-        self._sent_bytes = 0
+        self._accumulator.pause_at_bytes = YIELD_BYTES
 
     def _call_soon(self, function: Callable[[], None]) -> None:
         (self._loop or asyncio.get_running_loop()).call_soon(function)
@@ -106,11 +106,16 @@ class Producer(Instrumented, Generic[K, V]):
         outcome = self._try_send(topic, value, key, partition, timestamp_ms, headers)
         if type(outcome) is not Delivery:
             return await self._send_slowly(outcome, topic, value, key, partition, timestamp_ms, headers)
-        accumulator = self._accumulator
-        if accumulator.appended_bytes - self._sent_bytes > YIELD_BYTES:
-            self._sent_bytes = accumulator.appended_bytes
-            await asyncio.sleep(0)
+        if self._accumulator.pause_due:
+            await self._pause()
         return outcome
+
+    async def _pause(self) -> None:
+        """Let the loop run once."""
+        accumulator = self._accumulator
+        accumulator.pause_due = False
+        accumulator.pause_at_bytes = accumulator.appended_bytes + YIELD_BYTES
+        await asyncio.sleep(0)
 
     async def _send_slowly(
         self,
