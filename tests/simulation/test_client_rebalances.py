@@ -20,6 +20,20 @@ def test_no_partition_is_owned_twice_and_nothing_is_skipped(kind: str) -> None:
     assert all(stall < SESSION_MS / 1000 + 15 for stalls in outcome.stalls.values() for stall in stalls)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_orderly_rebalances_process_every_record_once(kind: str) -> None:
+    async def main(cluster: Cluster) -> None:
+        settings = {"max.poll.interval.ms": 20_000, **KINDS[kind]}
+        group = Group(cluster, settings, partitions=6, slots=4, records_per_s=4.0, kills=0.0)
+        await group.prepare()
+        await group.run(8)
+        await group.finish()
+        assert group.register.processed > 100
+        assert group.register.reprocessed == 0
+
+    run_cluster(main, seed=f"{kind} orderly")
+
+
 @pytest.mark.parametrize("kind", ["cooperative-sticky", "consumer"])
 def test_members_outlive_their_coordinator(kind: str) -> None:
     async def main(cluster: Cluster) -> None:

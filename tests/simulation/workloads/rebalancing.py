@@ -164,12 +164,15 @@ class Group:
         slots: int,
         records_per_s: float,
         slowness: float = 0.02,
+        kills: float = 0.6,
     ) -> None:
         self.cluster = cluster
         self.settings = settings
         self.partitions = partitions
         self.slots = slots
         self.records_per_s = records_per_s
+        self.kills = kills
+        """How many of those that go are killed."""
         self.slowness = slowness
         """In how many polls the user's code takes its time with what it got: a second on average."""
         self.register = Register(cluster)
@@ -214,7 +217,7 @@ class Group:
         if len(living) <= 1 or (len(living) < self.slots and dice.random() < 0.5):
             return self._join()
         member = dice.choice(living)
-        if dice.random() < 0.6:
+        if dice.random() < self.kills:
             member.kill()
             return "kill"
         member.close()
