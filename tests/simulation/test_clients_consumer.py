@@ -145,6 +145,7 @@ async def live(loop: VirtualTimeLoop, seed: int, protocol: str) -> None:
             f"{sorted(set(range(RECORDS)) - story.seen)[:10]} never came, {len(story.seen)} did"
         )
         await asyncio.sleep(0.5)
+    await asyncio.sleep(10)  # whoever had something in hand has polled again since
     for _, task in members:
         task.cancel()
         await asyncio.wait([task], timeout=60)
