@@ -236,15 +236,23 @@ def test_commit_that_met_a_rebalance_is_sent_again_in_the_new_epoch(code: ErrorC
     assert cluster.requests[1].generation_id_or_member_epoch == 6
 
 
-def test_commit_for_partitions_that_were_away_meanwhile_fails() -> None:
+def test_commit_for_partitions_that_were_away_meanwhile_fails_and_the_others_are_committed() -> None:
     member = Member()
 
     def moves_on() -> None:
         member.epoch, member.held = 6, {A: 2, B: 1}
 
     code = ErrorCode.REBALANCE_IN_PROGRESS
-    with pytest.raises(CommitFailedError, match="gone on without"):
-        commit(member, committing(code, code, then=moves_on))
+    committed: list[int] = []
+
+    def second(request: OffsetCommitRequest) -> OffsetCommitResponse:
+        committed.extend(one.partition_index for one in request.topics[0].partitions)
+        response: OffsetCommitResponse = committing(OK)(request)
+        return response
+
+    with pytest.raises(CommitFailedError, match=r"gone on without.*t-0"):
+        commit(member, committing(code, code, then=moves_on), second)
+    assert committed == [1]
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION])

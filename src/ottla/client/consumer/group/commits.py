@@ -85,7 +85,7 @@ class GroupOffsets:
         """The newest OffsetFetch that may be used; None while nothing speaks against any."""
 
     async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: int) -> None:
-        """Returns when all are committed; otherwise the error of the first that is not.
+        """Returns when all are committed; otherwise the error of the first that is not, after the others are.
 
         CommitFailedError when the group has given them to others, RebalanceInProgressError when it is about to and time
         ran out, KafkaTimeoutError when the coordinator could not be reached in time.
@@ -94,15 +94,20 @@ class GroupOffsets:
             return
         held = {partition: self._membership.holding(partition) for partition in offsets}
         left = dict(offsets)
-
+        lost: list[TopicPartition] = []
         deadline_ms = self._cluster.now_ms() + timeout_ms
 
         async def attempt(_: int) -> None:
-            if any(number is not None and self._membership.holding(place) != number for place, number in held.items()):
-                raise CommitFailedError(_LOST)
-            await self._commit_once(left, deadline_ms)
+            for place in [*left]:
+                if held[place] is not None and self._membership.holding(place) != held[place]:
+                    del left[place]
+                    lost.append(place)
+            if left:
+                await self._commit_once(left, deadline_ms)
 
         await retrying(self._cluster, attempt, timeout_ms)
+        if lost:
+            raise CommitFailedError(f"{_LOST} ({', '.join(map(str, lost))})")
 
     async def _commit_once(self, left: dict[TopicPartition, OffsetAndMetadata], deadline_ms: int) -> None:
         """Takes out of `left` what is committed; raises unless nothing is left."""
