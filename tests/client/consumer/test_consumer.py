@@ -723,3 +723,17 @@ print(len(consumer.poll(timeout_s=10)))
     with earliest(bootstrap, group_id=name, topics=[name], group_protocol=protocol) as consumer:
         assert len(poll_values(consumer, 5)) == 5  # nobody said that they were processed
     assert time.monotonic() - started_s < 20  # less than a session timeout
+
+
+def test_metrics_go_by_kafkas_names(bootstrap: str, name: str) -> None:
+    make_topic(bootstrap, name, 1)
+    produce(bootstrap, name, range(10))
+    with earliest(bootstrap, group_id=name, topics=name, client_id=name) as consumer:
+        assert len(poll_values(consumer, 10)) == 10
+        consumer.commit()
+        found = {(metric.group, metric.name): value for metric, value in consumer.metrics().items()}
+        assert found["consumer-fetch-manager-metrics", "records-consumed-total"] == 10
+        assert found["consumer-fetch-manager-metrics", "records-lag"] == 0
+        assert found["consumer-coordinator-metrics", "assigned-partitions"] == 1
+        assert found["consumer-metrics", "commit-sync-time-ns-total"] >= 0
+        assert len(consumer.client_instance_id()) == 22

@@ -152,7 +152,7 @@ class Consumer(ConsumerOperations[K, V]):
         self._one_by_one = False
         self._poll(taken, self._take, limit, timeout_s)
         records: Records[K, V] = Records(taken)
-        return self._consumed(records) if self._on_consume or self._engine.metrics is not None else records
+        return self._consumed(records) if self._on_consume else records
 
     def poll_columns(self, timeout_s: float | None = None, max_records: int | None = None) -> Columns:
         """Like `poll`, as columns straight from the batches, with no object for each record. Keys and values are the
@@ -195,6 +195,8 @@ class Consumer(ConsumerOperations[K, V]):
                 if len(output):
                     return
             self._poll_patiently(output, take, limit, timeout_s)
+            if self._engine.metrics is not None:
+                self._engine.metrics.poll.poll_ended()
         finally:
             self._leave()
 
@@ -244,10 +246,12 @@ class Consumer(ConsumerOperations[K, V]):
         errands = self._engine.rebalancing.errands
         while errands:
             errand = errands.popleft()
+            began_ms = self._engine.cluster.now_ms()
             try:
                 self._finish(errand.call())
             finally:
                 self._portal.call_soon(_resolve, errand.done)
+                self._called(errand, began_ms)
         self._serve_commits()
 
     def _serve_commits(self) -> None:
@@ -401,6 +405,10 @@ class Consumer(ConsumerOperations[K, V]):
     def list_topics(self, timeout_s: float | None = None) -> dict[str, list[PartitionInfo]]:
         """All topics that this client may see."""
         return self._run(self._list_topics(self._timeout_ms(timeout_s)))
+
+    def client_instance_id(self, timeout_s: float = 30.0) -> str:
+        """The id under which the cluster files this consumer's metrics (KIP-714)."""
+        return self._run(self._instruments.client_instance_id(timeout_s))
 
     # --- the end
 

@@ -46,6 +46,7 @@ class Chunk:
         "size_bytes",
         "start_offset",
         "state",
+        "taken",
     )
 
     def __init__(
@@ -71,6 +72,8 @@ class Chunk:
         self.error = error
         self.check_crcs = check_crcs
         self.index = 0
+        self.taken = 0
+        """Records that were read from it."""
         self.cursor: RecordCursor | None = None
 
     @property
@@ -83,7 +86,9 @@ class Chunk:
         while self.index < len(self.batches):
             cursor = self._cursor()
             try:
-                limit -= cursor.take(limit, key_deserializer, value_deserializer, output)
+                count = cursor.take(limit, key_deserializer, value_deserializer, output)
+                self.taken += count
+                limit -= count
             except UndeserializableRecordError as error:
                 raise _undeserializable(error) from (error.__cause__ or error)
             except CorruptRecordError as error:
@@ -100,7 +105,9 @@ class Chunk:
         while self.index < len(self.batches):
             cursor = self._cursor()
             try:
-                limit -= cursor.take_columns(limit, columns)
+                count = cursor.take_columns(limit, columns)
+                self.taken += count
+                limit -= count
             except CorruptRecordError as error:
                 raise self._corrupt(error) from error
             finally:
@@ -147,6 +154,8 @@ class FetchBuffer:
 
     def __init__(self, limit_bytes: int, partition_limit_bytes: int) -> None:
         self.on_room: Callable[[], None] = _nothing
+        self.on_consumed: Callable[[Chunk], None] | None = None
+        """Called in the taking thread when all of a chunk was handed out."""
         self.limit_bytes = limit_bytes
         self.partition_limit_bytes = partition_limit_bytes
         self.size_bytes = 0
@@ -337,6 +346,8 @@ class FetchBuffer:
                 self._pop(state)
         if chunk.exhausted:
             self._make_room()
+            if self.on_consumed is not None:
+                self.on_consumed(chunk)
 
     def _make_room(self) -> None:
         if self.waits_for_room:

@@ -80,6 +80,8 @@ class Consumer(ConsumerOperations[K, V]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit:  # the coroutine is thrown away, and nothing may be awaited in it any more
+            return
         await self._close(None, None, processed=kind is None)
 
     # --- records
@@ -96,7 +98,7 @@ class Consumer(ConsumerOperations[K, V]):
         self._one_by_one = False
         await self._poll(taken, self._take, limit, timeout_s)
         records: Records[K, V] = Records(taken)
-        return self._consumed(records) if self._on_consume or self._engine.metrics is not None else records
+        return self._consumed(records) if self._on_consume else records
 
     async def poll_columns(self, timeout_s: float | None = None, max_records: int | None = None) -> Columns:
         """Like `poll`, as columns straight from the batches, with no object for each record. Keys and values are the
@@ -149,6 +151,8 @@ class Consumer(ConsumerOperations[K, V]):
                         self._last_yield_s = loop.time()
                     return
             await self._poll_patiently(output, take, limit, timeout_s)
+            if self._engine.metrics is not None:
+                self._engine.metrics.poll.poll_ended()
         finally:
             self._polling = False
 
@@ -206,6 +210,7 @@ class Consumer(ConsumerOperations[K, V]):
         errands = self._engine.rebalancing.errands
         while errands:
             errand = errands.popleft()
+            began_ms = self._engine.cluster.now_ms()
             try:
                 result = errand.call()
                 if inspect.isawaitable(result):
@@ -213,12 +218,8 @@ class Consumer(ConsumerOperations[K, V]):
             finally:
                 if not errand.done.done():
                     errand.done.set_result(None)
-        committing = self._engine.committing
-        while committing is not None and committing.finished:
-            callback, offsets, error = committing.finished.popleft()
-            result = callback(offsets, error)
-            if inspect.isawaitable(result):
-                await result
+                self._called(errand, began_ms)
+        await self._serve_commits()
 
     async def _serving(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, and run the callbacks that it brings about."""
@@ -354,6 +355,11 @@ class Consumer(ConsumerOperations[K, V]):
     async def list_topics(self, timeout_s: float | None = None) -> dict[str, list[PartitionInfo]]:
         """All topics that this client may see."""
         return await self._list_topics(self._timeout_ms(timeout_s))
+
+    async def client_instance_id(self, timeout_s: float = 30.0) -> str:
+        """The id under which the cluster files this consumer's metrics (KIP-714)."""
+        self._begin()
+        return await self._instruments.client_instance_id(timeout_s)
 
     # --- the end
 

@@ -19,12 +19,14 @@ from ottla.client.consumer.records import Records
 from ottla.client.consumer.resets import EARLIEST, LATEST, ResetStrategy
 from ottla.client.consumer.subscription import Mode, SubscriptionPattern
 from ottla.client.errors import ClientClosedError, ConfigError, IllegalStateError, KafkaError, WakeupError
+from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from ottla.client.settings.model import ConsumerSettings
 from ottla.records.reader import ConsumerRecord
 from ottla.serde.resolve import resolve_deserializer
 
 if TYPE_CHECKING:
+    from ottla.client.consumer.rebalancing import Errand
     from ottla.records.columns import Columns
 
 LOG = logging.getLogger("ottla.client")
@@ -42,7 +44,7 @@ _FEW = 50
 _MANY = 500
 
 
-class ConsumerDoor(Generic[K, V]):
+class ConsumerDoor(Instrumented, Generic[K, V]):
     """The common part of a `Consumer`: settings, taking, and where the user stands."""
 
     def __init__(
@@ -84,9 +86,28 @@ class ConsumerDoor(Generic[K, V]):
             self._engine.subscription.subscribe(topics)
 
     def _make_engine(self, config: ConsumerSettings) -> ConsumerEngine:
-        from ottla.client.network.cluster import Cluster
+        from ottla.client.instruments import Instruments
+        from ottla.client.metrics.consumer import ConsumerMetrics
 
-        return ConsumerEngine(config, Cluster(config), interceptors=self._interceptors)
+        self._instruments = Instruments(config, "consumer", self._says_of_itself)
+        return ConsumerEngine(
+            config,
+            self._instruments.cluster,
+            interceptors=self._interceptors,
+            metrics=ConsumerMetrics(self._instruments.metrics),
+            instruments=self._instruments,
+        )
+
+    def _says_of_itself(self) -> list[tuple[str, str | None]]:
+        """What goes along with pushed metrics."""
+        config = self.settings
+        member = self._engine.member
+        return [
+            ("client_rack", config.client_rack),
+            ("group_id", config.group_id),
+            ("group_instance_id", config.group_instance_id),
+            ("group_member_id", None if member is None else member.metadata().member_id),
+        ]
 
     # --- what is known without asking
 
@@ -183,6 +204,8 @@ class ConsumerDoor(Generic[K, V]):
         if in_hand.index < len(in_hand.records):
             return engine.rebalancing.user_wanted  # that he goes on is seen from the loop, too
         engine.buffer.returned()
+        if engine.metrics is not None:
+            engine.metrics.poll.poll_started()
         now_ms = engine.cluster.now_ms()
         if now_ms >= self._next_news_ms or engine.rebalancing.user_wanted or not engine.started:
             self._next_news_ms = now_ms + self._news_interval_ms
@@ -198,21 +221,13 @@ class ConsumerDoor(Generic[K, V]):
                 LOG.exception("an interceptor failed in on_consume")
             else:
                 records = records if changed is None else changed
-        metrics = self._engine.metrics
-        if metrics is not None and records:
-            self._measure(records)
         return records
 
-    def _measure(self, records: Records[K, V]) -> None:
-        metrics = self._engine.metrics
-        assert metrics is not None
-        for tp, group in records.by_partition().items():
-            size = sum(max(one.serialized_key_size, 0) + max(one.serialized_value_size, 0) for one in group)
-            metrics.fetch.records_consumed(tp.topic, len(group), size)
-            state = self._engine.subscription.partitions.get(tp)
-            if state is not None and state.high_watermark >= 0:
-                lag = state.lag(self.settings.isolation_level == "read_committed") or 0
-                metrics.lag(tp, lag, max(0, state.position - max(0, state.log_start_offset)))
+    def _called(self, errand: Errand, began_ms: int) -> None:
+        """A callback came back."""
+        engine = self._engine
+        if engine.metrics is not None:
+            engine.metrics.group.callback_returned(errand.event, engine.cluster.now_ms() - began_ms)
 
     # --- what is in hand
 

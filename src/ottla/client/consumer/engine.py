@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ottla.client.consumer.buffer import FetchBuffer
+from ottla.client.consumer.buffer import Chunk, FetchBuffer
 from ottla.client.consumer.committing import Committing, Offsets
 from ottla.client.consumer.fetching import Attempt, Fetching, FetchLimits
 from ottla.client.consumer.lookups import Lookups, wall_clock_ms
@@ -28,6 +28,7 @@ from ottla.client.model import OffsetAndMetadata, TopicPartition
 
 if TYPE_CHECKING:
     from ottla.client.consumer.group.member import GroupMember
+    from ottla.client.instruments import Instruments
     from ottla.client.metrics.consumer import ConsumerMetrics
     from ottla.client.network.cluster import Cluster
     from ottla.client.network.metadata import ClusterMetadata
@@ -53,11 +54,13 @@ class ConsumerEngine:
         *,
         interceptors: Sequence[Any] = (),
         metrics: ConsumerMetrics | None = None,
+        instruments: Instruments | None = None,
         make_member: MemberFactory | None = None,
     ) -> None:
         self.settings = settings
         self.cluster = cluster
         self.metrics = metrics
+        self._instruments = instruments
         self.notify: Callable[[], None] = _nothing
         self.in_loop: Callable[[Callable[[], None]], None] = _call
         """How the taking thread reaches the loop."""
@@ -70,6 +73,9 @@ class ConsumerEngine:
         self.subscription = Subscription(exclude_internal_topics=settings.exclude_internal_topics)
         self.buffer = FetchBuffer(settings.prefetch_max_bytes, settings.max_partition_fetch_bytes)
         self.buffer.on_room = self._room
+        if metrics is not None:
+            self.buffer.on_consumed = self._measure
+            metrics.group.watch(lambda: len(self.subscription.partitions))
         self.default_reset = reset_strategy(settings.auto_offset_reset, settings.auto_offset_reset_duration_ms)
         self.fetching = Fetching(self.subscription, self.buffer, FetchLimits.of(settings), self.default_reset)
         self.rebalancing = Rebalancing(
@@ -100,6 +106,7 @@ class ConsumerEngine:
         self._activity_timer: asyncio.TimerHandle | None = None
         self._last_progress: object = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._measured: set[TopicPartition] = set()
         self._bootstrap: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -140,6 +147,8 @@ class ConsumerEngine:
         if self.committing is not None:
             self.committing.start()
         self._watch_progress()
+        if self._instruments is not None:
+            self._instruments.start()
         self.subscription_changed()
 
     def _bootstrapped(self, task: asyncio.Task[None]) -> None:
@@ -187,6 +196,9 @@ class ConsumerEngine:
             self._bootstrap.cancel()
         if self.started:
             await step(self._end_sessions)
+            if self._instruments is not None:
+                instruments = self._instruments
+                await step(lambda _: instruments.close())
             await step(lambda remaining_ms: self.cluster.close(timeout_ms=remaining_ms))
         for state in self.subscription.partitions.values():
             self.buffer.drop(state)
@@ -240,11 +252,15 @@ class ConsumerEngine:
         now_ms = self.cluster.now_ms()
         if error is None:
             response = future.result()
-            before = self.fetching.counters.bytes
+            counters = self.fetching.counters
+            bytes_before, records_before = counters.bytes, counters.records
             outcome = self.fetching.answered(attempt, response, now_ms)
             if self.metrics is not None:
                 self.metrics.fetch.fetch_answered(
-                    self.fetching.counters.bytes - before, 0, now_ms - sent_ms, response.throttle_time_ms
+                    counters.bytes - bytes_before,
+                    counters.records - records_before,
+                    now_ms - sent_ms,
+                    response.throttle_time_ms,
                 )
             if outcome.leaders:
                 self.cluster.learn_leaders(outcome.leaders, outcome.nodes)
@@ -302,6 +318,7 @@ class ConsumerEngine:
 
     def _assignment_changed(self) -> None:
         self._wake_waiters()
+        self._measure_assignment()
         self._show_interest()
         self.pump()
 
@@ -324,6 +341,20 @@ class ConsumerEngine:
         if self.subscription.mode is Mode.PATTERN and self._match(metadata) and self.member is not None:
             self.member.subscription_changed()
         self.pump()
+
+    def _measure_assignment(self) -> None:
+        if self.metrics is None:
+            return
+        partitions = self.subscription.partitions
+        for tp in self._measured - partitions.keys():
+            self.metrics.partition_gone(tp)
+        for tp in partitions.keys() - self._measured:
+            self.metrics.partition_assigned(tp, partial(self._preferred_replica, tp))
+        self._measured = set(partitions)
+
+    def _preferred_replica(self, tp: TopicPartition) -> float:
+        state = self.subscription.partitions.get(tp)
+        return -1 if state is None else state.preferred_replica
 
     async def unsubscribe(self) -> None:
         """Leave the group, or let go what was assigned."""
@@ -424,6 +455,17 @@ class ConsumerEngine:
                 self.member.user_polled(self.cluster.now_ms())
         interval_s = self.settings.max_poll_interval_ms / 3000
         self._activity_timer = asyncio.get_running_loop().call_later(interval_s, self._watch_progress)
+
+    def _measure(self, chunk: Chunk) -> None:
+        """All that a fetch brought of a partition was handed out."""
+        metrics = self.metrics
+        assert metrics is not None
+        state = chunk.state
+        metrics.fetch.topic_fetched(state.tp.topic, chunk.size_bytes, chunk.taken)
+        metrics.fetch.records_consumed(state.tp.topic, chunk.taken, chunk.size_bytes)
+        lag = state.lag(self.settings.isolation_level == "read_committed")
+        if lag is not None:
+            metrics.lag(state.tp, lag, max(0, state.position - max(0, state.log_start_offset)))
 
     def _intercept_commit(self, offsets: Offsets) -> None:
         for interceptor in self._interceptors:

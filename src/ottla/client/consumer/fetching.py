@@ -111,6 +111,8 @@ class FetchCounters:
     failed_requests: int = 0
     bytes: int = 0
     batches: int = 0
+    records: int = 0
+    """In the batches that are handed out."""
 
 
 class _Broker:
@@ -309,6 +311,7 @@ class Fetching:
         )
         self.counters.bytes += len(records)
         self.counters.batches += len(batches)
+        self.counters.records += sum([header.records_count for _, header in batches])
         self._subscription.last_in_turn(state.tp)
         state.fresh = False
         if end_offset > entry.fetch_offset:

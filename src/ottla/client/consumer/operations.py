@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ottla.client.consumer.committing import CommitCallback
 from ottla.client.consumer.door import Committable, ConsumerDoor, Topics, listed, seek_target
@@ -149,7 +149,9 @@ class ConsumerOperations(ConsumerDoor[K, V]):
         wanted = self._offsets(offsets)
         committing = self._engine.committing
         assert committing is not None
+        began_ms = self._engine.cluster.now_ms()
         await committing.commit(wanted, timeout_ms)
+        self._took("commit-sync", began_ms)
 
     async def _commit_soon(self, offsets: Committable | None, callback: CommitCallback | None) -> None:
         self._begin()
@@ -166,7 +168,15 @@ class ConsumerOperations(ConsumerDoor[K, V]):
         if member is None:
             raise IllegalStateError("committed() needs a group.", hint="Set group_id.")
         some = self._some(partitions)
-        return dict(await member.committed(some, timeout_ms)) if some else {}
+        began_ms = self._engine.cluster.now_ms()
+        found = dict(await member.committed(some, timeout_ms)) if some else {}
+        self._took("committed", began_ms)
+        return found
+
+    def _took(self, what: Literal["commit-sync", "committed"], began_ms: int) -> None:
+        engine = self._engine
+        if engine.metrics is not None:
+            engine.metrics.took(what, (engine.cluster.now_ms() - began_ms) / 1000)
 
     # --- the cluster
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ottla.client.consumer.buffer import FetchBuffer
 from ottla.client.consumer.listener import Callbacks
@@ -24,11 +24,14 @@ from ottla.client.model import TopicPartition
 LOG = logging.getLogger("ottla.client")
 
 
+Event = Literal["assigned", "revoked", "lost"]
+
+
 class Errand(NamedTuple):
     """A callback to run where the user is."""
 
     callbacks: Callbacks
-    event: str
+    event: Event
     partitions: frozenset[TopicPartition]
     done: asyncio.Future[None]
 
@@ -152,7 +155,7 @@ class Rebalancing:
         except TimeoutError:
             LOG.warning("the application did not poll for max.poll.interval.ms; its partitions are given away")
 
-    async def _run(self, event: str, partitions: frozenset[TopicPartition]) -> None:
+    async def _run(self, event: Event, partitions: frozenset[TopicPartition]) -> None:
         if self.closing or not partitions:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
