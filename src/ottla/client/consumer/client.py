@@ -233,6 +233,7 @@ class Consumer(ConsumerOperations[K, V]):
         finally:
             if not task.done():
                 task.cancel()
+                await asyncio.wait([task])
         await self._serve()
         task.result()
 

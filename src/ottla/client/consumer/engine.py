@@ -164,7 +164,7 @@ class ConsumerEngine:
 
     async def close(self, timeout_ms: int, leave: bool | None) -> None:
         """Commit what is processed, leave the group, end fetch sessions, disconnect. Nothing of it takes longer than
-        the timeout in all, nor keeps the rest from being done.
+        the timeout in all, nor keeps the rest from being done. Who is cancelled meanwhile disconnects at once.
         """
         if self.closed:
             return
@@ -179,31 +179,45 @@ class ConsumerEngine:
 
         committing, member = self.committing, self.member
         self.rebalancing.user_leaves()
-        if self.started:
-            if committing is not None:
-                states = list(self.subscription.partitions.values())
-                await step(lambda remaining_ms: committing.commit_processed(states, remaining_ms))
-                committing.stop()
-            if member is not None:
-                await step(lambda remaining_ms: member.close(remaining_ms, leave))
+        try:
+            if self.started:
+                if committing is not None:
+                    states = list(self.subscription.partitions.values())
+                    await step(lambda remaining_ms: committing.commit_processed(states, remaining_ms))
+                    committing.stop()
+                if member is not None:
+                    await step(lambda remaining_ms: member.close(remaining_ms, leave))
+                self._halt()
+                await step(self._end_sessions)
+        except asyncio.CancelledError:
+            deadline_ms = 0
+            raise
+        finally:
+            self._halt()
+            if self.started:
+                if self._instruments is not None:
+                    instruments = self._instruments
+                    await step(lambda _: instruments.close())
+                await step(lambda remaining_ms: self.cluster.close(timeout_ms=remaining_ms))
+            for state in self.subscription.partitions.values():
+                self.buffer.drop(state)
+            self._wake_waiters()
+            self.notify()
+
+    def _halt(self) -> None:
+        """Begin nothing any more."""
         self.closed = True
         self.rebalancing.close()
         self.lookups.stop()
+        if self.committing is not None:
+            self.committing.stop()
+        if self.member is not None:
+            self.member.stop()
         for timer in (self._timer, self._activity_timer):
             if timer is not None:
                 timer.cancel()
         if self._bootstrap is not None:
             self._bootstrap.cancel()
-        if self.started:
-            await step(self._end_sessions)
-            if self._instruments is not None:
-                instruments = self._instruments
-                await step(lambda _: instruments.close())
-            await step(lambda remaining_ms: self.cluster.close(timeout_ms=remaining_ms))
-        for state in self.subscription.partitions.values():
-            self.buffer.drop(state)
-        self._wake_waiters()
-        self.notify()
 
     async def _end_sessions(self, timeout_ms: int) -> None:
         requests = [

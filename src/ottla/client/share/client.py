@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ottla.client.errors import (
@@ -260,6 +260,13 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         self.wakeup()
         if not self._is_explicit:
             self._deliveries.acknowledge_rest(AcknowledgeType.ACCEPT)
+        async with AsyncExitStack() as ends:  # whoever cancels this disconnects all the same; the last comes first
+            ends.push_async_callback(self._cluster.close)
+            ends.push_async_callback(self._fetcher.abandon)
+            ends.push_async_callback(self._heartbeats.stop)
+            await self._take_leave(timeout_s)
+
+    async def _take_leave(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._instruments.close()
@@ -268,10 +275,6 @@ class ShareConsumer(Instrumented, Generic[K, V]):
                     await self._heartbeats.leave(int(timeout_s * 1000))
         except (TimeoutError, KafkaError) as error:
             _LOG.warning("the share consumer was closed without a last word to all brokers: %s", error or "timeout")
-        finally:
-            await self._heartbeats.stop()
-            await self._fetcher.abandon()
-            await self._cluster.close()
 
     async def __aenter__(self) -> ShareConsumer[K, V]:
         return self

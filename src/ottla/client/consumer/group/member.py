@@ -162,18 +162,25 @@ class GroupMember:
     async def close(self, timeout_ms: int, leave: bool | None = None) -> None:
         """Let everything go and leave the group: `leave` says whether to tell the coordinator, None: unless static."""
         core = self._core
-        if core is not None and not self._is_closed:
-            core.close(leave)
-            self._pump()
-            deadline_ms = self._cluster.now_ms() + timeout_ms
-            while not core.is_out and (left_ms := deadline_ms - self._cluster.now_ms()) > 0:
-                self._changed = asyncio.get_running_loop().create_future()
-                await asyncio.wait([self._changed], timeout=left_ms / 1000)
+        try:
+            if core is not None and not self._is_closed:
+                core.close(leave)
+                self._pump()
+                deadline_ms = self._cluster.now_ms() + timeout_ms
+                while not core.is_out and (left_ms := deadline_ms - self._cluster.now_ms()) > 0:
+                    self._changed = asyncio.get_running_loop().create_future()
+                    await asyncio.wait([self._changed], timeout=left_ms / 1000)
+        finally:
+            await asyncio.gather(*self.stop(), return_exceptions=True)
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Do nothing any more, without a word to the coordinator. Returns what is being cancelled."""
         self._is_closed = True
         self._stop_timer()
-        for task in [*self._tasks]:
+        tasks = [*self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return tasks
 
     # -- for commits
 
