@@ -97,7 +97,7 @@ def consume(job: Job, stopwatch: Stopwatch) -> None:
 
 def consume_columns(job: Job, stopwatch: Stopwatch) -> None:
     with _consumer(job) as consumer:
-        found = len(consumer.poll(TIMEOUT_S, 1))
+        found = consumer.poll_columns(TIMEOUT_S, 1).to_arrow().num_rows  # which imports pyarrow
         size = 0
         stopwatch.start()
         while found < job.count:
