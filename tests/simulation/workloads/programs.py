@@ -167,6 +167,8 @@ class Program:
         except (KafkaError, asyncio.CancelledError):
             raise
         except Exception as error:
+            if self.is_dead:
+                raise
             raise AssertionError(f"{self}: {what} raised {error!r}") from error
         finally:
             self.doing = None

@@ -20,6 +20,8 @@ from ottla.testing.sim.loop import VirtualTimeLoop
 
 Result = TypeVar("Result")
 
+MOST_LAST_WAITS = 100
+
 _CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
@@ -40,6 +42,14 @@ class Process:
     def owns(self, context: contextvars.Context) -> bool:
         """Whether what has this context belongs to the program."""
         return context.get(_CURRENT) is self
+
+    def remains(self) -> list[str]:
+        """What still runs of a program that has come to its end: tasks, timers, connections."""
+        current = asyncio.current_task(self._loop)
+        tasks = [task for task in self._tasks if not task.done() and task is not current]
+        timers = [one for one in self._loop._scheduled if not one.cancelled() and self.owns(one._context)]  # type: ignore[attr-defined]
+        open_ones = [one for one in self._loop.network.connections if self.owns(one.context)]
+        return [repr(one) for one in (*tasks, *timers, *open_ones)]
 
     def kill(self) -> None:
         """End it here and now; for good."""
@@ -87,10 +97,16 @@ def run_processes(
         loop.set_exception_handler(lambda *_: None)
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine: Any = task.get_coro()
-            with suppress(BaseException):
-                coroutine.close()
+            _close(task.get_coro())
         loop.close()
+
+
+def _close(coroutine: Any) -> None:
+    """Have done with it, though its `finally` blocks want to wait for one thing after the other."""
+    for _ in range(MOST_LAST_WAITS):
+        with suppress(BaseException):
+            coroutine.close()
+            return
 
 
 def _new_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
