@@ -40,7 +40,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         settings: Mapping[str, object] | None = None,
         /,
         *,
-        topics: Iterable[str] = (),
+        topics: str | Iterable[str] = (),
         key_deserializer: Any = None,
         value_deserializer: Any = None,
         on_acknowledgement: AcknowledgementCallback | None = None,
@@ -60,7 +60,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         self._portal = portal()
         self._portal.register(self)
 
-    def subscribe(self, topics: Iterable[str]) -> None:
+    def subscribe(self, topics: str | Iterable[str]) -> None:
         """Take records of these topics from now on, and of no others."""
         self._portal.run(self._inner.subscribe(topics))
 
@@ -80,7 +80,12 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         permission …), and `RecordDeserializationError` for records that were released because of it; IllegalStateError
         when records of the last poll are not acknowledged in explicit mode.
         """
-        return self._portal.run(self._inner.poll(timeout_s, max_records))
+        try:
+            return self._portal.run(self._inner.poll(timeout_s, max_records))
+        except KeyboardInterrupt:
+            # Records may have come at that very moment: nobody has seen them, so nobody may accept them.
+            self._portal.call_soon(self._inner.abandon_records)
+            raise
 
     def wakeup(self) -> None:
         """Make a poll that waits return at once, with nothing; from any thread or signal handler."""
@@ -111,7 +116,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         """Tell brokers what is acknowledged, and wait for their answers: an error or None for each partition.
 
         In implicit mode this accepts the records of the last poll. `KafkaTimeoutError` when a broker has not answered
-        in time (default.api.timeout.ms).
+        in time (default.api.timeout.ms); its `results` are the answers there were.
         """
         return self._portal.run(self._inner.commit(timeout_s))
 

@@ -61,7 +61,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         settings: Mapping[str, object] | None = None,
         /,
         *,
-        topics: Iterable[str] = (),
+        topics: str | Iterable[str] = (),
         key_deserializer: Any = None,
         value_deserializer: Any = None,
         on_acknowledgement: AcknowledgementCallback | None = None,
@@ -79,7 +79,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
     def _open(
         self,
         settings: ShareConsumerSettings,
-        topics: Iterable[str],
+        topics: str | Iterable[str],
         key_deserializer: Any,
         value_deserializer: Any,
         on_acknowledgement: AcknowledgementCallback | None,
@@ -105,20 +105,21 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         )
         self._heartbeats = ShareHeartbeats(self._cluster, self._membership, self._fetcher.changed, self._metrics.group)
         self._metrics.group.watch(lambda: sum(map(len, self._membership.assignment.values())))
-        self._topics = frozenset(topics)
+        self._topics = _names(topics)
         self._is_subscribed = False
         self._is_closed = False
         self._is_polling = False
         self._woken = False
         self._errors: list[KafkaError] = []
-        self._commit_result: CommitResult = {}
+        self._commits: list[CommitResult] = []
+        """Results of the commits that are under way."""
 
     # What is subscribed
 
-    async def subscribe(self, topics: Iterable[str]) -> None:
+    async def subscribe(self, topics: str | Iterable[str]) -> None:
         """Take records of these topics from now on, and of no others."""
         self._check_open()
-        names = frozenset([topics] if isinstance(topics, str) else topics)
+        names = _names(topics)
         if not names:
             await self.unsubscribe()
             return
@@ -131,8 +132,8 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         self._topics = frozenset()
         if self._is_subscribed:
             self._is_subscribed = False
-            await self._fetcher.close()
             self._membership.subscribe(frozenset(), self._cluster.now_ms())
+            await self._fetcher.close()
             await self._heartbeats.leave(self.settings.request_timeout_ms)
 
     def subscription(self) -> frozenset[str]:
@@ -155,7 +156,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
             self._limit(max_records)
             if not self._is_subscribed:
                 self._join()
-            self._membership.polled(self._cluster.now_ms())
+            self._membership.polled(self._cluster.now_ms(), waits=True)
             self._heartbeats.wake()
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -173,6 +174,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         finally:
             self._woken = False
             self._is_polling = False
+            self._membership.polled(self._cluster.now_ms())
             self._metrics.poll.poll_ended()
 
     def wakeup(self) -> None:
@@ -218,20 +220,25 @@ class ShareConsumer(Instrumented, Generic[K, V]):
     async def commit(self, timeout_s: float | None = None) -> CommitResult:
         """Tell brokers what is acknowledged, and wait for their answers: an error or None for each partition.
 
-        In implicit mode this accepts the records of the last poll. TimeoutError is `KafkaTimeoutError` for partitions
-        whose broker has not answered in time (default.api.timeout.ms).
+        In implicit mode this accepts the records of the last poll. `KafkaTimeoutError` when a broker has not answered
+        in time (default.api.timeout.ms); its `results` are the answers there were.
         """
         self._check_open()
         if not self._is_explicit:
             self._deliveries.acknowledge_rest(AcknowledgeType.ACCEPT)
-        self._commit_result = {}
+        result: CommitResult = {}
+        self._commits.append(result)
         timeout_s = self.settings.default_api_timeout_ms / 1000 if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 await self._fetcher.flush()
         except TimeoutError:
-            raise KafkaTimeoutError(f"not all acknowledgements were answered within {timeout_s} s.") from None
-        return self._commit_result
+            late = KafkaTimeoutError(f"not all acknowledgements were answered within {timeout_s} s.")
+            late.results = result
+            raise late from None
+        finally:
+            self._commits = [one for one in self._commits if one is not result]
+        return result
 
     def commit_async(self) -> None:
         """Tell brokers what is acknowledged, without waiting; `on_acknowledgement` gets the answers."""
@@ -272,9 +279,11 @@ class ShareConsumer(Instrumented, Generic[K, V]):
                 await self._instruments.close()
                 if self._is_subscribed:
                     await self._fetcher.close()
+                    await self._heartbeats.stop()  # none may join again behind the leave
                     await self._heartbeats.leave(int(timeout_s * 1000))
         except (TimeoutError, KafkaError) as error:
-            _LOG.warning("the share consumer was closed without a last word to all brokers: %s", error or "timeout")
+            why = error if isinstance(error, KafkaError) else f"no answer within {timeout_s} s"
+            _LOG.warning("The share consumer was closed without a last word to all brokers: %s", why)
 
     async def __aenter__(self) -> ShareConsumer[K, V]:
         return self
@@ -331,7 +340,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         ready = self._fetcher.ready
         while ready and len(records) < self._fetcher.max_records:
             acquired = ready.popleft()
-            unpacked = unpack(acquired, self._key, self._value)
+            unpacked = unpack(acquired, self._key, self._value, self.settings.check_crcs)
             offsets = [record.offset for record in unpacked.records]
             self._deliveries.deliver(acquired.node_id, acquired.partition, offsets, unpacked.verdicts)
             self._errors += unpacked.errors
@@ -355,10 +364,11 @@ class ShareConsumer(Instrumented, Generic[K, V]):
             raise self._errors.pop(0)
 
     def _settled(self, acknowledgements: Acknowledgements, error: KafkaError | None) -> None:
-        for partition in acknowledgements:
-            key = partition.topic_partition
-            if self._commit_result.get(key) is None:
-                self._commit_result[key] = error
+        for result in self._commits:
+            for partition in acknowledgements:
+                key = partition.topic_partition
+                if result.get(key) is None:
+                    result[key] = error
         if self._on_acknowledgement is None:
             return
         offsets: dict[TopicPartition, list[int]] = {}
@@ -391,6 +401,10 @@ def _limits(settings: ShareConsumerSettings) -> Limits:
         settings.max_poll_records,
         1 if settings.share_acquire_mode == "record_limit" else 0,
     )
+
+
+def _names(topics: str | Iterable[str]) -> frozenset[str]:
+    return frozenset([topics] if isinstance(topics, str) else topics)
 
 
 def _deserializer(spec: Any) -> Any:

@@ -112,8 +112,8 @@ class Deliveries:
                     lease.pending[offset] = int(how)
                     return
         raise IllegalStateError(
-            f"the record at offset {offset} of {partition} cannot be acknowledged: it was not delivered by this "
-            "consumer, or is acknowledged already"
+            f"the record at offset {offset} of {partition} cannot be acknowledged: it is acknowledged already, its "
+            "lock was lost with the connection to the broker, or this consumer never had it."
         )
 
     def acknowledge_rest(self, how: AcknowledgeType) -> None:

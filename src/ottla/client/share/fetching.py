@@ -1,14 +1,26 @@
-"""Share fetches and acknowledgements, one request at a time with each broker."""
+"""Share fetches and acknowledgements, one request at a time with each broker.
+
+Whatever is taken from `Deliveries` to be told is settled once: with the broker's answer, or with the error that stands
+in for it, be it that the client is closed. A broker that has nothing but errors to say is asked again after a pause
+(retry.backoff.ms … .max.ms); whenever nothing is on its way though something is assigned, a timer wakes the poll.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ottla.client.errors import CorruptRecordsError, KafkaError, RecordDeserializationError, error_for
+from ottla.client.errors import (
+    ClientClosedError,
+    CorruptRecordsError,
+    KafkaError,
+    RecordDeserializationError,
+    error_for,
+)
 from ottla.client.model import Node
 from ottla.client.share.deliveries import (
     GAP,
@@ -25,7 +37,7 @@ from ottla.core.ids import TopicPartition
 from ottla.protocol.messages import share_acknowledge, share_fetch
 from ottla.protocol.messages.share_acknowledge import ShareAcknowledgeResponse
 from ottla.protocol.messages.share_fetch import AcquiredRecords, ShareFetchResponse
-from ottla.records.batch import CorruptRecordError, batches
+from ottla.records.batch import BatchHeader, CorruptRecordError, batches
 from ottla.records.reader import ConsumerRecord, RecordCursor, UndeserializableRecordError
 
 if TYPE_CHECKING:
@@ -33,6 +45,7 @@ if TYPE_CHECKING:
     from ottla.client.network.cluster import Cluster
     from ottla.client.share.membership import ShareMembership
 
+_LOG = logging.getLogger("ottla.client")
 Settled = Callable[[Acknowledgements, KafkaError | None], None]
 _ALL = 1 << 30
 _Partition = share_fetch.PartitionData | share_acknowledge.PartitionData
@@ -67,12 +80,17 @@ class ShareFetcher:
         self._metrics = metrics
         self._sessions: dict[int, ShareSession] = {}
         self._requests: dict[int, asyncio.Task[None]] = {}
+        self._carried: dict[int, Acknowledgements] = {}
+        """What the requests take along."""
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_ms = 0
         self.ready: deque[Acquired] = deque()
         self.changed = asyncio.Event()
         """Set when something happened that a waiting poll has to see."""
         self.error: KafkaError | None = None
         self.lock_timeout_ms: int | None = None
         """For how long records are locked, as a broker has said last."""
+        cluster.add_metadata_listener(lambda _: self.changed.set())
 
     @property
     def max_records(self) -> int:
@@ -85,23 +103,31 @@ class ShareFetcher:
 
     @property
     def nodes(self) -> Iterable[int]:
-        """The brokers there are sessions with."""
-        return self._sessions.keys()
+        """The brokers there are sessions with; from any thread."""
+        return tuple(self._sessions)
 
     def wanted(self) -> dict[int, list[SharedPartition]]:
         """What is assigned, by leader; what has none now, or no name yet, waits for newer metadata."""
         found: dict[int, list[SharedPartition]] = {}
         metadata = self._cluster.metadata
+        nameless = []
+        has_leaders = True
         for topic_id, partitions in self._membership.assignment.items():
             name = metadata.topic_names.get(topic_id)
+            if name is None:
+                nameless.append(topic_id)
+                continue
             for number in partitions:
-                leader = metadata.leader(TopicPartition(name, number)) if name is not None else None
-                if name is None:
-                    self._cluster.interest_in_ids([topic_id])
-                elif leader is None:
-                    self._cluster.request_metadata_update()
+                leader = metadata.leader(TopicPartition(name, number))
+                if leader is None:
+                    has_leaders = False
                 else:
                     found.setdefault(leader[0], []).append(SharedPartition(topic_id, name, number))
+        self._cluster.interest_in_ids(nameless)
+        if not has_leaders:
+            self._cluster.request_metadata_update()
+        if nameless or not has_leaders:
+            self._wake_in(self._cluster.backoff.max_ms)
         return found
 
     def fetch(self) -> None:
@@ -119,28 +145,58 @@ class ShareFetcher:
         """Until everything that is acknowledged was told and answered."""
         while True:
             self.acknowledge()
-            busy = [self._requests[node] for node in self._requests]
+            concerned = self._carried.keys() | self._deliveries.nodes_with_pending()
+            busy = [self._requests[node] for node in concerned if node in self._requests]
             if not busy:
                 return
             await asyncio.wait(busy)
 
     async def close(self) -> None:
         """Tell what is acknowledged and end all sessions: brokers release the rest at once."""
-        running = list(self._requests.values())
-        if running:
-            await asyncio.wait(running)
-        await asyncio.gather(*[self._end(session) for session in self._sessions.values() if not session.is_new])
-        self._sessions.clear()
+        while self._requests:
+            await asyncio.wait(self._requests.values())
+        for session in self._sessions.values():
+            if not session.is_new:
+                acknowledgements = self._deliveries.take(session.node_id)
+                request = session.close_request(acknowledgements)
+                self._launch(session, self._exchange(session, request, acknowledgements), acknowledgements)
+        while self._requests:
+            await asyncio.wait(self._requests.values())
+        self._end()
 
     async def abandon(self) -> None:
         """End without another word."""
-        for task in self._requests.values():
+        tasks = list(self._requests.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._requests.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._end()
+
+    def _end(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        for node_id in self._sessions.keys() | self._deliveries.nodes_with_pending():
+            self._lose(node_id, ClientClosedError("the session ended before this was acknowledged."))
+        self._sessions.clear()
+
+    def _wake_in(self, delay_ms: int) -> None:
+        """Have the poll look again by then."""
+        at_ms = self._cluster.now_ms() + delay_ms
+        if self._alarm is not None:
+            if self._alarm_at_ms <= at_ms:
+                return
+            self._alarm.cancel()
+        self._alarm_at_ms = at_ms
+        self._alarm = self._cluster.bind().call_later(delay_ms / 1000, self._woken)
+
+    def _woken(self) -> None:
+        self._alarm = None
+        self.changed.set()
 
     def _start(self, node_id: int, wanted: list[SharedPartition] | None) -> None:
         """Begin a request, a fetch of `wanted` unless it is None; nothing when one is under way."""
-        if node_id in self._requests or self._cluster.connect_delay_ms(node_id) > 0:
+        if node_id in self._requests:
             return
         session = self._sessions.get(node_id)
         if session is None:
@@ -148,35 +204,60 @@ class ShareFetcher:
             self._sessions[node_id] = session
         if session.is_new:
             # The locks went with the session in which they were taken.
-            self._settle(self._deliveries.take(node_id), error_for(ErrorCode.SHARE_SESSION_NOT_FOUND))
+            self._lose(node_id, error_for(ErrorCode.SHARE_SESSION_NOT_FOUND))
             if not wanted:
                 return
-        elif wanted is not None and not wanted and not session.partitions and not self._deliveries.has_pending:
-            return
-        task = asyncio.ensure_future(self._exchange(session, wanted))
-        self._requests[node_id] = task
-        task.add_done_callback(lambda _: self._done(node_id))
-
-    def _done(self, node_id: int) -> None:
-        self._requests.pop(node_id, None)
-        self.changed.set()
-
-    async def _exchange(self, session: ShareSession, wanted: list[SharedPartition] | None) -> None:
-        acknowledgements = self._deliveries.take(session.node_id)
-        request: share_fetch.ShareFetchRequest | share_acknowledge.ShareAcknowledgeRequest
         if wanted is not None:
-            request = session.fetch_request(wanted, acknowledgements, self._limits)
-        elif acknowledgements:
+            now_ms = self._cluster.now_ms()
+            delay_ms = max(session.retry_at_ms - now_ms, self._cluster.connect_delay_ms(node_id))
+            if delay_ms > 0:
+                self._wake_in(delay_ms)
+                wanted = None
+        acknowledgements = self._deliveries.take(node_id)
+        request: share_fetch.ShareFetchRequest | share_acknowledge.ShareAcknowledgeRequest
+        if wanted is None:
+            if not acknowledgements:
+                return
             request = session.acknowledge_request(acknowledgements)
+        elif wanted or session.partitions or acknowledgements:
+            request = session.fetch_request(wanted, acknowledgements, self._limits)
         else:
             return
+        self._launch(session, self._exchange(session, request, acknowledgements), acknowledgements)
+
+    def _launch(
+        self, session: ShareSession, exchange: Coroutine[Any, Any, None], acknowledgements: Acknowledgements
+    ) -> None:
+        node_id = session.node_id
+        if acknowledgements:
+            self._carried[node_id] = acknowledgements
+        task = self._requests[node_id] = asyncio.ensure_future(exchange)
+        task.add_done_callback(lambda done: self._done(node_id, done))
+
+    def _done(self, node_id: int, task: asyncio.Task[None]) -> None:
+        self._requests.pop(node_id, None)
+        carried = self._carried.pop(node_id, {})
+        if task.cancelled():
+            self._settle(carried, ClientClosedError("the client was closed before a broker had answered."))
+        elif (problem := task.exception()) is not None:
+            _LOG.error("A share request failed as it never should", exc_info=problem)
+            self.error = KafkaError(f"a share request failed as it never should: {problem!r}.", retriable=False)
+        self.changed.set()
+
+    async def _exchange(
+        self,
+        session: ShareSession,
+        request: share_fetch.ShareFetchRequest | share_acknowledge.ShareAcknowledgeRequest,
+        acknowledgements: Acknowledgements,
+    ) -> None:
         started_ms = self._cluster.now_ms()
         try:
             response = await self._cluster.request(session.node_id, request)
         except KafkaError as error:
             session.lost()
             self._settle(acknowledgements, error)
-            self._settle(self._deliveries.lose(session.node_id), error)
+            self._lose(session.node_id, error)
+            self._pause(session)
             if not error.retriable:
                 self.error = error
             self._cluster.request_metadata_update()
@@ -188,54 +269,78 @@ class ShareFetcher:
             self._refused(session, acknowledgements, error_for(response.error_code, response.error_message))
             return
         session.answered(0)
-        self._answered(session.node_id, acknowledgements, response)
+        self._answered(session, acknowledgements, response)
         if self._metrics is not None and isinstance(response, ShareFetchResponse):
             self._count(response, self._cluster.now_ms() - started_ms)
 
     def _refused(self, session: ShareSession, acknowledgements: Acknowledgements, error: KafkaError) -> None:
         """The whole request was refused."""
         self._settle(acknowledgements, error)
-        if not session.answered(error.number or 0):
-            self._settle(self._deliveries.lose(session.node_id), error)
+        is_over = not session.answered(error.number or 0)
+        if is_over:
+            self._lose(session.node_id, error)
         elif not error.retriable and error.code != ErrorCode.UNKNOWN_MEMBER_ID:
             self.error = error  # an unknown member joins again with its next heartbeat
+        if not is_over or error.code is ErrorCode.SHARE_SESSION_LIMIT_REACHED or session.failures:
+            self._pause(session)  # otherwise a new session may begin at once
+        else:
+            session.failures += 1
+
+    def _pause(self, session: ShareSession) -> None:
+        """Nothing came of a request: the next fetch has to wait."""
+        session.retry_at_ms = self._cluster.now_ms() + self._cluster.backoff.delay_ms(session.failures)
+        session.failures += 1
+
+    def _lose(self, node_id: int, error: KafkaError) -> None:
+        """The locks at a node are gone: of what is acknowledged there, in the application's hands, or not yet."""
+        self._settle(self._deliveries.lose(node_id), error)
+        if self.ready:
+            self.ready = deque(acquired for acquired in self.ready if acquired.node_id != node_id)
 
     def _answered(
         self,
-        node_id: int,
+        session: ShareSession,
         acknowledgements: Acknowledgements,
         response: ShareFetchResponse | ShareAcknowledgeResponse,
     ) -> None:
-        open_acknowledgements = dict(acknowledgements)
-        names = self._cluster.metadata.topic_names
+        open_acknowledgements = {(one.topic_id, one.partition): one for one in acknowledgements}
+        is_fetch = isinstance(response, ShareFetchResponse)
+        has_failed = has_records = False
         leaders = []
         for topic_id, data in _partitions(response):
-            name = names.get(topic_id)
-            if name is None:
+            place = topic_id, data.partition_index
+            # By the names we asked with: metadata may have lost the topic since.
+            partition = open_acknowledgements.pop(place, None)
+            if partition is not None:
+                code, message = _acknowledge_error(data)
+                self._settle({partition: acknowledgements[partition]}, error_for(code, message) if code else None)
+            partition = partition or session.partitions.get(place)
+            if partition is None:
                 continue
-            partition = SharedPartition(topic_id, name, data.partition_index)
-            code, message = _acknowledge_error(data)
-            if partition in open_acknowledgements:
-                done = {partition: open_acknowledgements.pop(partition)}
-                self._settle(done, error_for(code, message) if code else None)
             if data.error_code:
+                has_failed = True
                 if data.current_leader.leader_id >= 0:
                     leaders.append((partition.topic_partition, *_leader(data)))
-                is_fetched = isinstance(data, share_fetch.PartitionData)
-                self._partition_failed(data.error_code, data.error_message, is_fetched=is_fetched)
+                self._partition_failed(partition, data, is_fetch=is_fetch)
             elif isinstance(data, share_fetch.PartitionData) and data.acquired_records:
-                self.ready.append(Acquired(node_id, partition, data.records or b"", data.acquired_records))
+                has_records = True
+                self.ready.append(Acquired(session.node_id, partition, data.records or b"", data.acquired_records))
         # A partition that the answer does not mention had no error.
-        self._settle(open_acknowledgements, None)
+        self._settle({one: acknowledgements[one] for one in open_acknowledgements.values()}, None)
         if leaders:
             nodes = [Node(node.node_id, node.host, node.port, node.rack) for node in response.node_endpoints]
             self._cluster.learn_leaders(leaders, nodes)
+        if has_records or (is_fetch and not has_failed):
+            session.failures = session.retry_at_ms = 0
+        elif is_fetch:
+            self._pause(session)
 
-    def _partition_failed(self, code: int, message: str | None, *, is_fetched: bool) -> None:
-        error = error_for(code, message)
+    def _partition_failed(self, partition: SharedPartition, data: _Partition, *, is_fetch: bool) -> None:
+        error = error_for(data.error_code, data.error_message)
         if error.code is not None and error.code.refreshes_metadata:
             self._cluster.request_metadata_update()
-        elif is_fetched and not error.retriable:  # of acknowledgements the callback hears
+        elif is_fetch and not error.retriable:  # what is wrong with acknowledgements is told to who asks for it
+            error = error_for(data.error_code, f"{partition.topic_partition}: {error.message}")
             self.error = error
 
     def _settle(self, acknowledgements: Acknowledgements, error: KafkaError | None) -> None:
@@ -247,19 +352,6 @@ class ShareFetcher:
             if error is not None:
                 self._metrics.acknowledgement_failed(count)
         self._settled(acknowledgements, error)
-
-    async def _end(self, session: ShareSession) -> None:
-        acknowledgements = self._deliveries.take(session.node_id)
-        try:
-            response = await self._cluster.request(session.node_id, session.close_request(acknowledgements))
-        except KafkaError as error:
-            self._settle(acknowledgements, error)
-            return
-        assert isinstance(response, ShareAcknowledgeResponse)
-        if response.error_code:
-            self._settle(acknowledgements, error_for(response.error_code, response.error_message))
-        else:
-            self._answered(session.node_id, acknowledgements, response)
 
     def _count(self, response: ShareFetchResponse, latency_ms: int) -> None:
         assert self._metrics is not None
@@ -280,14 +372,23 @@ class Unpacked(NamedTuple):
     errors: list[KafkaError]
 
 
-def unpack(acquired: Acquired, key_deserializer: Any, value_deserializer: Any) -> Unpacked:
+def unpack(acquired: Acquired, key_deserializer: Any, value_deserializer: Any, check_crcs: bool = True) -> Unpacked:
     """Read the acquired records out of the batches they came in."""
     found = Unpacked([], {}, [])
+    topic, partition = acquired.partition.topic, acquired.partition.partition
+    located: list[tuple[int, BatchHeader]] = []
+    try:
+        for batch in batches(acquired.records):
+            located.append(batch)  # noqa: PERF402 (what stands in front of the damage is kept)
+    except CorruptRecordError as problem:
+        found.errors.append(_corrupt(topic, partition, problem))
+    # What is in no batch is a gap; with damage nobody knows, and it may be whole when it comes again.
+    unseen = AcknowledgeType.RELEASE if found.errors else GAP
     for first, last, delivery_count in (
         (one.first_offset, one.last_offset, one.delivery_count) for one in acquired.ranges
     ):
-        missing = dict.fromkeys(range(first, last + 1), GAP)
-        for position, header in batches(acquired.records):
+        missing: dict[int, int] = dict.fromkeys(range(first, last + 1), unseen)
+        for position, header in located:
             if header.is_control or header.last_offset < first or header.base_offset > last:
                 continue
             next_offset: int | None = first
@@ -296,11 +397,12 @@ def unpack(acquired: Acquired, key_deserializer: Any, value_deserializer: Any) -
                     acquired.records,
                     position,
                     header,
-                    topic=acquired.partition.topic,
-                    partition=acquired.partition.partition,
+                    topic=topic,
+                    partition=partition,
                     from_offset=next_offset,
                     end_offset=last + 1,
                     delivery_count=delivery_count,
+                    check_crc=check_crcs,
                 )
                 next_offset = _read(cursor, found, missing, key_deserializer, value_deserializer)
         found.verdicts.update(missing)
@@ -319,7 +421,7 @@ def _read(cursor: RecordCursor, found: Unpacked, missing: dict[int, int], key: A
         missing[problem.offset] = AcknowledgeType.RELEASE
         go_on = problem.offset + 1
     except CorruptRecordError as problem:
-        found.errors.append(CorruptRecordsError(f"records of {cursor.topic}-{cursor.partition} are corrupt: {problem}"))
+        found.errors.append(_corrupt(cursor.topic, cursor.partition, problem))
         for offset in missing:
             if cursor.next_offset <= offset <= cursor.header.last_offset:
                 missing[offset] = AcknowledgeType.REJECT
@@ -327,6 +429,10 @@ def _read(cursor: RecordCursor, found: Unpacked, missing: dict[int, int], key: A
         missing.pop(record.offset, None)
     found.records.extend(records)
     return go_on
+
+
+def _corrupt(topic: str, partition: int, problem: CorruptRecordError) -> CorruptRecordsError:
+    return CorruptRecordsError(f"records of {topic}-{partition} are corrupt: {problem}")
 
 
 def _undeserializable(problem: UndeserializableRecordError) -> RecordDeserializationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from ottla.client.errors import KafkaError, UnsupportedVersionError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 GROUP = 0
 """Key type of a group's coordinator."""
 LONGEST_SLEEP_S = 3600.0
+
+_LOG = logging.getLogger("ottla.client")
 
 
 class ShareHeartbeats:
@@ -42,7 +45,7 @@ class ShareHeartbeats:
 
     async def leave(self, timeout_ms: int) -> None:
         """Leave the group, if the member is in it; an answer is not insisted on."""
-        if self._membership.member_epoch > 0:
+        if self._membership.may_be_known:
             try:
                 await self._send(self._membership.leave_request(), timeout_ms)
             except KafkaError:
@@ -57,6 +60,14 @@ class ShareHeartbeats:
             self._task = None
 
     async def _run(self) -> None:
+        try:
+            await self._keep_up()
+        except Exception as problem:
+            _LOG.exception("Heartbeats of a share consumer failed as they never should")
+            self._membership.error = KafkaError(f"heartbeats failed as they never should: {problem!r}.")
+            self._changed.set()
+
+    async def _keep_up(self) -> None:
         membership = self._membership
         while membership.error is None:
             now_ms = self._cluster.now_ms()
@@ -86,14 +97,15 @@ class ShareHeartbeats:
                 self._changed.set()
             return
         now_ms = self._cluster.now_ms()
-        reaction = membership.answered(response, now_ms, self._backoff_ms())
+        backoff_ms = self._backoff_ms()
+        reaction = membership.answered(response, now_ms, backoff_ms)
         if not response.error_code:
             self._attempt = 0
             if self._metrics is not None:
                 self._metrics.heartbeat_answered(now_ms - started_ms)
         if reaction is Reaction.FIND_COORDINATOR:
             self._cluster.forget_coordinator(GROUP, membership.group_id)
-            membership.next_heartbeat_ms = now_ms + self._backoff_ms()
+            membership.next_heartbeat_ms = now_ms + backoff_ms
         if reaction is Reaction.FAIL or membership.assignment != before:
             if self._metrics is not None and reaction is not Reaction.FAIL:
                 self._metrics.rebalanced(now_ms - started_ms)
@@ -107,7 +119,7 @@ class ShareHeartbeats:
 
     def _backoff_ms(self) -> int:
         self._attempt += 1
-        return self._cluster.backoff.delay_ms(self._attempt)
+        return self._cluster.backoff.delay_ms(self._attempt - 1)
 
     async def _sleep(self, seconds: float | None) -> None:
         self._wake.clear()

@@ -48,6 +48,9 @@ class ShareMembership:
         self._eager_ms = FIRST_EAGER_MS
         self._is_away = False
         """Left because the application did not poll; the next poll joins again."""
+        self._is_polling = False
+        self.may_be_known = False
+        """A heartbeat was sent since the member left, answered or not: the coordinator may have the member."""
 
     @property
     def is_active(self) -> bool:
@@ -60,20 +63,21 @@ class ShareMembership:
         self._polled_ms = now_ms
         self.next_heartbeat_ms = now_ms
 
-    def polled(self, now_ms: int) -> None:
-        """The application is there."""
+    def polled(self, now_ms: int, *, waits: bool = False) -> None:
+        """The application is there; as long as it `waits` for records it cannot be away."""
         self._polled_ms = now_ms
+        self._is_polling = waits
         if self._is_away:
             self._is_away = False
             self.next_heartbeat_ms = now_ms
 
     def poll_expired(self, now_ms: int) -> bool:
         """Whether the application has been away for max.poll.interval.ms: the member leaves until it is back."""
-        return self.is_active and now_ms - self._polled_ms >= self._max_poll_interval_ms
+        return self.is_active and not self._is_polling and now_ms - self._polled_ms >= self._max_poll_interval_ms
 
     def seconds_until_poll_expires(self, now_ms: int) -> float:
         """Infinity while there is nothing to expire."""
-        if not self.is_active:
+        if not self.is_active or self._is_polling:
             return float("inf")
         return max(0, self._polled_ms + self._max_poll_interval_ms - now_ms) / 1000
 
@@ -82,6 +86,7 @@ class ShareMembership:
         is_joining = self.member_epoch == JOIN_EPOCH
         tells = is_joining or self._told != self._topics
         self._told = self._topics
+        self.may_be_known = True
         return ShareGroupHeartbeatRequest(
             group_id=self.group_id,
             member_id=self.member_id,
@@ -100,6 +105,7 @@ class ShareMembership:
         """The member is out of the group, for good or until the application polls again."""
         self._join_anew()
         self._is_away = until_polled
+        self.may_be_known = False
 
     def answered(self, response: ShareGroupHeartbeatResponse, now_ms: int, backoff_ms: int) -> Reaction:
         """Take the answer to a heartbeat; `backoff_ms` is the delay before a retry."""

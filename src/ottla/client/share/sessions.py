@@ -47,6 +47,10 @@ class ShareSession:
         self.epoch = INITIAL_EPOCH
         self.partitions: dict[tuple[bytes, int], SharedPartition] = {}
         """What the broker knows that we want."""
+        self.failures = 0
+        """Requests in a row that nothing came of."""
+        self.retry_at_ms = 0
+        """No fetch before that."""
 
     @property
     def is_new(self) -> bool:
