@@ -50,7 +50,10 @@ class KafkaError(Exception):
 
     def __str__(self) -> str:
         name = f"{self.code.name}: " if self.code is not None else ""
-        return f"{name}{self.message}{' ' + self.hint if self.hint else ''}"
+        if not self.hint:
+            return f"{name}{self.message}"
+        # What brokers say may end without a full stop.
+        return f"{name}{self.message}{'' if self.message.endswith(('.', '!', '?', ':')) else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.number, self.retriable, self.hint))
@@ -273,6 +276,9 @@ _HINTS: dict[ErrorCode, str] = {
     ErrorCode.INVALID_PRODUCER_EPOCH: "Close this producer; only one may use a transactional.id at a time.",
     ErrorCode.TRANSACTION_ABORTABLE: "Abort the transaction and run it again.",
     ErrorCode.FENCED_INSTANCE_ID: "Give each consumer its own group.instance.id.",
+    ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT: (
+        "Set enable.idempotence to false, or raise the topic's message.format.version to 0.11 or newer."
+    ),
     ErrorCode.UNSUPPORTED_VERSION: "Upgrade the broker, or do without this.",
     ErrorCode.UNSUPPORTED_SASL_MECHANISM: "Set sasl.mechanism to one that the broker offers.",
     ErrorCode.OFFSET_OUT_OF_RANGE: "Set auto.offset.reset to earliest or latest, or seek.",

@@ -194,7 +194,10 @@ class TelemetryReporter:
         except TimeoutError:
             raise KafkaTimeoutError(f"no broker has given this client an id within {timeout_ms} ms") from None
         if self._session.client_instance_id == ZERO_UUID:
-            raise UnsupportedVersionError("the cluster has no client telemetry (KIP-714)")
+            raise UnsupportedVersionError(
+                "the cluster takes no metrics of clients (KIP-714).",
+                hint="Have brokers of Kafka 3.7 or newer with a receiver among their metric.reporters.",
+            )
         return uuid_to_text(self._session.client_instance_id)
 
     async def close(self) -> None:

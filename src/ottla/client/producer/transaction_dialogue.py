@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ottla.client.errors import KafkaError
+from ottla.client.errors import KafkaError, UnsupportedVersionError
 from ottla.client.producer import transaction_messages as messages
 from ottla.client.producer.transaction_messages import Kind, Outcome, PendingRequest
 from ottla.client.producer.transaction_state import SENDING, PreparedTransaction, State, TransactionState
@@ -18,6 +18,10 @@ from ottla.protocol.messages.txn_offset_commit import TxnOffsetCommitResponse
 
 FIRST_ADD_RETRY_MS = 20
 """How soon to ask again when the last transaction is still being finished: usually a matter of milliseconds."""
+_TOO_OLD_FOR_MEMBERS = (
+    "Give send_offsets_to_transaction() the group's id instead of a consumer, with a transactional.id for each input "
+    "partition; or have brokers of Kafka 2.5 or newer."
+)
 
 
 class TransactionDialogue(TransactionState):
@@ -62,6 +66,8 @@ class TransactionDialogue(TransactionState):
                 self._note_uncertainty(pending)
             self._back_off(now_ms)
             return
+        if pending.kind is Kind.COMMIT_OFFSETS and error.code is ErrorCode.UNSUPPORTED_VERSION:
+            error = UnsupportedVersionError(error.message, hint=_TOO_OLD_FOR_MEMBERS)
         outcome = Outcome.FATAL if error.number is None else messages.outcome_of(pending.kind, error.number)
         if outcome is Outcome.REFUSED:
             self._initialization_refused(error)

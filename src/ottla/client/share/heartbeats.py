@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ottla.client.errors import KafkaError, UnsupportedVersionError
-from ottla.client.share.membership import Reaction, ShareMembership
+from ottla.client.share.membership import Reaction, ShareMembership, no_share_groups
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ShareHeartbeats:
         try:
             response = await self._send(membership.heartbeat_request(), self._cluster.settings.request_timeout_ms)
         except UnsupportedVersionError:
-            membership.error = UnsupportedVersionError("the cluster has no share groups (KIP-932).")
+            membership.error = no_share_groups()
             self._changed.set()
             return
         except KafkaError as error:

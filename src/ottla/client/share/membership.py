@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ottla.client.errors import KafkaError, error_for
+from ottla.client.errors import KafkaError, UnsupportedVersionError, error_for
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
 
@@ -135,7 +135,7 @@ class ShareMembership:
         error = error_for(code, response.error_message)
         if error.retriable:
             return Reaction.GO_ON
-        self.error = error
+        self.error = no_share_groups() if code == ErrorCode.UNSUPPORTED_VERSION else error
         return Reaction.FAIL
 
     def unanswered(self, now_ms: int, backoff_ms: int) -> None:
@@ -148,3 +148,11 @@ class ShareMembership:
         self.assignment = {}
         self._eager_ms = FIRST_EAGER_MS
         self._told = None
+
+
+def no_share_groups() -> UnsupportedVersionError:
+    """The brokers are too old, or have share groups switched off."""
+    return UnsupportedVersionError(
+        "the cluster has no share groups (KIP-932).",
+        hint="Have brokers of Kafka 4.1 or newer with the feature share.version at 1.",
+    )

@@ -45,7 +45,7 @@ LEAVE_EPOCH = -1
 LEAVE_FOR_A_WHILE_EPOCH = -2
 """A static member that will come back: its partitions wait for it."""
 
-_TOO_OLD = "Set group.protocol=classic, or have brokers of Kafka 4.0 or newer."
+_TOO_OLD = "Set group.protocol=classic, or have brokers of Kafka 4.0 or newer with the feature group.version at 1."
 
 
 class State(Enum):
@@ -106,6 +106,10 @@ class ModernCore(MemberCore):
             self._drop_out(now_ms, leave=False)
         elif code in COORDINATOR_GONE:
             self._coordinator_gone(now_ms)
+        elif code is ErrorCode.UNSUPPORTED_VERSION:
+            # Told by brokers that know the protocol, and have it switched off.
+            message = response.error_message or "the cluster has the consumer protocol (KIP-848) switched off."
+            self._fail(UnsupportedVersionError(message, hint=_TOO_OLD))
         elif (error := error_for(response.error_code, response.error_message)).retriable:
             self._back_off(now_ms)
         else:
