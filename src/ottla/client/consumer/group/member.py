@@ -33,6 +33,7 @@ from ottla.client.consumer.group.core import (
 from ottla.client.consumer.subscription import Mode, Subscription
 from ottla.client.errors import ConfigError, ConnectionFailedError, KafkaError, KafkaTimeoutError
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from ottla.client.network.coordinators import broker_id
 from ottla.core.errors import ErrorCode
 from ottla.protocol.apis import ApiKey
 
@@ -98,6 +99,8 @@ class GroupMember:
         self._unsettled_since_ms: int | None = None
         self._rebalances_seen = 0
         self._is_closed = False
+        self._parked = 0
+        """Requests under way that the coordinator answers when the whole group is there."""
 
     # -- the user
 
@@ -300,8 +303,14 @@ class GroupMember:
 
     async def _ask(self, core: MemberCore, send: Send) -> None:
         cluster = self._cluster
+        parks = send.request.API_KEY in (ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP)
+        self._parked += parks
         try:
             node_id = await cluster.coordinator(GROUP, self._group_id, send.timeout_ms)
+            if self._parked and send.request.API_KEY == ApiKey.LEAVE_GROUP:
+                # A broker answers the requests of a connection in turn, and a join may take as long as the others'
+                # session timeouts: who leaves says so on the connection that fetches.
+                node_id = broker_id(node_id)
             response = await cluster.request(
                 node_id, send.request, timeout_ms=send.timeout_ms, min_version=send.min_version
             )
@@ -314,6 +323,8 @@ class GroupMember:
             if self._metrics is not None:
                 _count(self._metrics, send.request.API_KEY, now_ms - send.sent_ms)
             core.answered(send, response, now_ms)
+        finally:
+            self._parked -= parks
         self._pump()
 
     async def _told(self, core: MemberCore, tell: Tell) -> None:
