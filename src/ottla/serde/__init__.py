@@ -15,6 +15,11 @@ One object does both (a `Serde`): `Producer(value_serializer=serde.json(Order))`
 | `json(type)` | what JSON can say, or of the type | JSON | `dict`, `list`, dataclasses, `"json"` |
 | `struct(type, format)` | a msgspec.Struct | JSON or MessagePack | a subclass of msgspec.Struct |
 
+Clients are generic over what goes in and comes out: `Consumer(value_deserializer=serde.struct(Order))` is a
+`Consumer[bytes, Order]` to a type checker, and so it is with a type, a function or an object of one's own
+(`SerializerLike[T]`, `DeserializerLike[T]`). Without a deserializer it is bytes. A name says no type: annotate the
+variable, `consumer: Consumer[bytes, dict[str, int]] = Consumer({"value.deserializer": "json"})`.
+
 None is None on both sides (a tombstone as a value), whatever the serde. What cannot be done raises `SerdeError`, which
 names the topic and says why; the clients turn it into their `SerializationError`. `resolve.py` says what else may be
 given where a serializer is wanted: a function of the value, a function as confluent-kafka has it, an object.
@@ -31,11 +36,13 @@ from ottla.core.lazy import load
 
 if TYPE_CHECKING:
     from ottla.serde.base import Deserializer as Deserializer
+    from ottla.serde.base import DeserializerLike as DeserializerLike
     from ottla.serde.base import Headers as Headers
     from ottla.serde.base import Serde as Serde
     from ottla.serde.base import SerdeError as SerdeError
     from ottla.serde.base import SerializationContext as SerializationContext
     from ottla.serde.base import Serializer as Serializer
+    from ottla.serde.base import SerializerLike as SerializerLike
     from ottla.serde.lists import list_of as list_of
     from ottla.serde.primitive import boolean as boolean
     from ottla.serde.primitive import float32 as float32
@@ -54,11 +61,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Deserializer": "ottla.serde.base",
+    "DeserializerLike": "ottla.serde.base",
     "Headers": "ottla.serde.base",
     "Serde": "ottla.serde.base",
     "SerdeError": "ottla.serde.base",
     "SerializationContext": "ottla.serde.base",
     "Serializer": "ottla.serde.base",
+    "SerializerLike": "ottla.serde.base",
     "boolean": "ottla.serde.primitive",
     "float32": "ottla.serde.primitive",
     "float64": "ottla.serde.primitive",

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    K = DefaultingTypeVar("K", default=bytes)
+    V = DefaultingTypeVar("V", default=bytes)
+else:
+    # What is consumed without a deserializer is bytes (PEP 696, which this Python does not know).
+    K = TypeVar("K")
+    V = TypeVar("V")
 
 T = TypeVar("T")
 T_in = TypeVar("T_in", contravariant=True)
@@ -74,10 +85,10 @@ class Serde(Generic[T]):
                 topic, f"a value of type {type(value).__name__} cannot be sent as {self.name}: {_reason(error)}"
             ) from error
 
-    def deserialize(self, topic: str, data: bytes | None, headers: Headers = None, /) -> Any:
-        """The value of `data`; raises `SerdeError`."""
+    def deserialize(self, topic: str, data: bytes | None, headers: Headers = None, /) -> T:
+        """The value of `data`; raises `SerdeError`. None is None, which the type leaves out."""
         if data is None:
-            return None
+            return None  # type: ignore[return-value]  # to have to ask of every value of every topic helps nobody
         try:
             return self._decode(data)
         except SerdeError:
@@ -93,6 +104,15 @@ class Serde(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<serde {self.name}>"
+
+
+SerializerLike = (
+    Serializer[T] | type[T] | Callable[[T], bytes | None] | Callable[[T, SerializationContext], bytes | None]
+)
+"""What a client takes as a serializer of `T`. Names (`"json"`) too, for settings; they have no type to go by."""
+
+DeserializerLike = Deserializer[T] | type[T] | Callable[[bytes], T] | Callable[[bytes, SerializationContext], T]
+"""What a client takes as a deserializer to `T`; so it is known what the records of a consumer carry."""
 
 
 def wants(expected: str, value: object) -> TypeError:

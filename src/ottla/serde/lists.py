@@ -7,7 +7,7 @@ A byte says how: 0 for items of a fixed size (numbers but booleans, UUIDs), prec
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from ottla.serde.base import Headers, Serde, SerdeError, T, wants
 
@@ -94,6 +94,10 @@ def _count(data: bytes, position: int) -> tuple[int, int]:
     return number, position + 4
 
 
+@overload
+def list_of(inner: Serde[T] | type[T]) -> Serde[list[T]]: ...
+@overload
+def list_of(inner: object) -> Serde[list[Any]]: ...
 def list_of(inner: object) -> Serde[list[Any]]:
     """A list whose items are of `inner`: a serde, or anything that `resolve_serializer` knows (`int`, `"string"`)."""
     from ottla.serde.resolve import resolve_serde

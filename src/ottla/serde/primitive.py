@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-class Raw(Serde[Any]):
+class Raw(Serde[bytes]):
     """Bytes as they are; also bytearray and memoryview when sending."""
 
     name = "bytes"
@@ -167,7 +167,7 @@ class Void(Serde[None]):
         raise ValueError("there must be none")
 
 
-def raw() -> Serde[Any]:
+def raw() -> Serde[bytes]:
     """Bytes as they are: the clients hand them over without a call."""
     return RAW
 

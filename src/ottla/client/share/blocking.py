@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from ottla.client.instruments import Instrumented
 from ottla.client.portal import portal
@@ -13,14 +13,12 @@ from ottla.client.share.client import AcknowledgementCallback, CommitResult
 from ottla.client.share.client import ShareConsumer as AsyncShareConsumer
 from ottla.client.share.deliveries import AcknowledgeType
 from ottla.records.reader import ConsumerRecord
+from ottla.serde.base import DeserializerLike, K, V
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from ottla.client.settings.names import ShareConsumerNames
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class ShareConsumer(Instrumented, Generic[K, V]):
@@ -41,8 +39,8 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         /,
         *,
         topics: str | Iterable[str] = (),
-        key_deserializer: Any = None,
-        value_deserializer: Any = None,
+        key_deserializer: DeserializerLike[K] | None = None,
+        value_deserializer: DeserializerLike[V] | None = None,
         on_acknowledgement: AcknowledgementCallback | None = None,
         **names: Unpack[ShareConsumerNames],
     ) -> None:

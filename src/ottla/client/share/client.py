@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from ottla.client.errors import (
     ClientClosedError,
@@ -18,6 +18,7 @@ from ottla.client.errors import (
 )
 from ottla.client.instruments import Instrumented, Instruments
 from ottla.client.metrics.share import ShareMetrics
+from ottla.client.serdes import deserializer_of
 from ottla.client.settings import ShareConsumerSettings
 from ottla.client.share.deliveries import Acknowledgements, AcknowledgeType, Deliveries
 from ottla.client.share.fetching import ShareFetcher, unpack
@@ -27,15 +28,12 @@ from ottla.client.share.sessions import Limits
 from ottla.core.ids import TopicPartition, uuid_to_text
 from ottla.protocol.apis import ApiKey
 from ottla.records.reader import ConsumerRecord
-from ottla.serde import resolve_deserializer
+from ottla.serde.base import DeserializerLike, K, V
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from ottla.client.settings.names import ShareConsumerNames
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 AcknowledgementCallback = Callable[[Mapping[TopicPartition, list[int]], KafkaError | None], object]
 """Called with the offsets that were acknowledged, by partition, and the error if they could not be."""
@@ -62,8 +60,8 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         /,
         *,
         topics: str | Iterable[str] = (),
-        key_deserializer: Any = None,
-        value_deserializer: Any = None,
+        key_deserializer: DeserializerLike[K] | None = None,
+        value_deserializer: DeserializerLike[V] | None = None,
         on_acknowledgement: AcknowledgementCallback | None = None,
         **names: Unpack[ShareConsumerNames],
     ) -> None:
@@ -86,8 +84,8 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         lock: AbstractContextManager[object] | None,
     ) -> None:
         self.settings = settings
-        self._key = _deserializer(key_deserializer or settings.key_deserializer)
-        self._value = _deserializer(value_deserializer or settings.value_deserializer)
+        self._key = deserializer_of(key_deserializer, settings.key_deserializer, "key")
+        self._value = deserializer_of(value_deserializer, settings.value_deserializer, "value")
         self._on_acknowledgement = on_acknowledgement
         self._is_explicit = settings.share_acknowledgement_mode == "explicit"
         self._max_poll_records = settings.max_poll_records
@@ -405,11 +403,3 @@ def _limits(settings: ShareConsumerSettings) -> Limits:
 
 def _names(topics: str | Iterable[str]) -> frozenset[str]:
     return frozenset([topics] if isinstance(topics, str) else topics)
-
-
-def _deserializer(spec: Any) -> Any:
-    """None stands for bytes as they are, which hot paths do without a call."""
-    if spec is None:
-        return None
-    found = resolve_deserializer(spec)
-    return None if getattr(found, "is_identity", False) else found
