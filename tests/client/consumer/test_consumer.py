@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -737,3 +738,32 @@ def test_metrics_go_by_kafkas_names(bootstrap: str, name: str) -> None:
         assert found["consumer-coordinator-metrics", "assigned-partitions"] == 1
         assert found["consumer-metrics", "commit-sync-time-ns-total"] >= 0
         assert len(consumer.client_instance_id()) == 22
+
+
+def test_who_waits_for_the_others_to_join_may_leave_at_once(bootstrap: str, name: str) -> None:
+    make_topic(bootstrap, name, 2)
+    settings = {"group_id": name, "topics": [name], **quick("classic")}
+    first = earliest(bootstrap, on_revoked=lambda partitions: None, **settings)  # which runs in a poll only
+    poll_until(first, lambda: len(first.assignment()) == 2)
+    second = earliest(bootstrap, **settings)
+    assert second.poll(timeout_s=1) == []
+    began_s = time.monotonic()
+    second.close()
+    assert time.monotonic() - began_s < 10
+    poll_until(first, lambda: len(first.assignment()) == 2)
+    first.close()
+
+
+def test_a_close_that_is_cancelled_leaves_nothing_behind(bootstrap: str, name: str) -> None:
+    async def main() -> None:
+        for turns in range(1, 12):
+            consumer = ottla.aio.Consumer(bootstrap, group_id=name, topics=[name])
+            await consumer.poll(timeout_s=0.05)
+            closing = asyncio.ensure_future(consumer.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
