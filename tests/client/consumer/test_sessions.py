@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ottla.client.consumer.sessions import FetchSession, Wanted
 from ottla.client.model import TopicPartition
 from ottla.core.errors import ErrorCode
-from ottla.protocol.messages.fetch import FetchRequest, FetchResponse
+from ottla.core.ids import ZERO_UUID
+from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 from tests.client.consumer.model_broker import ModelCluster
 
 
@@ -100,6 +101,24 @@ def test_an_error_makes_the_next_request_a_full_one() -> None:
     assert session.accept(FetchResponse(error_code=ErrorCode.INVALID_FETCH_SESSION_EPOCH)) is None
     assert (session.session_id, session.epoch) == (7, 0)  # which also closes the old session
     assert session.accept(FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)) is None
+    assert (session.session_id, session.epoch) == (0, 0)
+
+
+def test_a_full_answer_without_some_partitions_counts_and_the_next_request_is_full_again() -> None:
+    session = FetchSession()
+    wanted = {TopicPartition("a", number): Wanted(ZERO_UUID, 0, 0, 1000) for number in range(2)}
+    session.fill(FetchRequest(), wanted)
+    partial = FetchResponse(
+        session_id=7, responses=[FetchableTopicResponse(topic="a", partitions=[PartitionData(partition_index=0)])]
+    )
+    found = session.accept(partial)
+    assert found is not None
+    assert set(found) == {TopicPartition("a", 0)}
+    request = FetchRequest()
+    session.fill(request, wanted)
+    assert (request.session_id, request.session_epoch) == (7, 0)
+    assert [len(topic.partitions) for topic in request.topics] == [2]
+    assert session.accept(FetchResponse(session_id=8)) is None  # throttled
     assert (session.session_id, session.epoch) == (0, 0)
 
 

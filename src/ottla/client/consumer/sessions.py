@@ -95,9 +95,10 @@ class FetchSession:
             self._go_on(response.session_id, 1 if self.epoch == _LAST_EPOCH else self.epoch + 1)
             return found
         if len(found) != len(self.partitions):
-            # An empty answer is how a broker throttles (KIP-219); any other is a mistake of its.
-            self.session_id = 0
-            return None
+            # An empty answer is how a broker throttles (KIP-219). Some brokers leave out what they had no room for:
+            # what they say counts, but not that the session knows of the rest.
+            self.session_id = response.session_id if found else 0
+            return found or None
         self._go_on(response.session_id, 1)
         return found
 
