@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+import warnings
 
 import pytest
 
-from ottla.client.errors import ClientClosedError, IllegalStateError, KafkaTimeoutError
+import ottla
+from ottla.client.errors import BootstrapError, ClientClosedError, IllegalStateError, KafkaTimeoutError
 from ottla.client.portal import Portal, portal
 
 
@@ -236,3 +240,53 @@ def test_a_forked_child_is_told_and_may_make_its_own():
     told = "this client was made before the process forked. Make clients after the fork, one for each process.\n"
     assert done.stderr == ""
     assert done.stdout == f"{told}{told}child 7\nparent 7 True 0\nfinished in parent\n"
+
+
+def test_an_interrupt_before_the_call_is_handed_over_leaves_nothing_behind(own, monkeypatch):
+    post, interrupted = own._post, []
+
+    def interrupt_once(function, *arguments):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        post(function, *arguments)
+
+    monkeypatch.setattr(own, "_post", interrupt_once)
+    with pytest.raises(KeyboardInterrupt):
+        own.run(double(1))  # "never awaited" would be a warning, and warnings are errors
+    assert own.run(double(1)) == 2
+
+
+def test_a_loop_that_is_gone_leaves_no_coroutine_behind():
+    made = Portal()
+    made.close()
+    made.loop.close()
+    made._is_closed = False
+    with pytest.raises(ClientClosedError):
+        made.run(double(1))
+
+
+@pytest.mark.parametrize("kind", ["ShareConsumer", "Admin"])
+def test_a_client_that_is_forgotten_is_closed_and_told_of(kind):
+    settings = {"group_id": "g", "topics": ["t"]} if kind == "ShareConsumer" else {}
+    client = getattr(ottla, kind)("127.0.0.1:1", **settings)
+    instruments = client._instruments
+    if kind == "ShareConsumer":
+        assert client.poll(0.05) == []
+    else:
+        with pytest.raises(BootstrapError):
+            client.list_topics(timeout_s=0.05)
+    with warnings.catch_warnings(record=True, action="always") as told:
+        del client
+        gc.collect()
+    assert [str(one.message) for one in told] == [f"a {kind} was not closed; use `with`, or close()"]
+    until = time.monotonic() + 10
+    while instruments.is_working() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not instruments.is_working()
+
+
+def test_a_client_that_was_never_used_may_be_forgotten():
+    client = ottla.Admin("127.0.0.1:1")
+    del client
+    gc.collect()

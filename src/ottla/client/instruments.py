@@ -63,6 +63,10 @@ class Instruments:
         self.metrics.gauge(group, name, description, read, tags)
         return MetricName(name, group, self.metrics.tags + tuple((tags or {}).items()))
 
+    def is_working(self) -> bool:
+        """Something goes on in the background: the client was used, and is not closed."""
+        return self.cluster.is_bound and not self.cluster.is_closed
+
     async def close(self) -> None:
         """Push a last time if pushes are wanted."""
         if self._telemetry is not None:

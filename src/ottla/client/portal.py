@@ -14,11 +14,12 @@ import asyncio
 import atexit
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, cast
 
-from ottla.client.errors import ClientClosedError, ClientForkedError, IllegalStateError, KafkaTimeoutError
+from ottla.client.errors import ClientClosedError, ClientForkedError, IllegalStateError, KafkaError, KafkaTimeoutError
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -43,6 +44,7 @@ class Portal:
         self.loop = _new_loop()
         self._pid = os.getpid()
         self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="ottla", daemon=True)
         self._thread.start()
@@ -59,9 +61,12 @@ class Portal:
             coroutine.close()
             raise
         call = _Call(coroutine)
-        self._post(call.start)
         try:
+            self._post(call.start)
             is_done = call.wait(timeout_s)
+        except ClientClosedError:
+            coroutine.close()
+            raise
         except BaseException:
             self._post(call.cancel)
             call.wait(CANCEL_TIMEOUT_S)
@@ -89,6 +94,30 @@ class Portal:
     def register(self, client: ExitingClient) -> None:
         """Have `client.exit_now()` run when the interpreter exits, if the client still lives."""
         self._clients.add(client)
+
+    def close_forgotten(
+        self, owner: object, is_open: Callable[[], bool], close: Callable[[], Coroutine[Any, Any, object]]
+    ) -> None:
+        """When nobody has `owner` any more and it was not closed: say so, and `close` what goes on in the background.
+
+        Neither function may know the owner.
+        """
+        name = type(owner).__name__
+
+        def forgotten() -> None:
+            if self.is_usable and is_open():
+                try:
+                    self.call_soon(self._close_soon, close)
+                except ClientClosedError:
+                    return
+                warnings.warn(f"a {name} was not closed; use `with`, or close()", ResourceWarning, stacklevel=2)
+
+        weakref.finalize(owner, forgotten).atexit = False
+
+    def _close_soon(self, close: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        task = self.loop.create_task(_quietly(close()))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def close(self) -> None:
         """Let the clients finish, and stop the loop: for the exit of the interpreter, and for tests."""
@@ -149,6 +178,9 @@ class _Call(Generic[T]):
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        elif self._done.locked():  # interrupted before it was handed over
+            self._coroutine.close()
+            self._done.release()
 
     def wait(self, timeout_s: float | None) -> bool:
         """Whether it ended in time."""
@@ -166,6 +198,13 @@ class _Call(Generic[T]):
         if self._task.cancelled():
             raise ClientClosedError("the call was cancelled.")
         return self._task.result()
+
+
+async def _quietly(closing: Coroutine[Any, Any, object]) -> None:
+    try:
+        await closing
+    except KafkaError:
+        pass  # nobody is there to hear of it
 
 
 async def _finish(clients: list[ExitingClient]) -> None:

@@ -383,3 +383,35 @@ def test_a_call_under_way_ends_when_the_client_is_closed() -> None:
             await call
 
     play(scene)
+
+
+def test_a_silent_broker_leaves_time_to_ask_another_for_leaders():
+    async def scene(fake: FakeCluster, admin: Admin) -> float:
+        fake.add_topic("orders")
+        for broker in fake:
+            broker.on(ApiKey.LIST_OFFSETS, lambda request, call: listed(request))
+        await admin.describe_cluster()
+        for broker in fake:
+            broker.script(ApiKey.METADATA, SILENCE)
+        begun_ms = virtual_now_ms()
+        await admin.list_offsets({ORDERS: OffsetSpec.LATEST})
+        return virtual_now_ms() - begun_ms
+
+    taken_ms = play(scene, brokers=2, request_timeout_ms=2000, default_api_timeout_ms=60_000)
+    assert taken_ms < 20_000
+
+
+def test_what_an_unanswered_attempt_may_have_done_is_said():
+    async def scene(fake: FakeCluster, admin: Admin) -> KafkaError:
+        fake[1].on(ApiKey.CREATE_TOPICS, lambda request, _: created(request, code=ErrorCode.TOPIC_ALREADY_EXISTS))
+        fake[1].script(ApiKey.CREATE_TOPICS, CLOSE)
+        with pytest.raises(KafkaError) as caught:
+            await admin.create_topics("orders")
+        with pytest.raises(KafkaError) as plain:
+            await admin.create_topics("orders")
+        assert "may have done" not in str(plain.value)
+        return caught.value
+
+    error = play(scene)
+    assert error.code is ErrorCode.TOPIC_ALREADY_EXISTS
+    assert "may have done what was asked for" in str(error)

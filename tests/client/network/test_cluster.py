@@ -15,6 +15,7 @@ from ottla.client.errors import (
     BootstrapError,
     ClientClosedError,
     ConnectionFailedError,
+    IllegalStateError,
     InvalidTopicError,
     KafkaTimeoutError,
     UnknownTopicError,
@@ -917,3 +918,37 @@ def test_produce_and_fetch_messages_go_through_unchanged():
             assert await cluster.request(1, ProduceRequest(acks=1)) == ProduceResponse()
 
     run(main)
+
+
+@pytest.mark.parametrize("lookup", ["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"])
+def test_a_name_that_cannot_be_one_is_told_in_one_line(lookup, caplog):
+    async def main():
+        cluster = Cluster(AdminSettings.of("a..b:9092", None, {"client_dns_lookup": lookup}))
+        with pytest.raises(BootstrapError, match=r"'a\.\.b' cannot be the name of a host"):
+            await cluster.any_node(300)
+        await cluster.close()
+
+    asyncio.run(main())
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_metadata_of_no_age_at_all_is_still_asked_for_at_a_moderate_rate():
+    async def main():
+        async with connected(metadata_max_age_ms=0) as (fake, _):
+            await asyncio.sleep(10)
+            assert len(fake[1].received(ApiKey.METADATA)) < 150
+
+    run(main)
+
+
+def test_a_client_says_so_in_another_event_loop():
+    cluster = Cluster(AdminSettings.of("localhost:1", None, {}))
+
+    async def use():
+        await cluster.any_node(100)
+
+    with pytest.raises(BootstrapError):
+        asyncio.run(use())
+    with pytest.raises(IllegalStateError, match="another event loop"):
+        asyncio.run(use())
+    asyncio.run(cluster.close())

@@ -60,6 +60,7 @@ class Admin(Instrumented):
         self._instruments = self._admin._instruments
         self._portal = portal()
         self._portal.register(self._admin)
+        self._portal.close_forgotten(self, self._instruments.is_working, self._admin.close)
 
     @property
     def settings(self) -> AdminSettings:

@@ -24,6 +24,18 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R", bound=Response)
 
+_MAY_BE_DONE: Mapping[str, tuple[ErrorCode, ...]] = {
+    "add_raft_voter": (ErrorCode.DUPLICATE_VOTER,),
+    "create_partitions": (ErrorCode.INVALID_PARTITIONS,),
+    "create_topics": (ErrorCode.TOPIC_ALREADY_EXISTS,),
+    "delete_consumer_groups": (ErrorCode.GROUP_ID_NOT_FOUND,),
+    "delete_share_groups": (ErrorCode.GROUP_ID_NOT_FOUND,),
+    "delete_streams_groups": (ErrorCode.GROUP_ID_NOT_FOUND,),
+    "delete_topics": (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID),
+    "remove_raft_voter": (ErrorCode.VOTER_NOT_FOUND,),
+}
+"""What these calls are told when they were carried out before, be it by an attempt whose answer was lost."""
+
 UNKNOWN_TOPIC_PATIENCE_MS = 2_000
 """So long a topic that a broker does not know may just be new to it; after that it does not exist."""
 
@@ -83,10 +95,11 @@ class Cluster(Protocol):
 class Deadline:
     """Until when a call may take."""
 
-    def __init__(self, cluster: Cluster, timeout_ms: int) -> None:
+    def __init__(self, cluster: Cluster, timeout_ms: int, request_timeout_ms: int) -> None:
         self.cluster = cluster
         self.timeout_ms = timeout_ms
         self.started_ms = cluster.now_ms()
+        self._request_timeout_ms = request_timeout_ms
 
     @property
     def elapsed_ms(self) -> int:
@@ -95,6 +108,11 @@ class Deadline:
     @property
     def left_ms(self) -> int:
         return max(0, self.timeout_ms - self.elapsed_ms)
+
+    @property
+    def request_ms(self) -> int:
+        """How long one request may take: a node that is silent must leave time to ask another."""
+        return min(self._request_timeout_ms, self.left_ms)
 
 
 class Target:
@@ -252,7 +270,7 @@ class Leaders(Route[TopicPartition]):
         located: dict[TopicPartition, int | KafkaError] = {}
         if wanted:
             node = await cluster.any_node(deadline.left_ms)
-            response = await Target(cluster, node, deadline.left_ms).request(
+            response = await Target(cluster, node, deadline.request_ms).request(
                 MetadataRequest(
                     topics=[MetadataRequestTopic(name=topic) for topic in dict.fromkeys(key.topic for key in wanted)],
                     allow_auto_topic_creation=False,
@@ -319,7 +337,8 @@ class Routing:
     def deadline(self, timeout_s: float | None) -> Deadline:
         if timeout_s is not None and timeout_s < 0:
             raise ValueError(f"timeout_s is {timeout_s}: it cannot be negative")
-        return Deadline(self.cluster, self.timeout_ms if timeout_s is None else int(timeout_s * 1000))
+        timeout_ms = self.timeout_ms if timeout_s is None else int(timeout_s * 1000)
+        return Deadline(self.cluster, timeout_ms, self.request_timeout_ms)
 
     async def run(
         self, call: str, keys: Iterable[K], route: Route[K], ask: Ask[K, V], timeout_s: float | None = None
@@ -351,6 +370,7 @@ class Routing:
     async def _run(self, call: str, order: list[K], route: Route[K], ask: Ask[K, V], deadline: Deadline) -> dict[K, V]:
         results: dict[K, V] = {}
         errors: dict[K, KafkaError] = {}
+        unanswered: set[K] = set()
         pending = order
         attempt = 0
         while pending:
@@ -365,8 +385,11 @@ class Routing:
                 elif route.retries(found, deadline):
                     again[key] = found
                     route.forget(self.cluster, key, found)
+                    if found.code in (None, ErrorCode.NETWORK_EXCEPTION):
+                        unanswered.add(key)
                 else:
-                    errors[key] = found
+                    is_doubtful = key in unanswered and found.code in _MAY_BE_DONE.get(call, ())
+                    errors[key] = _doubtful(found) if is_doubtful else found
             attempt += 1
             if again:
                 delay_ms = max(int(self.cluster.backoff.delay_ms(attempt - 1)), throttled_ms)
@@ -394,8 +417,7 @@ class Routing:
                 outcomes[key] = where
             else:
                 nodes.setdefault(where, []).append(key)
-        timeout_ms = min(self.request_timeout_ms, deadline.left_ms)
-        targets = [Target(self.cluster, node_id, timeout_ms) for node_id in nodes]
+        targets = [Target(self.cluster, node_id, deadline.request_ms) for node_id in nodes]
         asked = await asyncio.gather(*(_ask(ask, target, nodes[target.node_id]) for target in targets))
         for found in asked:
             outcomes.update(found)
@@ -407,6 +429,11 @@ async def _ask(ask: Ask[K, V], target: Target, keys: list[K]) -> Mapping[K, V | 
         return await ask(target, keys)
     except KafkaError as error:
         return dict.fromkeys(keys, error)
+
+
+def _doubtful(error: KafkaError) -> KafkaError:
+    hint = "An attempt before this one had no answer: it may have done what was asked for. Look before you go on."
+    return error_for(error.number or ErrorCode.UNKNOWN_SERVER_ERROR, error.message, hint=hint)
 
 
 def _not_from_controllers() -> KafkaError:

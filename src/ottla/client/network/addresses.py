@@ -44,6 +44,8 @@ async def resolve(host: str, port: int, family: str) -> list[str]:
         found = await asyncio.get_running_loop().getaddrinfo(
             host, port, family=_FAMILIES.get(family, socket.AF_UNSPEC), type=socket.SOCK_STREAM
         )
+    except UnicodeError as error:  # a label of the name is empty or too long
+        raise OSError(f"{host!r} cannot be the name of a host") from error
     except RuntimeError as error:  # the interpreter is on its way out and starts no threads any more
         raise OSError(str(error)) from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ottla.client.errors import ClientClosedError, ConnectionFailedError, KafkaError, KafkaTimeoutError
+from ottla.client.errors import (
+    ClientClosedError,
+    ConnectionFailedError,
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+)
 from ottla.client.model import Node, TopicPartition
 from ottla.client.network.addresses import bootstrap_nodes, canonical_addresses
 from ottla.client.network.backoff import ExponentialBackoff
@@ -104,6 +110,8 @@ class Cluster:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._loop is not None and self._loop.is_closed():
+            return  # which has ended all there was
         error = ClientClosedError("the client was closed.")
         # Nothing is waited for before everything is on its way to its end: the caller may be cancelled meanwhile.
         closing = [link.connection for link in self._links.values() if link.connection is not None]
@@ -144,12 +152,16 @@ class Cluster:
 
         Waiting calls bind; a blocking client that is made inside somebody's loop does not, and must not.
         """
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
             if not self._clock_is_given:
-                self._clock = _clock_of(loop)
-        return loop
+                self._clock = _clock_of(running)
+        elif self._loop is not running:
+            raise IllegalStateError(
+                "this client belongs to another event loop.", hint="Make and use a client within one asyncio.run()."
+            )
+        return running
 
     # Metadata
 
@@ -233,7 +245,7 @@ class Cluster:
     def rebootstrap(self, reason: str, *, keep_ready: bool = False) -> None:
         """Forget the brokers and start again from bootstrap.servers (KIP-899)."""
         logger.info("Starting again from %s: %s", ", ".join(map(str, self._bootstrap.values())), reason)
-        error = ConnectionFailedError("the client starts again from its bootstrap servers.")
+        error = ConnectionFailedError("the client starts again from its bootstrap servers.", hint="")
         self.metadata_state.rebootstrap(self.now_ms())
         links = self._links
         self._links = {one: link for one, link in links.items() if keep_ready and link.state.is_ready}
@@ -387,7 +399,7 @@ class Cluster:
                 return call.future
             node = self.node(node_id)
             if node is None:
-                call.fail(ConnectionFailedError(f"broker {node_id} is not known to the cluster (any more)."))
+                call.fail(ConnectionFailedError(f"broker {node_id} is not known to the cluster (any more).", hint=""))
                 self.request_metadata_update()
                 return call.future
             link = self._links[node_id] = BrokerLink(self, node_id, node, NodeState(self._reconnect, self._setup))

@@ -202,7 +202,12 @@ class BrokerConnection(asyncio.BufferedProtocol):
                     call.future.set_result(response.body)
         except ProtocolError as error:
             what = _other_protocol(wire.unread) if wire.max_frame_bytes == FIRST_FRAME_BYTES else None
-            self.abort(ConnectionFailedError(f"{self.name} sent what is not Kafka's protocol: {what or error}."))
+            self.abort(
+                ConnectionFailedError(
+                    f"{self.name} sent what is not Kafka's protocol: {what or error}.",
+                    hint="Check the port, and security.protocol.",
+                )
+            )
 
     def eof_received(self) -> bool:
         return False
@@ -252,7 +257,7 @@ def _other_protocol(received: bytes) -> str | None:
     if received.startswith(b"HTTP"):
         return "an HTTP server answers there"
     if received[:2] in (b"\x15\x03", b"\x16\x03"):
-        return "it speaks TLS, set security.protocol to SSL or SASL_SSL"
+        return "it speaks TLS; security.protocol is to be SSL or SASL_SSL"
     return None
 
 

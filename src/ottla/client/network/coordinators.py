@@ -123,7 +123,7 @@ class CoordinatorLookup:
                 _settle(future, error)
         finally:
             for future in wanted.values():
-                _settle(future, ConnectionFailedError("the lookup was given up."))
+                _settle(future, ConnectionFailedError("the lookup was given up.", hint=""))
 
     async def _ask_for_all(self, node_id: int, key_type: int, wanted: dict[str, asyncio.Future[int]]) -> bool:
         """False when the broker turned out to be too old for it."""

@@ -407,7 +407,7 @@ class BrokerLink:
         if self.state.is_ready and not self.load:
             idle_at_ms = self._last_used_ms + self._settings.connections_max_idle_ms
             if idle_at_ms <= now_ms:
-                self.reset(ConnectionFailedError(f"the connection to {self.name} was closed, being idle."))
+                self.reset(ConnectionFailedError(f"the connection to {self.name} was closed, being idle.", hint=""))
                 return
             self._arm(idle_at_ms, now_ms)
             return

@@ -138,7 +138,7 @@ class MetadataState:
         until_ms = self._retry_at_ms
         if not (self._new_topics or self._has_new_ids):
             asked_for = self._is_needed or self._wanted_ids
-            until_ms = max(until_ms, self._allowed_at_ms if asked_for else self._expires_ms())
+            until_ms = max(until_ms, self._allowed_at_ms, 0 if asked_for else self._expires_ms())
         return max(0, until_ms - now_ms)
 
     def age_ms(self, now_ms: int) -> int:

@@ -57,6 +57,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         self._instruments = inner._instruments
         self._portal = portal()
         self._portal.register(self)
+        self._portal.close_forgotten(self, inner._instruments.is_working, inner.close_unseen)
 
     def subscribe(self, topics: str | Iterable[str]) -> None:
         """Take records of these topics from now on, and of no others."""
@@ -137,9 +138,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
 
     async def exit_now(self) -> None:
         """The interpreter exits: let the others have what this consumer holds."""
-        # What was handed out last may not have been processed: it is released, not accepted.
-        self._inner.abandon_records()
-        await self._inner.close(timeout_s=1.0)
+        await self._inner.close_unseen()
 
     def __enter__(self) -> ShareConsumer[K, V]:
         return self

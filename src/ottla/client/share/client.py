@@ -296,6 +296,11 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         """What was handed out and is not acknowledged goes back: others get it."""
         self._deliveries.acknowledge_rest(AcknowledgeType.RELEASE)
 
+    async def close_unseen(self) -> None:
+        """Close quickly, for an application that is gone: what it has in hand may not have been processed."""
+        self.abandon_records()
+        await self.close(timeout_s=1.0)
+
     # Inside
 
     def _check_open(self) -> None:

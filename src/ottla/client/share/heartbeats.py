@@ -113,6 +113,7 @@ class ShareHeartbeats:
 
     async def _send(self, request: ShareGroupHeartbeatRequest, timeout_ms: int) -> ShareGroupHeartbeatResponse:
         node_id = await self._cluster.coordinator(GROUP, self._membership.group_id, timeout_ms)
+        self._membership.may_be_known = True
         response = await self._cluster.request(node_id, request, timeout_ms=timeout_ms)
         assert isinstance(response, ShareGroupHeartbeatResponse)
         return response

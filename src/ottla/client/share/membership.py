@@ -50,7 +50,7 @@ class ShareMembership:
         """Left because the application did not poll; the next poll joins again."""
         self._is_polling = False
         self.may_be_known = False
-        """A heartbeat was sent since the member left, answered or not: the coordinator may have the member."""
+        """A heartbeat went out since the member left, answered or not: the coordinator may have the member."""
 
     @property
     def is_active(self) -> bool:
@@ -86,7 +86,6 @@ class ShareMembership:
         is_joining = self.member_epoch == JOIN_EPOCH
         tells = is_joining or self._told != self._topics
         self._told = self._topics
-        self.may_be_known = True
         return ShareGroupHeartbeatRequest(
             group_id=self.group_id,
             member_id=self.member_id,
