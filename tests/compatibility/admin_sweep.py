@@ -110,7 +110,7 @@ def _create_partitions(sweep: Sweep) -> None:
 
 def _elect_leaders(sweep: Sweep) -> None:
     partition = TopicPartition(sweep.topic(), 0)
-    _expect(sweep.admin.elect_leaders(api.ElectionType.PREFERRED, [partition]), {partition: False})
+    _expect(set(sweep.admin.elect_leaders(api.ElectionType.PREFERRED, [partition])), {partition})
 
 
 def _elect_unclean(sweep: Sweep) -> None:
@@ -165,7 +165,8 @@ def _describe_documentation(sweep: Sweep) -> None:
 
 
 def _describe_loggers(sweep: Sweep) -> None:
-    sweep.admin.describe_configs(api.ConfigResource.broker_logger(sweep.node_id))
+    loggers = api.ConfigResource.broker_logger(sweep.node_id)
+    _refused(lambda: sweep.admin.describe_configs(loggers), ErrorCode.INVALID_REQUEST)
 
 
 def _alter_configs(sweep: Sweep) -> None:
@@ -217,7 +218,8 @@ def _remove_members(sweep: Sweep) -> None:
 
 def _group_offsets(sweep: Sweep) -> None:
     group, partition = _empty_group(sweep)
-    both = {group: [partition], sweep.name(): None}
+    second, _ = _empty_group(sweep)
+    both = {group: [partition], second: None}
     committed = sweep.admin.list_consumer_group_offsets(both)[group][partition]
     _expect(committed and committed.offset, 3)
     _expect(set(sweep.admin.list_consumer_group_offsets(group)[group]), {partition})
@@ -239,8 +241,11 @@ def _delete_group_offsets(sweep: Sweep) -> None:
 
 def _describe_producers(sweep: Sweep) -> None:
     topic = sweep.topic()
-    sweep.fill(topic)
-    _expect(len(sweep.admin.describe_producers([TopicPartition(topic, 0)])[TopicPartition(topic, 0)]), 1)
+    partition = TopicPartition(topic, 0)
+    with sweep.producer(transactional_id=topic) as producer, producer.transaction():
+        producer.send(topic, b"open").result(20)
+        (state,) = sweep.admin.describe_producers([partition])[partition]
+        _expect(state.current_transaction_start_offset, 0)
 
 
 def _fence_producers(sweep: Sweep) -> None:

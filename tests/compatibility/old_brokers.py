@@ -28,7 +28,7 @@ POM = """<project>
   <groupId>ottla</groupId><artifactId>old-kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_{scala}</artifactId><version>{version}</version></dependency>
-    {logging}
+    {others}
   </dependencies>
   <build><plugins><plugin>
     <groupId>org.apache.maven.plugins</groupId><artifactId>maven-dependency-plugin</artifactId><version>3.6.1</version>
@@ -37,6 +37,8 @@ POM = """<project>
 """
 DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
 LOG4J = (("org.slf4j", "slf4j-reload4j", "1.7.36"),)
+ZOOKEEPER = (("org.apache.zookeeper", "zookeeper", "3.5.9"),)
+"""For Kafka before 2.4, whose own does not run on Java 14 or newer; brings a log4j along."""
 LOG4J_2 = tuple(("org.apache.logging.log4j", name, "2.25.3") for name in ("log4j-slf4j-impl", "log4j-core"))
 COMMON = {
     "offsets.topic.replication.factor": "1",
@@ -137,9 +139,14 @@ def download(version: str, home: Path) -> Path:
     if not any(libs.glob("kafka-clients-*.jar")):
         directory.mkdir(parents=True, exist_ok=True)
         number = tuple(map(int, version.split(".")[:2]))
-        logging = "\n    ".join(DEPENDENCY.format(*names) for names in (LOG4J_2 if number >= (4, 0) else LOG4J))
-        scala = "2.13" if number >= (2, 4) else "2.12"
-        (directory / "pom.xml").write_text(POM.format(version=version, scala=scala, logging=logging))
+        others = LOG4J_2 if number >= (4, 0) else LOG4J if number >= (2, 4) else ZOOKEEPER
+        (directory / "pom.xml").write_text(
+            POM.format(
+                version=version,
+                scala="2.13" if number >= (2, 4) else "2.12",
+                others="\n    ".join(DEPENDENCY.format(*names) for names in others),
+            )
+        )
         mvn = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={libs}"]
         subprocess.run(mvn, cwd=directory, check=True)
     return libs

@@ -237,14 +237,14 @@ class Producer(Instrumented, Generic[K, V]):
         self.begin_transaction()
         try:
             yield Transaction(self)
-        except BaseException:
-            self._portal.run(self._engine.abort_quietly())
+        except BaseException as error:
+            self._portal.run(self._engine.abort_after(error))
             raise
         try:
             self.commit_transaction()
         except KafkaError as error:
             if not isinstance(error, TimeoutError):
-                self._portal.run(self._engine.abort_quietly())
+                self._portal.run(self._engine.abort_after(error))
             raise
 
     def close(self, timeout_s: float | None = None) -> None:

@@ -274,14 +274,14 @@ class Producer(Instrumented, Generic[K, V]):
         await self.begin_transaction()
         try:
             yield Transaction(self)
-        except BaseException:
-            await self._engine.abort_quietly()
+        except BaseException as error:
+            await self._engine.abort_after(error)
             raise
         try:
             await self.commit_transaction()
         except KafkaError as error:
             if not isinstance(error, TimeoutError):
-                await self._engine.abort_quietly()
+                await self._engine.abort_after(error)
             raise
 
     async def close(self, timeout_s: float | None = None) -> None:

@@ -22,6 +22,7 @@ from ottla.client.errors import (
     IllegalStateError,
     KafkaError,
     KafkaTimeoutError,
+    ProducerFencedError,
     UnknownTopicError,
 )
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
@@ -310,12 +311,19 @@ class Engine:
         self.start()
         return self.state
 
-    async def abort_quietly(self) -> None:
-        """Abort because something was raised: that is what the caller must see, not what the abort makes of it."""
+    async def abort_after(self, cause: BaseException) -> None:
+        """Abort because something was raised: that is what the caller must see, not what the abort makes of it.
+
+        But ProducerFencedError is raised in place of a KafkaError: there is nothing to try again.
+        """
         try:
             await self.abort_transaction(self.settings.max_block_ms)
         except KafkaError as error:
-            logger.warning("a transaction could not be aborted: %s", error)
+            is_fenced = isinstance(error, ProducerFencedError)
+            if is_fenced and isinstance(cause, KafkaError) and not isinstance(cause, ProducerFencedError):
+                raise error from cause
+            if not (is_fenced and isinstance(cause, ProducerFencedError)):
+                logger.warning("a transaction could not be aborted: %s", error)
 
     # --- the end
 
