@@ -279,7 +279,7 @@ def test_a_client_that_is_forgotten_is_closed_and_told_of(kind):
     with warnings.catch_warnings(record=True, action="always") as told:
         del client
         gc.collect()
-    assert [str(one.message) for one in told] == [f"a {kind} was not closed; use `with`, or close()"]
+    assert [str(one.message) for one in told] == [f"unclosed {kind}: use `with`, or close()"]
     until = time.monotonic() + 10
     while instruments.is_working() and time.monotonic() < until:
         time.sleep(0.01)

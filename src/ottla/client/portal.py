@@ -110,7 +110,7 @@ class Portal:
                     self.call_soon(self._close_soon, close)
                 except ClientClosedError:
                     return
-                warnings.warn(f"a {name} was not closed; use `with`, or close()", ResourceWarning, stacklevel=2)
+                warnings.warn(f"unclosed {name}: use `with`, or close()", ResourceWarning, stacklevel=2)
 
         weakref.finalize(owner, forgotten).atexit = False
 

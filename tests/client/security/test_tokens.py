@@ -436,3 +436,25 @@ def test_a_key_that_cannot_sign(endpoint, tmp_path, contents, algorithm, reason)
     with pytest.raises(AuthenticationError) as caught:
         fetch(at(endpoint, **ASSERTION, **names))
     assert reason in str(caught.value)
+
+
+def test_a_provider_that_never_returns_is_given_up():
+    async def never():
+        await asyncio.Event().wait()
+
+    async def main():
+        fetch = token_source(oauth(sasl_oauth_token_provider=never, request_timeout_ms=50))
+        with pytest.raises(AuthenticationError, match="the OAuth token provider gave nothing for 50 ms") as caught:
+            await fetch()
+        assert caught.value.retriable
+
+    asyncio.run(main())
+
+
+def test_trouble_of_a_provider_with_its_network_may_pass():
+    def offline():
+        raise ConnectionResetError("gone")
+
+    with pytest.raises(AuthenticationError, match="ConnectionResetError: gone") as caught:
+        fetch(oauth(sasl_oauth_token_provider=offline))
+    assert caught.value.retriable

@@ -40,7 +40,7 @@ def token_source(settings: CommonSettings) -> TokenSource:
     extensions = _extensions(settings, options)
     for own in (settings.sasl_oauth_token_provider, handler, retriever):
         if own is not None and not isinstance(own, str):
-            return _from_provider(own, settings.sasl_oauthbearer_config or "", extensions)
+            return _from_provider(own, settings, extensions)
     url = settings.sasl_oauthbearer_token_endpoint_url
     if handler == "unsecured" or (url is None and retriever is None):
         return _unsecured_source(settings, options, extensions)
@@ -71,21 +71,21 @@ def _extensions(settings: CommonSettings, options: Mapping[str, str]) -> dict[st
 # The user's own
 
 
-def _from_provider(provider: Any, config: str, extensions: dict[str, str]) -> TokenSource:
+def _from_provider(provider: Any, settings: CommonSettings, extensions: dict[str, str]) -> TokenSource:
     """A function without arguments, or with librdkafka's configuration text; or an object with `token()`, as
-    kafka-python and aiokafka have it. Coroutines are awaited, all else runs in a thread."""
+    kafka-python and aiokafka have it. Coroutines are awaited, all else runs in a thread; for request.timeout.ms."""
     method = getattr(provider, "token", None)
     function = method if callable(method) else provider
     if not callable(function):
         raise ConfigError("sasl.oauth.token.provider must be a function, or an object with a method token().")
-    arguments = (config,) if _takes_argument(function) else ()
+    arguments = (settings.sasl_oauthbearer_config or "",) if _takes_argument(function) else ()
+    is_coroutine = iscoroutinefunction(function)
 
     async def fetch() -> OAuthToken:
+        limit = asyncio.timeout(settings.request_timeout_ms / 1000)
         try:
-            if iscoroutinefunction(function):
-                result = await function(*arguments)
-            else:
-                result = await asyncio.to_thread(function, *arguments)
+            async with limit:
+                result = function(*arguments) if is_coroutine else await asyncio.to_thread(function, *arguments)
                 if isawaitable(result):
                     result = await result
             more = getattr(provider, "extensions", None)
@@ -94,10 +94,12 @@ def _from_provider(provider: Any, config: str, extensions: dict[str, str]) -> To
         except KafkaError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise AuthenticationError(
-                f"the OAuth token provider failed: {type(error).__name__}: {reason}.", hint=""
-            ) from error
+            what = f"failed: {type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
+            if limit.expired():
+                what = f"gave nothing for {settings.request_timeout_ms} ms"
+            # What goes wrong between it and somebody else may go well next time.
+            is_trouble = isinstance(error, OSError)
+            raise AuthenticationError(f"the OAuth token provider {what}.", retriable=is_trouble, hint="") from error
         return token._replace(extensions={**extensions, **own, **token.extensions})
 
     return fetch
