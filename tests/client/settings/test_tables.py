@@ -16,11 +16,13 @@ from ottla.client.settings.without_effect import (
     KAFKA_REFUSED,
     KAFKA_WITHOUT_EFFECT,
     REFUSED,
+    SHARE_WITHOUT_EFFECT,
     WITHOUT_EFFECT,
 )
 from ottla.schema.definition import Password, SettingType
 
 ROOT = Path(__file__).parents[3]
+CLIENT = ROOT / "src/ottla/client"
 TESTDATA = Path(__file__).parent / "testdata"
 DELTA = json.loads((ROOT / "tests/schema/testdata/delta-4.4.0.json").read_text())
 
@@ -131,6 +133,31 @@ def test_lists_of_names_do_not_contradict_each_other():
     assert not set(REFUSED) & set(WITHOUT_EFFECT)
     assert not set(KAFKA_REFUSED) & set(KAFKA_WITHOUT_EFFECT)
     assert set(HARMLESS_VALUES) <= set(REFUSED)
+
+
+def test_every_setting_is_honoured_somewhere_or_said_to_have_no_effect():
+    """Kinds of clients by the packages whose code may read their settings."""
+    sources = {path.relative_to(CLIENT): path.read_text() for path in CLIENT.rglob("*.py")}
+    common = ("network", "security", "instruments.py", "metrics")
+    read_while_reading = "config.providers", "bootstrap.servers"
+    for kind, package in (
+        (model.ProducerSettings, "producer"),
+        (model.ConsumerSettings, "consumer"),
+        (model.ShareConsumerSettings, "share"),
+        (model.AdminSettings, "admin"),
+    ):
+        text = "".join(text for path, text in sources.items() if path.parts[0] in (*common, package))
+        excused = {*KAFKA_REFUSED, *KAFKA_WITHOUT_EFFECT, *kind.unsupported, *read_while_reading}
+        if kind is model.ShareConsumerSettings:
+            excused |= SHARE_WITHOUT_EFFECT.keys()
+        elif kind is model.ConsumerSettings:
+            excused |= {name for name in kind.table if name.startswith("share.")}  # refused
+        unread = {
+            name
+            for name in kind.table
+            if name not in excused and name.replace(".", "_") not in text and f'"{name}"' not in text
+        }
+        assert unread == set(), kind.__name__
 
 
 def test_every_name_of_librdkafka_means_something():

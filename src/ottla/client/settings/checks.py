@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ottla.client.errors import ConfigError
-from ottla.client.settings.without_effect import KAFKA_REFUSED, KAFKA_WITHOUT_EFFECT
+from ottla.client.settings.without_effect import KAFKA_REFUSED, KAFKA_WITHOUT_EFFECT, SHARE_WITHOUT_EFFECT
 
 if TYPE_CHECKING:
     from ottla.client.settings.model import CommonSettings
@@ -40,7 +40,7 @@ def complete(kind: type[CommonSettings], given: dict[str, Any]) -> None:
     """Check `given` (typed values by name) and add what follows from it. Raises `ConfigError`."""
     from ottla.client.settings.model import AdminSettings, ConsumerSettings, ProducerSettings, ShareConsumerSettings
 
-    _check_jvm(given)
+    _check_jvm(given, SHARE_WITHOUT_EFFECT if issubclass(kind, ShareConsumerSettings) else {})
     values = _Values(kind, given)
     _check_security(values)
     _backoffs(values)
@@ -59,14 +59,15 @@ def complete(kind: type[CommonSettings], given: dict[str, Any]) -> None:
         _admin(values)
 
 
-def _check_jvm(given: Mapping[str, Any]) -> None:
+def _check_jvm(given: Mapping[str, Any], also_without_effect: Mapping[str, str]) -> None:
     from ottla.client.settings.reading import tell_once
 
+    without_effect = {**KAFKA_WITHOUT_EFFECT, **also_without_effect}
     for name in given:
         if name in KAFKA_REFUSED and given[name]:  # JmxReporter alone, Java's default, has become an empty list
             raise ConfigError(f"{name} cannot be set: {KAFKA_REFUSED[name]}.")
-        if name in KAFKA_WITHOUT_EFFECT:
-            tell_once(name, KAFKA_WITHOUT_EFFECT[name])
+        if name in without_effect:
+            tell_once(name, without_effect[name])
 
 
 def _check_servers(values: _Values) -> None:

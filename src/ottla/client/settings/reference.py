@@ -18,6 +18,7 @@ from ottla.client.settings.without_effect import (
     KAFKA_REFUSED,
     KAFKA_WITHOUT_EFFECT,
     REFUSED,
+    SHARE_WITHOUT_EFFECT,
     UNSUPPORTED_REASONS,
     WITHOUT_EFFECT,
 )
@@ -59,6 +60,8 @@ def page() -> str:
         _listing(
             {name: UNSUPPORTED_REASONS.get(name, "share groups have none") for name in UNSUPPORTED_BY_SHARE_GROUPS}
         ),
+        "\nThese change nothing:\n\n",
+        _listing(SHARE_WITHOUT_EFFECT),
         "\n## Admin\n\n",
         _table(ADMIN_SETTINGS, _only(ADMIN_SETTINGS)),
         "\n## Where a default is not Kafka's\n\n",

@@ -42,6 +42,14 @@ KAFKA_WITHOUT_EFFECT: Final = {
 }
 """Kafka's settings that are read and checked but change nothing."""
 
+SHARE_WITHOUT_EFFECT: Final = {
+    "auto.commit.interval.ms": "records are acknowledged, not committed",
+    "exclude.internal.topics": "share consumers subscribe by name",
+    "max.partition.fetch.bytes": "fetch.max.bytes bounds a share fetch",
+    "prefetch.max.bytes": "nothing is fetched ahead: the lock of a record runs from when it is handed out",
+}
+"""Settings of a consumer that share consumers take, for settings that are used for both, and that change nothing."""
+
 KAFKA_REFUSED: Final = {
     "metric.reporters": "metrics() has the figures at any time, and the cluster may subscribe to them (KIP-714)",
     "sasl.client.callback.handler.class": (
