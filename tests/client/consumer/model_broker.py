@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -69,6 +70,7 @@ class ModelCluster:
         self.sessions: dict[int, dict[int, Session]] = {node: {} for node in self.nodes}
         self.next_session = 1
         self.hints = True
+        self.address: Callable[[int], tuple[str, int]] = lambda node: ("host", node)
         self.errors: dict[TopicPartition, int] = {}
         """What to answer once."""
 
@@ -126,7 +128,7 @@ class ModelCluster:
         for topic in request.topics:
             for wanted in topic.partitions:
                 session.partitions[topic.topic_id if by_id else topic.topic, wanted.partition] = wanted
-        response = FetchResponse(session_id=session_id, responses=[])
+        response = FetchResponse(session_id=session_id, responses=[], node_endpoints=[])
         left = request.max_bytes
         for (topic_key, number), wanted in session.partitions.items():
             data = self._partition(node, topic_key, number, wanted, request, left)
@@ -136,7 +138,9 @@ class ModelCluster:
                 topic_id = topic_key if isinstance(topic_key, bytes) else ZERO_UUID
                 response.responses.append(FetchableTopicResponse(topic=name, topic_id=topic_id, partitions=[data]))
         if self.hints:
-            response.node_endpoints = [NodeEndpoint(node_id=one, host="host", port=one) for one in self.nodes]
+            for one in self.nodes:
+                host, port = self.address(one)
+                response.node_endpoints.append(NodeEndpoint(node_id=one, host=host, port=port))
         return response
 
     def _partition(

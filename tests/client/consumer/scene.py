@@ -34,6 +34,7 @@ class Scene:
     def __init__(self, brokers: int = 1, partitions: int = 1) -> None:
         self.fake = FakeCluster(brokers)
         self.model = ModelCluster(brokers)
+        self.model.address = lambda node: (self.fake[node].host, self.fake[node].port)
         self.model.add_topic("t", partitions)
         self.model.topic_ids["t"] = self.fake.add_topic("t", partitions).id
         self.partitions = [TopicPartition("t", number) for number in range(partitions)]

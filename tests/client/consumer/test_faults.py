@@ -13,7 +13,6 @@ from ottla.client.errors import AuthorizationError, KafkaError, LogTruncatedErro
 from ottla.client.model import TopicPartition
 from ottla.core.errors import ErrorCode
 from ottla.protocol.apis import ApiKey
-from ottla.protocol.messages.fetch import FetchResponse
 from tests.client.consumer.scene import Scene, play
 from tests.client.network.fake_broker import CLOSE, SILENCE, Cut, Delay
 
@@ -58,19 +57,7 @@ def test_a_leader_that_moved_is_found_by_the_hint_without_metadata() -> None:
             assert len(scene.fake[2].received(ApiKey.OFFSET_FOR_LEADER_EPOCH)) == 1
             assert asked >= 1
 
-    async def with_ports(scene: Scene, random: Random) -> None:
-        usual = scene.model.fetch
-
-        def fetch(node: int, request: Any, *, names_only: bool = False) -> FetchResponse:
-            response = usual(node, request, names_only=names_only)
-            for one in response.node_endpoints:
-                one.host, one.port = scene.fake[one.node_id].host, scene.fake[one.node_id].port
-            return response
-
-        scene.model.fetch = fetch  # type: ignore[method-assign]
-        await story(scene, random)
-
-    play(with_ports, brokers=2)
+    play(story, brokers=2)
 
 
 def test_a_slow_broker_does_not_hold_up_the_others() -> None:
