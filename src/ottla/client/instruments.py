@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
+from math import nan
 from typing import TYPE_CHECKING
 
 from ottla.client.errors import IllegalStateError
@@ -13,6 +15,8 @@ from ottla.client.network.cluster import Cluster
 if TYPE_CHECKING:
     from ottla.client.metrics.telemetry import TelemetryReporter
     from ottla.client.settings import CommonSettings
+
+_LOG = logging.getLogger("ottla.client")
 
 Resource = Callable[[], Iterable[tuple[str, str | None]]]
 """What a client says of itself with its metrics, such as group_id; what is None or empty is left out."""
@@ -60,7 +64,7 @@ class Instruments:
         self, name: str, read: Callable[[], float], group: str, description: str, tags: Mapping[str, str] | None
     ) -> MetricName:
         """Have a number of the application among the metrics, and pushed with them (KIP-1076)."""
-        self.metrics.gauge(group, name, description, read, tags)
+        self.metrics.gauge(group, name, description, _careful(name, read), tags)
         return MetricName(name, group, self.metrics.tags + tuple((tags or {}).items()))
 
     def is_working(self) -> bool:
@@ -71,6 +75,25 @@ class Instruments:
         """Push a last time if pushes are wanted."""
         if self._telemetry is not None:
             await self._telemetry.close()
+
+
+def _careful(name: str, read: Callable[[], float]) -> Callable[[], float]:
+    """What an application's number is, or that it has none now: it must not take the other metrics along."""
+    has_failed = False
+
+    def read_or_nan() -> float:
+        nonlocal has_failed
+        try:
+            value = float(read())
+        except Exception:
+            if not has_failed:
+                _LOG.exception("The metric %s cannot be read", name)
+            has_failed = True
+            return nan
+        has_failed = False
+        return value
+
+    return read_or_nan
 
 
 class Instrumented:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 import pytest
@@ -546,3 +547,15 @@ def test_the_client_has_an_id_where_it_pushes_metrics() -> None:
 
     play(without)
     play(with_push, enable_metrics_push=True)
+
+
+def test_a_number_of_the_application_that_cannot_be_read_spoils_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(fake: FakeCluster, admin: Admin) -> None:
+        metric = admin.register_metric_for_subscription("queue-length", lambda: 1 / 0)
+        for _ in range(2):
+            metrics = admin.metrics()
+            assert isnan(metrics[metric])
+        assert len(metrics) > 1
+
+    play(scene)
+    assert [record.getMessage() for record in caplog.records] == ["The metric queue-length cannot be read"]

@@ -952,3 +952,22 @@ def test_a_client_says_so_in_another_event_loop():
     with pytest.raises(IllegalStateError, match="another event loop"):
         asyncio.run(use())
     asyncio.run(cluster.close())
+
+
+def test_a_broker_that_takes_connections_but_no_requests_is_told_of_once(caplog):
+    async def main():
+        fake = FakeCluster(1)
+        async with fake:
+            fake[1].on(ApiKey.METADATA, CLOSE)
+            cluster = cluster_of(fake)
+            with pytest.raises(BootstrapError):
+                await cluster.any_node(20_000)
+            fake[1].on(ApiKey.METADATA, fake.metadata)
+            await cluster.any_node(20_000)
+            await cluster.close()
+
+    with caplog.at_level(logging.INFO, "ottla.client"):
+        run(main)
+    lost, found = [record.getMessage() for record in caplog.records]
+    assert lost.endswith("Trying again.")
+    assert "answers again" in found

@@ -204,12 +204,9 @@ class TelemetryReporter:
         """Push a last time where pushes are wanted, and end."""
         if self._task is None:
             return
-        self._task.cancel()
-        try:
-            await self._task
-        except asyncio.CancelledError:
-            pass
-        self._task = None
+        task, self._task = self._task, None
+        task.cancel()
+        await asyncio.wait((task,))
         if self._session.wants_push and self._session.due_ms != NEVER_MS:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_MS / 1000):
@@ -229,6 +226,9 @@ class TelemetryReporter:
             except KafkaError as error:
                 self._node = None
                 session.failed(error, self._cluster.now_ms())
+            except Exception:
+                _LOG.exception("Metrics could not be pushed, which should not happen")
+                session.due_ms = NEVER_MS
         self._answered.set()
 
     async def _subscribe(self) -> None:

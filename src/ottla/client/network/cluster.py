@@ -475,6 +475,9 @@ class Cluster:
         if versions.feature_epoch >= self._feature_epoch and versions.features:
             self._feature_epoch = versions.feature_epoch
             self._features = versions.features
+
+    def link_answered(self, link: BrokerLink) -> None:
+        # Not when it is ready: a listener for SASL takes a plain connection, and closes it with the first request.
         if self.reachability.reached(link.address):
             logger.info("Broker %s answers again", link.name)
 

@@ -52,6 +52,9 @@ class LinkHost(Protocol):
     def link_ready(self, link: BrokerLink, api_versions_version: int) -> None:
         """The connection is ready, its versions are known."""
 
+    def link_answered(self, link: BrokerLink) -> None:
+        """The first request that was not about the connection itself has an answer."""
+
     def link_failed(self, link: BrokerLink, error: KafkaError, *, was_ready: bool) -> None:
         """The connection could not be made, or was lost while something was in flight."""
 
@@ -79,6 +82,7 @@ class BrokerLink:
         self._timer_at_ms = 0
         self._last_used_ms = 0
         self._renew_at_ms: int | None = None
+        self._has_answered = False
         self._is_closed = False
 
     # For the cluster
@@ -203,6 +207,7 @@ class BrokerLink:
                 self._task = None
                 return
         self.state.connecting(now_ms)
+        self._has_answered = False
         timeout_ms = self.state.setup_timeout_ms()
         try:
             connection = self.connection = await self._open(timeout_ms)
@@ -350,6 +355,9 @@ class BrokerLink:
         if self._host.metrics is not None:
             self._host.metrics.response_received(self.id, size_bytes, now_ms - call.sent_ms)
         if self.state.is_ready:
+            if not self._has_answered:
+                self._has_answered = True
+                self._host.link_answered(self)
             self._note_throttle(response.api_key, response.api_version, response.body)
 
     def _note_throttle(self, api_key: int, version: int, body: Any) -> None:
