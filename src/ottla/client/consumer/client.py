@@ -300,7 +300,8 @@ class Consumer(ConsumerOperations[K, V]):
         """The offset of the next record to come; waits until it is known."""
         timeout_ms = self._timeout_ms(timeout_s)
         try:
-            return await asyncio.wait_for(self._position(partition), timeout_ms / 1000)
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await self._position(partition)
         except TimeoutError as error:
             raise position_timeout(partition, timeout_ms) from error
 

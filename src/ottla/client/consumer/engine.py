@@ -173,7 +173,8 @@ class ConsumerEngine:
         async def step(action: Callable[[int], Coroutine[Any, Any, None]]) -> None:
             remaining_ms = max(0, deadline_ms - self.cluster.now_ms())
             try:
-                await asyncio.wait_for(action(remaining_ms), remaining_ms / 1000 + _GRACE_S)
+                async with asyncio.timeout(remaining_ms / 1000 + _GRACE_S):
+                    await action(remaining_ms)
             except (TimeoutError, KafkaError) as error:
                 LOG.warning("closing the consumer: %s", error or f"not done within {timeout_ms} ms")
 

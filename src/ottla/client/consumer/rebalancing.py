@@ -151,7 +151,8 @@ class Rebalancing:
         self.user_wanted = True
         self._notify()
         try:
-            await asyncio.wait_for(future, self._max_poll_interval_ms / 1000)
+            async with asyncio.timeout(self._max_poll_interval_ms / 1000):
+                await future
         except TimeoutError:
             LOG.warning("the application did not poll for max.poll.interval.ms; its partitions are given away")
 
