@@ -114,7 +114,7 @@ def test_one_fetch_at_a_time_goes_to_a_broker() -> None:
 
 
 def test_a_partition_that_fills_its_share_of_the_buffer_does_not_hold_up_others() -> None:
-    scene = Scene(partitions=2)
+    scene = Scene(partitions=2, buffer_bytes=2000)
     for number in range(40):
         scene.cluster.logs[scene.states[0].tp].append([f"{number} {'x' * 100}"])
     while scene.states[0].buffered_bytes < 1000:

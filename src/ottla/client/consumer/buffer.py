@@ -170,9 +170,12 @@ class FetchBuffer:
 
     # --- the loop's side
 
-    def has_room(self, state: PartitionState) -> bool:
-        """Whether to fetch more of this partition."""
-        if state.buffered_bytes >= self.partition_limit_bytes or self.size_bytes >= self.limit_bytes:
+    def has_room(self, state: PartitionState, partitions: int) -> bool:
+        """Whether to fetch more of this one of so many partitions: each has its share of the whole, and may have what
+        one fetch brings. With less, the user waits for every next fetch instead of for none.
+        """
+        share_bytes = max(self.partition_limit_bytes, self.limit_bytes // partitions)
+        if state.buffered_bytes >= share_bytes or self.size_bytes >= self.limit_bytes:
             return False
         return not state.chunks or state.chunks[-1].error is None  # the user has to see the error first
 

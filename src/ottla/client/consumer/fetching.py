@@ -182,7 +182,7 @@ class Fetching:
             broker = self._brokers.get(node_id)
             if broker is not None and broker.in_flight:
                 continue
-            if not self._buffer.has_room(state):
+            if not self._buffer.has_room(state, len(self._subscription.partitions)):
                 held_back.add(node_id)
                 continue
             topic = metadata.topics.get(tp.topic)
