@@ -356,6 +356,13 @@ ADMIN_CALLS: dict[str, Callable[[Sweep], object]] = {
     "describe_configs": _describe_configs,
     "describe_configs with documentation": _describe_documentation,
     "describe_configs of loggers": _describe_loggers,
+    "describe_configs of groups": lambda sweep: sweep.admin.describe_configs(api.ConfigResource.group(sweep.name())),
+    "describe_configs of client metrics": lambda sweep: sweep.admin.describe_configs(
+        api.ConfigResource.client_metrics(sweep.name())
+    ),
+    "set_config of a group": lambda sweep: sweep.admin.set_config(
+        api.ConfigResource.group(sweep.name()), {"consumer.session.timeout.ms": 50_000}
+    ),
     "incremental_alter_configs": _alter_configs,
     "list_config_resources": lambda sweep: sweep.admin.list_config_resources(),
     "list_client_metrics_resources": lambda sweep: sweep.admin.list_client_metrics_resources(),

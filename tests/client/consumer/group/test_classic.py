@@ -324,6 +324,22 @@ def test_close_gives_up_and_leaves() -> None:
     assert hand.core.is_out
 
 
+def test_an_older_broker_is_told_the_leaving_member_in_the_older_form() -> None:
+    hand = stable()
+    hand.core.close(None)
+    hand.step()
+    hand.tells("revoked", T01)
+    hand.told()
+    hand.sends(LeaveGroupRequest)
+    hand.fails(UnsupportedVersionError("too old"))
+    request = hand.sends(LeaveGroupRequest)
+    assert (request.member_id, request.members) == ("me", [])
+    assert not hand.core.is_out
+    hand.fails(UnsupportedVersionError("much too old"))
+    assert hand.core.is_out
+    assert hand.is_quiet()
+
+
 @pytest.mark.parametrize(
     ("instance", "leave", "says_so"), [("i", None, False), ("i", True, True), (None, False, False)]
 )

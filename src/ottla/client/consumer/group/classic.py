@@ -130,7 +130,14 @@ class ClassicCore(MemberCore):
 
     def request_failed(self, sent: Send, error: KafkaError, now_ms: int) -> None:
         if isinstance(sent.request, LeaveGroupRequest):
-            # Once is enough (and before version 3 not at all): the session ends by itself.
+            if error.code is ErrorCode.UNSUPPORTED_VERSION and sent.request.members:
+                # Before version 3 (KIP-345) it is one member, in a field of its own.
+                old = LeaveGroupRequest(group_id=self.config.group_id, member_id=sent.request.members[0].member_id)
+                again = self._send(old, now_ms)
+                if sent is self._pending:
+                    self._pending = again
+                return
+            # Once is enough: the session ends by itself.
             if sent is self._pending:
                 self._pending = None
                 self._left()
