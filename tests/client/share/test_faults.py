@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from random import Random
 
 import pytest
 
-from ottla.client.errors import KafkaError
+from ottla.client.errors import KafkaError, KafkaTimeoutError
 from ottla.client.share.client import ShareConsumer
 from ottla.protocol.apis import ApiKey
 from ottla.testing.sim.env import simulate
@@ -110,10 +111,8 @@ class World:
             if random.random() < 0.1:
                 await asyncio.sleep(random.choice((0.5, 8)))
             if random.random() < 0.2:
-                try:
+                with suppress(KafkaTimeoutError):  # a broker is silent
                     await consumer.commit()
-                except KafkaError as error:
-                    assert error.retriable
         await consumer.close(10)
         assert told == +given
         for partition, offset in promised - released:
