@@ -37,7 +37,12 @@ from ottla.protocol.messages.describe_client_quotas import (
     EntryData,
     ValueData,
 )
+from ottla.protocol.messages.describe_configs import DescribeConfigsResponse, DescribeConfigsResult
 from ottla.protocol.messages.get_telemetry_subscriptions import GetTelemetrySubscriptionsResponse
+from ottla.protocol.messages.incremental_alter_configs import (
+    AlterConfigsResourceResponse,
+    IncrementalAlterConfigsResponse,
+)
 from ottla.protocol.messages.init_producer_id import InitProducerIdResponse
 from ottla.protocol.messages.list_config_resources import ConfigResource, ListConfigResourcesResponse
 from ottla.protocol.messages.list_offsets import (
@@ -497,6 +502,31 @@ def test_the_first_version_of_config_resources_knows_client_metrics_only() -> No
         assert await admin.list_client_metrics_resources() == ["m"]
         with pytest.raises(UnsupportedVersionError):
             await admin.list_config_resources(api.ConfigType.TOPIC)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        (0, ErrorCode.INVALID_REQUEST, None),  # as Kafka 2.1
+        (32, ErrorCode.INVALID_REQUEST, "Unknown resource type 32"),  # as Kafka 3.9
+    ],
+)
+def test_what_older_brokers_know_no_settings_of_is_said(kind: int, code: ErrorCode, message: str | None) -> None:
+    async def scene(fake: FakeCluster, admin: Admin) -> None:
+        described = DescribeConfigsResult(
+            error_code=code, error_message=message, resource_type=kind, resource_name="g", configs=[]
+        )
+        altered = AlterConfigsResourceResponse(
+            error_code=code, error_message=message, resource_type=kind, resource_name="g"
+        )
+        fake[1].on(ApiKey.DESCRIBE_CONFIGS, DescribeConfigsResponse(results=[described]))
+        fake[1].on(ApiKey.INCREMENTAL_ALTER_CONFIGS, IncrementalAlterConfigsResponse(responses=[altered]))
+        group = api.ConfigResource.group("g")
+        for call in (admin.describe_configs(group), admin.set_config(group, {"share.auto.offset.reset": "earliest"})):
+            with pytest.raises(UnsupportedVersionError, match=r"no settings of groups\. Have brokers of Kafka 4\.0"):
+                await call
 
     play(scene)
 

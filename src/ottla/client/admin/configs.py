@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import known, outcome
 from ottla.client.admin.routing import AnyNode, Brokers, Cluster, Deadline, Target
 from ottla.client.errors import KafkaError, UnsupportedVersionError, error_for
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
@@ -23,6 +25,8 @@ from ottla.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResponse,
 )
 from ottla.protocol.messages.list_config_resources import ListConfigResourcesRequest, ListConfigResourcesResponse
+
+V = TypeVar("V")
 
 
 class ConfigType(IntEnum):
@@ -194,7 +198,7 @@ class ConfigCalls(AdminCalls):
             response = await target.request(
                 request, DescribeConfigsResponse, min_version=3 if include_documentation else None
             )
-            return {
+            found = {
                 ConfigResource(known(ConfigType, result.resource_type), result.resource_name): outcome(
                     result.error_code,
                     result.error_message,
@@ -202,6 +206,7 @@ class ConfigCalls(AdminCalls):
                 )
                 for result in response.results
             }
+            return _in_better_words(asked, found)
 
         return await self._routing.run("describe_configs", wanted, _NodesOfResources(), ask, timeout_s)
 
@@ -233,12 +238,13 @@ class ConfigCalls(AdminCalls):
                 validate_only=validate_only,
             )
             response = await target.request(request, IncrementalAlterConfigsResponse)
-            return {
+            found = {
                 ConfigResource(known(ConfigType, result.resource_type), result.resource_name): outcome(
                     result.error_code, result.error_message, None
                 )
                 for result in response.responses
             }
+            return _in_better_words(asked, found)
 
         await self._routing.run("incremental_alter_configs", operations, _NodesOfResources(), ask, timeout_s)
 
@@ -304,6 +310,28 @@ class _NodesOfResources(AnyNode[ConfigResource]):
         if others:
             located.update(await super().locate(cluster, others, deadline))
         return located
+
+
+_SINCE = {ConfigType.BROKER_LOGGER: "2.4", ConfigType.CLIENT_METRICS: "3.7", ConfigType.GROUP: "4.0"}
+_UNKNOWN_KIND = re.compile("resource type|incompatible broker")
+"""In what brokers say of resources of a kind that they do not know; the oldest say nothing."""
+
+
+def _in_better_words(
+    asked: Iterable[ConfigResource], found: dict[ConfigResource, V | KafkaError]
+) -> dict[ConfigResource, V | KafkaError]:
+    """What a broker answered, but for the kinds of resources that it does not know."""
+    for resource in asked:
+        error = found.get(resource)
+        is_refused = isinstance(error, KafkaError) and error.code is ErrorCode.INVALID_REQUEST
+        is_unknown = resource not in found or (is_refused and _UNKNOWN_KIND.search(str(error)) is not None)
+        if is_unknown and resource.type in _SINCE:
+            kind = resource.type.name.lower().replace("_", " ")
+            found[resource] = UnsupportedVersionError(
+                f"the broker knows no settings of {kind}{'' if kind.endswith('s') else 's'}",
+                hint=f"Have brokers of Kafka {_SINCE[resource.type]} or newer.",
+            )
+    return found
 
 
 def _broker_id(resource: ConfigResource) -> int:
