@@ -32,7 +32,7 @@ from ottla.protocol.messages.list_offsets import (
 from ottla.protocol.messages.list_transactions import ListTransactionsResponse, TransactionState
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.client.admin.scenes import play, virtual_now_ms
-from tests.client.network.fake_broker import CLOSE, SILENCE, FakeCluster
+from tests.client.network.fake_broker import CLOSE, SILENCE, Delay, FakeCluster
 
 ORDERS = TopicPartition("orders", 0)
 
@@ -415,3 +415,16 @@ def test_what_an_unanswered_attempt_may_have_done_is_said():
     error = play(scene)
     assert error.code is ErrorCode.TOPIC_ALREADY_EXISTS
     assert "may have done what was asked for" in str(error)
+
+
+def test_a_call_to_all_brokers_has_one_deadline_for_finding_and_asking_them():
+    async def scene(fake: FakeCluster, admin: Admin) -> float:
+        await admin.describe_cluster()
+
+        fake[1].script(ApiKey.METADATA, Delay(2.0))
+        begun_ms = virtual_now_ms()
+        with pytest.raises(KafkaTimeoutError):
+            await admin.list_transactions(timeout_s=3)  # which nobody answers
+        return virtual_now_ms() - begun_ms
+
+    assert play(scene) <= 3100

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ottla.client.admin.acls import AclOperation, operations
 from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import known, names, outcome, settle
-from ottla.client.admin.routing import Brokers, Coordinators, Target
+from ottla.client.admin.routing import Coordinators, Target
 from ottla.client.errors import KafkaError, UnsupportedVersionError, error_for
 from ottla.client.model import Node, TopicPartition
 from ottla.core.errors import ErrorCode
@@ -180,9 +180,8 @@ class GroupCalls(AdminCalls):
                 ]
             }
 
-        brokers = await self._routing.all_brokers(timeout_s)
-        route: Brokers[int] = Brokers(int, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        listed = await self._routing.run("list_groups", brokers, route, ask, timeout_s)
+        loading = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.COORDINATOR_NOT_AVAILABLE
+        listed = await self._routing.run_everywhere("list_groups", ask, timeout_s, *loading)
         found = {listing.group_id: listing for listings in listed.values() for listing in listings}
         return list(found.values())
 

@@ -74,15 +74,15 @@ class LogDirCalls(AdminCalls):
         self, brokers: int | Iterable[int] | None = None, *, timeout_s: float | None = None
     ) -> dict[int, dict[str, LogDirDescription]]:
         """The log directories of brokers (all without `brokers`) by path."""
-        if brokers is None:
-            brokers = await self._routing.all_brokers(timeout_s)
-        wanted = [brokers] if isinstance(brokers, int) else list(brokers)
 
         async def ask(target: Target, asked: list[int]) -> dict[int, dict[str, LogDirDescription] | KafkaError]:
             response = await target.request(DescribeLogDirsRequest(topics=None), DescribeLogDirsResponse)
             _check(response)
             return {target.node_id: {result.log_dir: _log_dir(result) for result in response.results}}
 
+        if brokers is None:
+            return await self._routing.run_everywhere("describe_log_dirs", ask, timeout_s)
+        wanted = [brokers] if isinstance(brokers, int) else list(brokers)
         return await self._routing.run("describe_log_dirs", wanted, Brokers(int), ask, timeout_s)
 
     async def describe_replica_log_dirs(

@@ -362,10 +362,15 @@ class Routing:
 
         return (await self.run(call, [None], route, ask_keyless, timeout_s))[None]
 
-    async def all_brokers(self, timeout_s: float | None) -> list[int]:
-        """Every broker that is there now."""
-        await self.cluster.refresh_metadata(self.deadline(timeout_s).left_ms)
-        return sorted(self.cluster.metadata.brokers)
+    async def run_everywhere(
+        self, call: str, ask: Ask[int, V], timeout_s: float | None = None, *also_retried: ErrorCode
+    ) -> dict[int, V]:
+        """What every broker says that is there now; after these errors too it is asked again."""
+        self.on_call()
+        deadline = self.deadline(timeout_s)
+        await self.cluster.refresh_metadata(deadline.left_ms)
+        brokers = sorted(self.cluster.metadata.brokers)
+        return await self._run(call, brokers, Brokers(int, *also_retried), ask, deadline)
 
     async def _run(self, call: str, order: list[K], route: Route[K], ask: Ask[K, V], deadline: Deadline) -> dict[K, V]:
         results: dict[K, V] = {}

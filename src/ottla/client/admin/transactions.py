@@ -166,9 +166,8 @@ class TransactionCalls(AdminCalls):
                 ]
             }
 
-        brokers = await self._routing.all_brokers(timeout_s)
-        route: Brokers[int] = Brokers(int, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
-        listed = await self._routing.run("list_transactions", brokers, route, ask, timeout_s)
+        loading = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        listed = await self._routing.run_everywhere("list_transactions", ask, timeout_s, loading)
         return [listing for listings in listed.values() for listing in listings]
 
     async def describe_producers(
