@@ -971,3 +971,27 @@ def test_a_broker_that_takes_connections_but_no_requests_is_told_of_once(caplog)
     lost, found = [record.getMessage() for record in caplog.records]
     assert lost.endswith("Trying again.")
     assert "answers again" in found
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_close_that_is_cancelled_ends_everything_all_the_same(turns):
+    async def main():
+        async with connected(2) as (fake, cluster):
+            waiting = asyncio.ensure_future(cluster.request(1, BEAT))
+            fake[1].script(ApiKey.HEARTBEAT, SILENCE)
+            await asyncio.sleep(1)
+            closing = asyncio.ensure_future(cluster.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            if turns:
+                await asyncio.sleep(0.5)
+                assert waiting.done()
+                assert fake[1].open_connections == fake[2].open_connections == 0
+                assert asyncio.all_tasks() == {asyncio.current_task()}
+            else:  # it was cancelled before it began
+                await cluster.close()
+            await asyncio.wait([waiting])
+
+    run(main)

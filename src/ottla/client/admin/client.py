@@ -91,8 +91,10 @@ class Admin(
 
     async def close(self, timeout_s: float | None = None) -> None:
         """End all connections. Calls still under way raise `ClientClosedError`."""
-        await self._instruments.close()
-        await self._cluster.close(int((CLOSE_TIMEOUT_S if timeout_s is None else timeout_s) * 1000))
+        try:
+            await self._instruments.close()
+        finally:
+            await self._cluster.close(int((CLOSE_TIMEOUT_S if timeout_s is None else timeout_s) * 1000))
 
     async def exit_now(self) -> None:
         """The interpreter exits."""

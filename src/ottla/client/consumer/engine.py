@@ -195,15 +195,17 @@ class ConsumerEngine:
             raise
         finally:
             self._halt()
-            if self.started:
-                if self._instruments is not None:
-                    instruments = self._instruments
-                    await step(lambda _: instruments.close())
-                await step(lambda remaining_ms: self.cluster.close(timeout_ms=remaining_ms))
             for state in self.subscription.partitions.values():
                 self.buffer.drop(state)
             self._wake_waiters()
             self.notify()
+            if self.started:
+                try:
+                    if self._instruments is not None:
+                        instruments = self._instruments
+                        await step(lambda _: instruments.close())
+                finally:
+                    await step(lambda remaining_ms: self.cluster.close(timeout_ms=remaining_ms))
 
     def _halt(self) -> None:
         """Begin nothing any more."""
