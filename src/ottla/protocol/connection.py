@@ -50,6 +50,8 @@ CLIENT_BYTES = 32 * 1024
 """Receive buffer of a client's connection; a response above half of it has a buffer of its own."""
 CLIENT_LEAP_BYTES = 64 * 1024 * 1024
 """A response up to this size gets its room at once, a larger one as its bytes arrive."""
+MOST_KEPT_FRAMES = 32
+"""So many large responses later, memory that nobody wanted again is given back."""
 
 
 class NeedData(Enum):
@@ -264,6 +266,7 @@ class ClientConnection:
         "_frame",
         "_frame_bytes",
         "_frame_end",
+        "_frames",
         "_in_flight",
         "_next_correlation_id",
         "_start",
@@ -288,6 +291,7 @@ class ClientConnection:
         """How large it will be."""
         self._frame_end = 0
         """How much of it is there. What comes after it goes to `_buffer` again."""
+        self._frames = _Frames()
         self._in_flight: deque[tuple[int, ResponseFacts]] = deque()
         self._next_correlation_id = 0
 
@@ -327,7 +331,7 @@ class ClientConnection:
                 grown = bytearray(min(self._frame_bytes, 2 * len(frame)))
                 grown[: self._frame_end] = frame
                 self._frame = frame = grown
-            return memoryview(frame)[self._frame_end :]
+            return memoryview(frame)[self._frame_end : self._frame_bytes]
         unread = self._end - self._start
         capacity = len(self._buffer)
         if not unread and capacity == CLIENT_BYTES:
@@ -366,6 +370,7 @@ class ClientConnection:
             if self._frame_end < self._frame_bytes:
                 return NEED_DATA
             self._frame = None
+            self._frames.keep(frame)
             return self._read(frame, 0, self._frame_bytes, owned=True)
         start = self._start
         unread = self._end - start
@@ -377,10 +382,12 @@ class ClientConnection:
         start += 4
         if unread >= size + 4:
             self._start = start + size
+            self._frames.small_response()
             return self._read(self._buffer, start, start + size, owned=False)
         if size > CLIENT_BYTES // 2:
             # The room comes with the bytes: a length alone cannot make us allocate without bound.
-            self._frame = bytearray(min(size, max(CLIENT_LEAP_BYTES, 2 * unread)))
+            # The memory of an earlier one that nobody holds any more is there already.
+            self._frame = self._frames.take(size) or bytearray(min(size, max(CLIENT_LEAP_BYTES, 2 * unread)))
             self._frame_bytes = size
             self._frame_end = unread - 4
             self._frame[: self._frame_end] = self._view[start : self._end]
@@ -406,6 +413,58 @@ class ClientConnection:
         if stop != end:
             raise ProtocolError(f"{type(body).__name__} v{version}: {end - stop} bytes too many")
         return Response(api_key, version, expected, body)
+
+
+class _Frames:
+    """Memory of large responses, used again when nobody looks into it any more.
+
+    Fresh memory has to be cleared, and mapped page by page where it is first written, which costs as much as receiving
+    what then goes there. Who holds a record set has a view of the frame, and a bytearray tells whether it is viewed:
+    it does not let itself be resized then. What has not been used again for a while is given back.
+    """
+
+    __slots__ = ("_ages", "_frames", "_quiet", "_time")
+
+    def __init__(self) -> None:
+        self._frames: list[bytearray] = []
+        self._ages: list[int] = []
+        self._time = 0
+        self._quiet = 0
+        """Small responses since the last large one."""
+
+    def take(self, size: int) -> bytearray | None:
+        """A frame of at least `size` bytes, and not many more, that is free."""
+        self._time += 1
+        for index, frame in enumerate(self._frames):
+            if size <= len(frame) <= 2 * size and _is_free(frame):
+                del self._frames[index], self._ages[index]
+                return frame
+        return None
+
+    def keep(self, frame: bytearray) -> None:
+        """Remember a frame that is handed out now."""
+        oldest = self._time - MOST_KEPT_FRAMES
+        while self._ages and self._ages[0] <= oldest:
+            del self._frames[0], self._ages[0]
+        self._frames.append(frame)
+        self._ages.append(self._time)
+        self._quiet = 0
+
+    def small_response(self) -> None:
+        """A response came that needs no frame: after many of them the connection is a quiet one."""
+        self._quiet += 1
+        if self._quiet > QUIET_RECEIVES:
+            self._frames.clear()
+            self._ages.clear()
+            self._quiet = 0
+
+
+def _is_free(frame: bytearray) -> bool:
+    try:
+        frame.append(frame.pop())
+    except BufferError:
+        return False
+    return True
 
 
 ResponseFacts = tuple[int, int, Decoder[ResponseBody], int, bool]
