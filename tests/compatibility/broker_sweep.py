@@ -439,11 +439,11 @@ def sweep_cluster(bootstrap: str, only: str = "") -> Iterator[tuple[str, Outcome
     checks = FEATURES | {f"`Admin.{name}`": check for name, check in ADMIN_CALLS.items()}
     for name, check in checks.items():
         if only in name:
-            yield name, _outcome(sweep, check)
+            yield name, outcome_of(sweep, check)
     sweep.admin.close()
 
 
-def _outcome(sweep: Sweep, check: Callable[[Sweep], object]) -> Outcome:
+def outcome_of(sweep: Sweep, check: Callable[[Sweep], object]) -> Outcome:
     try:
         check(sweep)
     except NotHereError as error:

@@ -17,6 +17,7 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     ProducerFencedError,
     TransactionAbortableError,
+    UnsupportedVersionError,
 )
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata
 from ottla.client.producer.transaction_messages import Kind, Outcome, Target, outcome_of
@@ -372,6 +373,14 @@ def test_a_coordinator_that_may_not_be_asked() -> None:
     completion = talk.state.init_transactions()
     talk.state.request_failed(talk.pending(), KafkaError("no TLS", retriable=False), talk.now_ms, sent=False)
     assert isinstance(completion.error, FatalProducerError)
+
+
+def test_brokers_that_do_not_know_members_take_offsets_of_a_group_id() -> None:
+    talk = Talk().in_transaction(A)
+    talk.state.add_offsets(OFFSETS, GROUP)
+    talk.answer()
+    talk.state.request_failed(talk.pending(), UnsupportedVersionError("too old"), talk.now_ms)
+    assert "the group's id instead of a consumer" in str(talk.state.error)
 
 
 # Calls whose time ran out

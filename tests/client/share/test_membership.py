@@ -85,6 +85,13 @@ def test_what_errors_mean(code: ErrorCode, reaction: Reaction, next_ms: int) -> 
     assert made.member_epoch == 3
 
 
+def test_a_cluster_without_share_groups_is_told_as_such() -> None:
+    made = joined()
+    refused = ShareGroupHeartbeatResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+    assert made.answered(refused, 2000, 100) is Reaction.FAIL
+    assert "no share groups (KIP-932). Have brokers of Kafka 4.1" in str(made.error)
+
+
 def test_member_whose_application_is_away_leaves_until_it_is_back() -> None:
     made = joined()
     made.polled(10_000)

@@ -243,6 +243,14 @@ def test_broker_without_the_protocol_ends_the_membership() -> None:
     assert "group.protocol=classic" in str(hand.core.failure)
 
 
+def test_broker_that_has_the_protocol_switched_off_ends_the_membership() -> None:
+    hand = member()
+    beats(hand)
+    hand.answer(response(0, code=ErrorCode.UNSUPPORTED_VERSION))
+    assert isinstance(hand.core.failure, UnsupportedVersionError)
+    assert "switched off. Set group.protocol=classic" in str(hand.core.failure)
+
+
 def test_regex_is_said_and_taken_back() -> None:
     hand = Hand(ModernCore, config())
     hand.subscribe(regex="t.*")
