@@ -139,7 +139,7 @@ class Stage:
 
         async def check() -> None:
             async def is_made() -> bool:
-                return not await check_made(self.cluster, PARTITIONS)
+                return not await check_made(self.cluster, {INPUT: raw.partitions, OUTPUT: PARTITIONS})
 
             await self.until("everything is made", is_made)
 

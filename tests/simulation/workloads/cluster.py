@@ -93,6 +93,8 @@ class Cluster:
         self.failures: list[str] = []
         self.counts: dict[str, int] = {}
         self.expects_disk_errors = False
+        self.stopped_s: list[float] = []
+        """When the node came to an orderly end."""
         self.connections: set[asyncio.StreamWriter] = set()  # of clients, to end with the simulation
         self._dice = self.random("cluster")
         self._process: Process | None = None
@@ -185,6 +187,7 @@ class Cluster:
         node, process = self.node, self._process
         if node is not None and process is not None:
             self.node = None
+            self.stopped_s.append(self.now())
             self.lives += 1  # connections end one by one, while others are still served
             stopping = process.start(node.stop())
             death = self.loop.create_task(self._died.wait())

@@ -13,7 +13,6 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     ProducerFencedError,
 )
-from ottla.client.model import TopicPartition
 from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster
 from tests.simulation.workloads.our_consumers import CLOSE_S, KINDS, POLL_S
@@ -59,8 +58,10 @@ def maker(kind: str, partitions: int, own_ids: bool) -> Any:
         finally:
             close_s = dice.choice((None, 1.0))
             limit_s = max(DELIVERY_TIMEOUT_MS, MAX_BLOCK_MS) / 1000 if close_s is None else close_s
-            await program.call("close of the producer", producer.close(close_s), limit_s + LAST_BYTES_S)
-            await program.call("close", consumer.close(CLOSE_S), CLOSE_S + LAST_BYTES_S)
+            try:
+                await program.call("close of the producer", producer.close(close_s), limit_s + LAST_BYTES_S)
+            finally:
+                await program.call("close", consumer.close(CLOSE_S), CLOSE_S + LAST_BYTES_S)
 
     return run
 
@@ -122,13 +123,13 @@ async def _nap(program: Program) -> None:
         await program.think(1.0 if chance > 0.005 else 6.0)
 
 
-async def check_made(cluster: Cluster, partitions: int) -> list[str]:
+async def check_made(cluster: Cluster, partitions: dict[str, int]) -> list[str]:
     """What of the input is not in the output yet; what is there twice is a failure."""
     client = Client(cluster, "checker")
     counters = []
     for topic in (INPUT, OUTPUT):
         found: Counter[bytes | None] = Counter()
-        for index in range(partitions):
+        for index in range(partitions[topic]):
             view = await read_all(client, topic, index, isolation=READ_COMMITTED)
             found.update(value for _, value in view.records.values())
         counters.append(found)
@@ -136,7 +137,3 @@ async def check_made(cluster: Cluster, partitions: int) -> list[str]:
     if twice := sorted(map(repr, made - wanted)):
         cluster.fail(f"made twice: {', '.join(twice[:10])}")
     return sorted(map(repr, wanted - made))
-
-
-def places(topic: str, partitions: int) -> list[TopicPartition]:
-    return [TopicPartition(topic, index) for index in range(partitions)]

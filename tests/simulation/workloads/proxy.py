@@ -69,7 +69,7 @@ class Proxy:
         self.lost: Counter[int] = Counter()
         """Requests that were carried out, or may have been, and whose answer nobody got, by API."""
         self.dice = cluster.random("proxy")
-        self.connections: set[Front] = set()
+        self.connections: dict[Front, None] = {}
         self._server: asyncio.AbstractServer | None = None
 
     async def open(self) -> None:
@@ -145,7 +145,7 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._proxy.connections.add(self)
+        self._proxy.connections[self] = None
         self._proxy.cluster.spawn(self._connect())
 
     async def _connect(self) -> None:
@@ -238,7 +238,7 @@ class Front(asyncio.Protocol):
             return
         self._is_over = True
         proxy = self._proxy
-        proxy.connections.discard(self)
+        proxy.connections.pop(self, None)
         proxy.lost.update(expected.api_key for expected in self._expected if expected.fault is not Fault.REFUSED)
         for transport in (self._transport, self._back):
             if transport is not None:
