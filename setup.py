@@ -63,13 +63,12 @@ def extensions() -> list[Extension]:
         return []
     for path in (*SHARED_DECLARATIONS, *map(declarations, HOT_MODULES)):
         write_when_changed(COPIES / path, (SOURCE / path).read_text())
-    hot = [
-        Extension(module, [copy_of(module)], extra_compile_args=COMPILER_ARGUMENTS, optional=True)
-        for module in HOT_MODULES
-    ]
+    hot = [Extension(module, [copy_of(module)], extra_compile_args=COMPILER_ARGUMENTS) for module in HOT_MODULES]
     made: list[Extension] = cythonize(
         hot, include_path=[str(COPIES)], compiler_directives=DIRECTIVES, quiet=True, show_all_warnings=False
     )
+    for extension in made:
+        extension.optional = True  # what does not compile stays plain Python; said before, cythonize() forgets it
     return made
 
 

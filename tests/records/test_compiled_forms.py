@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -13,6 +15,7 @@ from ottla.core import hot
 from tests.conftest import require
 
 SOURCE = Path(hot.__file__).parents[2]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_compiled_modules_are_made_of_the_source_beside_them() -> None:
@@ -61,3 +64,22 @@ def test_hot_modules_need_no_compiler_and_no_cython_at_run_time() -> None:
 def test_every_declaration_file_is_listed() -> None:
     found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.pxd")}
     assert found == {*hot.SHARED_DECLARATIONS, *map(hot.declarations, hot.HOT_MODULES)}
+
+
+def test_a_compiler_that_fails_leaves_plain_python(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "setup.py", tmp_path)
+    files = [*hot.SHARED_DECLARATIONS, *map(hot.declarations, hot.HOT_MODULES), "ottla/core/hot.py"]
+    for file in (*files, *(name.replace(".", "/") + ".py" for name in hot.HOT_MODULES)):
+        (tmp_path / "src" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "src" / file, tmp_path / "src" / file)
+    built = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"],
+        cwd=tmp_path,
+        env={**os.environ, "CC": "/bin/false", "OTTLA_PURE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert built.returncode == 0, built.stderr
+    assert f'"{hot.HOT_MODULES[0]}" failed' in built.stderr + built.stdout
+    assert not [*(tmp_path / "src").rglob("*.so")]
