@@ -171,8 +171,9 @@ class MetadataRefresh:
             async with asyncio.timeout(left_ms / 1000):
                 await waiter
         except TimeoutError:
-            self._waiters.remove(waiter)
-            return False
+            if waiter in self._waiters:  # not when it was told at the last moment
+                self._waiters.remove(waiter)
+                return False
         return True
 
     def _notify(self) -> None:
