@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ottla.client")
 
 FIRST_VERSION_WITH_TOPIC_IDS = 13
+
+INLINE_BYTES = 32 * 1024
+"""More than this is compressed in a thread."""
 
 _QUIET = frozenset((ErrorCode.NETWORK_EXCEPTION, ErrorCode.REQUEST_TIMED_OUT))
 """The network says itself that a broker cannot be reached; nothing is added per partition."""
@@ -64,6 +68,9 @@ class Sender:
         self._transactional_id = settings.transactional_id
         self._in_flight: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._compressing = 0
+        """Requests whose batches are being compressed in the thread."""
         self._next_expiry_ms = 0
         self._is_closed = False
 
@@ -77,6 +84,8 @@ class Sender:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
 
     def look(self) -> None:
         """Do all there is to do now, and see to it that this happens again when there will be something."""
@@ -119,6 +128,49 @@ class Sender:
     # --- sending
 
     def _send(self, node: int, batches: list[ProducerBatch], now_ms: int) -> None:
+        """Close the batches, in a thread where compressing them takes long, and send them; in the order of calls."""
+        self._in_flight[node] = self._in_flight.get(node, 0) + 1
+        to_compress = sum(batch.size_bytes for batch in batches if batch.writer is not None) if self._codec else 0
+        if to_compress <= INLINE_BYTES and not self._compressing:
+            for batch in batches:
+                self._close(batch, _closed_data(batch, self._codec, self._level), now_ms)
+            self._dispatch(node, batches, now_ms)
+            return
+        # One thread, so that they come back in order; compressing lets go of the interpreter.
+        self._compressing += 1
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "ottla-compression")
+        codec, level = self._codec, self._level
+        future = asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: [_closed_data(batch, codec, level) for batch in batches]
+        )
+        future.add_done_callback(partial(self._compressed, node, batches, now_ms))
+
+    def _compressed(
+        self, node: int, batches: list[ProducerBatch], now_ms: int, future: asyncio.Future[list[bytearray]]
+    ) -> None:
+        self._compressing -= 1
+        if self._is_closed or future.cancelled():
+            return
+        for batch, data in zip(batches, future.result(), strict=True):
+            self._close(batch, data, now_ms)
+        self._dispatch(node, batches, now_ms)
+
+    def _close(self, batch: ProducerBatch, data: bytearray, now_ms: int) -> None:
+        """Note the bytes of a batch that goes for the first time; the others have their sequence of now in them."""
+        if batch.writer is None:
+            return
+        self._accumulator.closed_batch(batch, data)
+        if self._metrics is not None:
+            self._metrics.batch_sent(
+                batch.tp.topic,
+                batch.records_count,
+                len(data),
+                uncompressed_bytes=batch.raw_bytes,
+                queue_time_ms=now_ms - batch.created_ms,
+            )
+
+    def _dispatch(self, node: int, batches: list[ProducerBatch], now_ms: int) -> None:
         topics: dict[str, TopicProduceData] = {}
         keyed: dict[tuple[str | bytes, int], ProducerBatch] = {}
         known_topics = self._cluster.metadata.topics
@@ -132,7 +184,8 @@ class Sender:
                 if topic_id == ZERO_UUID:
                     max_version = min(max_version or NEVER_MS, FIRST_VERSION_WITH_TOPIC_IDS - 1)
                 topic = topics[name] = TopicProduceData(name=name, topic_id=topic_id, partition_data=[])
-            topic.partition_data.append(PartitionProduceData(index=partition, records=self._closed(batch, now_ms)))
+            assert batch.data is not None
+            topic.partition_data.append(PartitionProduceData(index=partition, records=batch.data))
             keyed[name, partition] = batch
             if topic.topic_id != ZERO_UUID:
                 keyed[topic.topic_id, partition] = batch
@@ -143,7 +196,6 @@ class Sender:
             topic_data=list(topics.values()),
         )
         self._cluster.interest(topics)
-        self._in_flight[node] = self._in_flight.get(node, 0) + 1
         future = self._cluster.send(
             node,
             request,
@@ -152,34 +204,6 @@ class Sender:
             expect_response=self._acks != 0,
         )
         future.add_done_callback(partial(self._answered, node, batches, keyed, now_ms))
-
-    def _closed(self, batch: ProducerBatch, now_ms: int) -> bytearray:
-        """The bytes of a batch, with the sequence it has now."""
-        if batch.data is not None:
-            if self._state is not None:
-                set_producer(
-                    batch.data, batch.producer_id, batch.producer_epoch, batch.base_sequence, batch.transactional
-                )
-            return batch.data
-        assert batch.writer is not None
-        data = batch.writer.close(
-            self._codec,
-            self._level,
-            batch.producer_id,
-            batch.producer_epoch,
-            batch.base_sequence,
-            batch.transactional,
-        )
-        self._accumulator.closed_batch(batch, data)
-        if self._metrics is not None:
-            self._metrics.batch_sent(
-                batch.tp.topic,
-                batch.records_count,
-                len(data),
-                uncompressed_bytes=batch.raw_bytes,
-                queue_time_ms=now_ms - batch.created_ms,
-            )
-        return data
 
     # --- answers
 
@@ -374,6 +398,17 @@ class Sender:
         if self._state is not None:
             self._state.drop(batch)
         self._fail(batch, error)
+
+
+def _closed_data(batch: ProducerBatch, codec: int, level: int | None) -> bytearray:
+    """The bytes of a batch, with the sequence it has now."""
+    producer = batch.producer_id, batch.producer_epoch, batch.base_sequence, batch.transactional
+    if batch.writer is not None:
+        return batch.writer.close(codec, level, *producer)
+    assert batch.data is not None
+    if batch.producer_id >= 0:
+        set_producer(batch.data, *producer)
+    return batch.data
 
 
 def _level(settings: ProducerSettings, codec: int) -> int | None:
