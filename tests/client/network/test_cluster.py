@@ -995,3 +995,18 @@ def test_a_close_that_is_cancelled_ends_everything_all_the_same(turns):
             await asyncio.wait([waiting])
 
     run(main)
+
+
+def test_time_may_run_out_at_the_very_moment_an_attempt_ends():
+    async def main():
+        async with connected() as (fake, cluster):
+            fake[1].on(ApiKey.METADATA, SILENCE)
+            loop = asyncio.get_running_loop()
+            waiting = asyncio.ensure_future(cluster.refresh_metadata(1000))
+            await asyncio.sleep(0)
+            loop.call_at(loop.time() + 1.0, cluster._refresh._notify)  # behind the timeout, before who waits goes on
+            with pytest.raises(BootstrapError):
+                await waiting
+            assert not cluster._refresh._waiters
+
+    run(main)
