@@ -164,6 +164,8 @@ class FetchBuffer:
         """A partition was not fetched because there is too much already."""
         self.in_use: dict[TopicPartition, PartitionState] = {}
         """Partitions of which the user got records since `returned` was called last."""
+        self.taken_away: set[TopicPartition] = set()
+        """Those of them that are not ours any more, though the user is not back yet."""
         self.lock = Lock()
         self._claimed: Chunk | None = None
         self._queue: deque[PartitionState] = deque()
@@ -196,7 +198,8 @@ class FetchBuffer:
         with self.lock:
             self._clear(state)
             state.incarnation += 1
-            self.in_use.pop(state.tp, None)
+            if self.in_use.pop(state.tp, None) is not None:
+                self.taken_away.add(state.tp)
 
     def reset(self, state: PartitionState, strategy: ResetStrategy) -> None:
         """`PartitionState.need_reset`, with nothing buffered."""
@@ -279,8 +282,10 @@ class FetchBuffer:
 
     def returned(self, partitions: Iterable[TopicPartition] | None = None) -> None:
         """The user is back: what was handed out (None: of all partitions) counts as processed now."""
-        if self.in_use:
+        if self.in_use or self.taken_away:
             with self.lock:
+                if partitions is None:
+                    self.taken_away.clear()
                 for tp in list(self.in_use) if partitions is None else partitions:
                     self.in_use.pop(tp, None)
 

@@ -18,7 +18,14 @@ from ottla.client.consumer.listener import Callbacks
 from ottla.client.consumer.records import Records
 from ottla.client.consumer.resets import EARLIEST, LATEST, ResetStrategy
 from ottla.client.consumer.subscription import Mode, SubscriptionPattern
-from ottla.client.errors import ClientClosedError, ConfigError, IllegalStateError, KafkaError, WakeupError
+from ottla.client.errors import (
+    ClientClosedError,
+    CommitFailedError,
+    ConfigError,
+    IllegalStateError,
+    KafkaError,
+    WakeupError,
+)
 from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from ottla.client.settings.model import ConsumerSettings
@@ -134,9 +141,19 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         return lag if lag is None or left is None else lag + state.position - left.offset
 
     def group_metadata(self) -> ConsumerGroupMetadata:
-        """Who this consumer is in its group: for a producer that commits offsets in a transaction."""
+        """Who this consumer is in its group: for a producer that commits offsets in a transaction.
+
+        Raises CommitFailedError when the group has taken partitions away whose records the last poll gave: somebody
+        else has them again, and what became of them here must not be committed.
+        """
         if self._engine.member is None:
             raise _no_group("group_metadata()")
+        if taken_away := self._engine.buffer.taken_away:
+            names = ", ".join(sorted(map(str, taken_away)))
+            raise CommitFailedError(
+                f"the group took {names} away while records of it were worked on.",
+                hint="Abort the transaction, and poll: others get these records.",
+            )
         return self._engine.member.metadata()
 
     def __repr__(self) -> str:
