@@ -376,7 +376,7 @@ def test_a_coordinator_that_may_not_be_asked() -> None:
 
 
 def test_brokers_that_do_not_know_members_take_offsets_of_a_group_id() -> None:
-    talk = Talk().in_transaction(A)
+    talk = Talk(version=1).in_transaction()
     talk.state.add_offsets(OFFSETS, GROUP)
     talk.answer()
     talk.state.request_failed(talk.pending(), UnsupportedVersionError("too old"), talk.now_ms)
