@@ -341,7 +341,15 @@ def server_patterns(sweep: Sweep) -> None:
     values = sweep.fill(topic)
     wanted = ottla.SubscriptionPattern(topic)
     with sweep.consumer(group_id=sweep.name(), group_protocol="consumer", topics=wanted) as consumer:
-        expect([record.value for record in take(consumer, 10)], values)
+        records: list[Any] = []
+
+        def assigned() -> bool:
+            records.extend(consumer.poll(timeout_s=0.1))
+            return bool(consumer.assignment())
+
+        wait(assigned, "the partition")
+        records += take(consumer, 10 - len(records))
+        expect([record.value for record in records], values)
 
 
 def share_groups(sweep: Sweep) -> None:

@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 
 import ottla
-from ottla.client.errors import ClientForkedError, IllegalStateError, KafkaError, ProducerFencedError
+from ottla.client.errors import (
+    ClientForkedError,
+    IllegalStateError,
+    KafkaError,
+    ProducerFencedError,
+    TransactionAbortableError,
+)
 from ottla.client.network.cluster import Cluster
 from ottla.client.portal import portal
 from ottla.client.settings import AdminSettings
@@ -253,6 +259,28 @@ def test_an_aborted_transaction_leaves_nothing(bootstrap: str, name: str) -> Non
             async with producer.transaction():
                 delivery = await producer.send(name, b"2")
             assert delivery.result().offset > 0
+
+    asyncio.run(main())
+
+
+def test_a_transaction_that_cannot_be_aborted_because_of_another_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    async def fenced(*_: object) -> None:
+        raise ProducerFencedError("another producer took over")
+
+    async def main() -> None:
+        async with ottla.aio.Producer("127.0.0.1:1", transactional_id="one") as producer:
+            monkeypatch.setattr(producer, "begin_transaction", nothing)
+            monkeypatch.setattr(producer._engine, "abort_transaction", fenced)
+            with pytest.raises(ProducerFencedError) as raised:
+                async with producer.transaction():
+                    raise TransactionAbortableError("the epoch is old")
+            assert isinstance(raised.value.__cause__, TransactionAbortableError)
+            with pytest.raises(ZeroDivisionError):
+                async with producer.transaction():
+                    raise ZeroDivisionError
 
     asyncio.run(main())
 
