@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ottla.client.consumer.buffer import FetchBuffer
 from ottla.client.consumer.positions import PartitionState
 from ottla.client.consumer.subscription import Subscription
-from ottla.client.errors import KafkaError
+from ottla.client.errors import KafkaError, KafkaTimeoutError
 from ottla.client.model import OffsetAndMetadata, TopicPartition
 
 if TYPE_CHECKING:
@@ -66,9 +66,15 @@ class Committing:
 
     async def commit(self, offsets: Offsets, timeout_ms: int) -> None:
         """After all earlier ones: commit, retrying what can be retried."""
-        while self._last is not None and not self._last.done():
-            await asyncio.wait([self._last])
-        await self._commit(offsets, timeout_ms)
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while self._last is not None and not self._last.done():
+                    await asyncio.wait([self._last])
+                await self._commit(offsets, timeout_ms)
+        except TimeoutError as error:
+            if isinstance(error, KafkaError):
+                raise
+            raise KafkaTimeoutError(f"an earlier commit was still under way after {timeout_ms} ms.") from None
 
     def commit_soon(self, offsets: dict[TopicPartition, OffsetAndMetadata], callback: CommitCallback | None) -> None:
         """In the background; `callback(offsets, error or None)` runs in a later call of the user's."""

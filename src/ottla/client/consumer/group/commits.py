@@ -275,16 +275,22 @@ class GroupOffsets:
         min_version: int | None = None,
         max_version: int | None = None,
     ) -> Response:
-        timeout_ms = max(1, min(self._cluster.settings.request_timeout_ms, deadline_ms - self._cluster.now_ms()))
-        node_id = await self._cluster.coordinator(GROUP, self._group_id, timeout_ms)
+        node_id = await self._cluster.coordinator(GROUP, self._group_id, self._left_ms(deadline_ms))
         try:
             response: Response = await self._cluster.request(
-                node_id, request, timeout_ms=timeout_ms, min_version=min_version, max_version=max_version
+                node_id,
+                request,
+                timeout_ms=self._left_ms(deadline_ms),
+                min_version=min_version,
+                max_version=max_version,
             )
         except (ConnectionFailedError, KafkaTimeoutError):
             self._cluster.forget_coordinator(GROUP, self._group_id)
             raise
         return response
+
+    def _left_ms(self, deadline_ms: int) -> int:
+        return max(1, min(self._cluster.settings.request_timeout_ms, deadline_ms - self._cluster.now_ms()))
 
 
 _LOST = (
