@@ -66,15 +66,14 @@ class Committing:
 
     async def commit(self, offsets: Offsets, timeout_ms: int) -> None:
         """After all earlier ones: commit, retrying what can be retried."""
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                while self._last is not None and not self._last.done():
-                    await asyncio.wait([self._last])
-                await self._commit(offsets, timeout_ms)
-        except TimeoutError as error:
-            if isinstance(error, KafkaError):
-                raise
-            raise KafkaTimeoutError(f"an earlier commit was still under way after {timeout_ms} ms.") from None
+        if self._last is not None and not self._last.done():
+            clock = asyncio.get_running_loop().time
+            deadline_s = clock() + timeout_ms / 1000
+            await asyncio.wait([self._last], timeout=timeout_ms / 1000)
+            if not self._last.done():
+                raise KafkaTimeoutError(f"earlier commits were still under way after {timeout_ms} ms.")
+            timeout_ms = max(1, int((deadline_s - clock()) * 1000))
+        await self._commit(offsets, timeout_ms)
 
     def commit_soon(self, offsets: dict[TopicPartition, OffsetAndMetadata], callback: CommitCallback | None) -> None:
         """In the background; `callback(offsets, error or None)` runs in a later call of the user's."""
