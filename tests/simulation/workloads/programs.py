@@ -190,9 +190,7 @@ class Program:
         return producer
 
     def consumer(self, settings: dict[str, Any], **more: Any) -> Consumer[Any, Any]:
-        consumer: Consumer[Any, Any] = Consumer(
-            PROXY_ADDRESS, CONSUMING | {"client.id": self.name} | settings, **more
-        )
+        consumer: Consumer[Any, Any] = Consumer(PROXY_ADDRESS, CONSUMING | {"client.id": self.name} | settings, **more)
         consumer._news_interval_ms = 0
         engine = consumer._engine
         _throw(engine.cluster._random, self.dice)

@@ -102,10 +102,14 @@ def run_processes(
 
 
 def _close(coroutine: Any) -> None:
-    """Have done with it, though its `finally` blocks want to wait for one thing after the other."""
+    """Have done with it, though its `finally` blocks want to wait for one thing after the other.
+
+    `close` would abandon the inner coroutines that do, and the garbage collector would complain about them.
+    """
     for _ in range(MOST_LAST_WAITS):
-        with suppress(BaseException):
-            coroutine.close()
+        try:
+            coroutine.throw(asyncio.CancelledError())
+        except BaseException:
             return
 
 
