@@ -30,7 +30,7 @@ def test_hot_modules_are_compiled() -> None:
 
 @pytest.mark.parametrize("name", hot.HOT_MODULES)
 def test_hash_follows_source_and_declarations(name: str, tmp_path: Path) -> None:
-    files = [str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.pxd")] + [name.replace(".", "/") + ".py"]
+    files = [str(path.relative_to(SOURCE)) for path in (SOURCE / "ottla").rglob("*.pxd")] + [name.replace(".", "/") + ".py"]
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes((SOURCE / file).read_bytes())
@@ -62,7 +62,7 @@ def test_hot_modules_need_no_compiler_and_no_cython_at_run_time() -> None:
 
 
 def test_every_declaration_file_is_listed() -> None:
-    found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.pxd")}
+    found = {str(path.relative_to(SOURCE)) for path in (SOURCE / "ottla").rglob("*.pxd")}
     assert found == {*hot.SHARED_DECLARATIONS, *map(hot.declarations, hot.HOT_MODULES)}
 
 

@@ -258,6 +258,7 @@ _CLASSES: dict[int, type[KafkaError]] = {
 _HINTS: dict[ErrorCode, str] = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "Create the topic, or check its name.",
     ErrorCode.UNKNOWN_TOPIC_ID: "The topic was deleted, or made anew under its name.",
+    ErrorCode.INVALID_TOPIC_EXCEPTION: "Names of topics have 1 to 249 of a-z, A-Z, 0-9, dot, underscore and hyphen.",
     ErrorCode.MESSAGE_TOO_LARGE: "Raise the topic's max.message.bytes, or send smaller records.",
     ErrorCode.NOT_ENOUGH_REPLICAS: "Bring brokers back, or lower the topic's min.insync.replicas.",
     ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "The records are written, but on fewer replicas than asked for.",
@@ -266,6 +267,7 @@ _HINTS: dict[ErrorCode, str] = {
     ErrorCode.CLUSTER_AUTHORIZATION_FAILED: "Ask for an ACL on the cluster for this principal.",
     ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Ask for an ACL (WRITE) on the transactional id.",
     ErrorCode.SASL_AUTHENTICATION_FAILED: "Check user name, password and sasl.mechanism.",
+    ErrorCode.ILLEGAL_SASL_STATE: "The listener may not ask for SASL: check security.protocol and the port.",
     ErrorCode.INVALID_SESSION_TIMEOUT: "Keep session.timeout.ms within the broker's group.min/max.session.timeout.ms.",
     ErrorCode.GROUP_MAX_SIZE_REACHED: "Use fewer consumers, or raise the broker's group.max.size.",
     ErrorCode.INCONSISTENT_GROUP_PROTOCOL: (

@@ -67,6 +67,15 @@ class Instruments:
         self.metrics.gauge(group, name, description, _careful(name, read), tags)
         return MetricName(name, group, self.metrics.tags + tuple((tags or {}).items()))
 
+    def describe(self) -> str:
+        """Which client this is, for its repr."""
+        settings = self._settings
+        words = [settings.client_id, "of", ",".join(map(str, self.cluster.controllers or settings.bootstrap_servers))]
+        for name in ("group_id", "transactional_id"):
+            value = getattr(settings, name, None) if name.replace("_", ".") in settings.table else None
+            words += [f"{name}={value!r}"] if value is not None else []
+        return " ".join(words + ["(closed)"] * self.cluster.is_closed)
+
     def is_working(self) -> bool:
         """Something goes on in the background: the client was used, and is not closed."""
         return self.cluster.is_bound and not self.cluster.is_closed
@@ -102,6 +111,9 @@ class Instrumented:
     __slots__ = ()
 
     _instruments: Instruments
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._instruments.describe()}>"
 
     def metrics(self) -> dict[MetricName, float]:
         """The client's own metrics and their values now, under the names of Kafka's client; from any thread."""

@@ -17,6 +17,13 @@ __all__ = (
 )
 
 
+def topic_partition(given: TopicPartition | tuple[str, int]) -> TopicPartition:
+    """A partition that a user names, which may be a plain pair. TypeError says what it has to be."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) and isinstance(given[1], int):
+        return TopicPartition(*given)
+    raise TypeError(f"a partition is TopicPartition(topic, number) or a pair of both, not {given!r}")
+
+
 class Node(NamedTuple):
     """A broker (or controller) of the cluster and where to reach it."""
 

@@ -83,7 +83,8 @@ class _Calls:
             return data
         if isinstance(data, (bytearray, memoryview)):
             return bytes(data)
-        raise SerdeError(topic, f"the serializer returned {type(data).__name__}, not bytes or None")
+        how = "; encode() makes bytes of it" if isinstance(data, str) else ""
+        raise SerdeError(topic, f"the serializer returned {type(data).__name__}, not bytes or None{how}")
 
 
 class _Reads:

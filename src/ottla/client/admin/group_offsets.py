@@ -11,7 +11,7 @@ from ottla.client.admin.groups import GROUP
 from ottla.client.admin.outcomes import K, V, at_least_zero, by_topic, names, outcome, settle
 from ottla.client.admin.routing import Coordinators, Target
 from ottla.client.errors import KafkaError, UnsupportedVersionError, error_for
-from ottla.client.model import OffsetAndMetadata, TopicPartition
+from ottla.client.model import OffsetAndMetadata, TopicPartition, topic_partition
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.alter_share_group_offsets import (
     AlterShareGroupOffsetsRequest,
@@ -132,7 +132,7 @@ class GroupOffsetCalls(AdminCalls):
         timeout_s: float | None,
     ) -> None:
         wanted = {
-            TopicPartition(*partition): OffsetAndMetadata(offset) if isinstance(offset, int) else offset
+            topic_partition(partition): OffsetAndMetadata(offset) if isinstance(offset, int) else offset
             for partition, offset in offsets.items()
         }
 
@@ -179,7 +179,7 @@ class GroupOffsetCalls(AdminCalls):
     async def _delete_offsets(
         self, call: str, group_id: str, partitions: Iterable[TopicPartition], timeout_s: float | None
     ) -> None:
-        grouped = by_topic(TopicPartition(*partition) for partition in partitions)
+        grouped = by_topic(topic_partition(partition) for partition in partitions)
 
         async def send(target: Target) -> dict[TopicPartition, KafkaError | None]:
             request = OffsetDeleteRequest(
@@ -223,7 +223,7 @@ class GroupOffsetCalls(AdminCalls):
         self, group_id: str, offsets: Mapping[TopicPartition, int], *, timeout_s: float | None = None
     ) -> None:
         """Move where a share group without members starts. Errors are by partition."""
-        wanted = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
+        wanted = {topic_partition(partition): offset for partition, offset in offsets.items()}
 
         async def send(target: Target) -> dict[TopicPartition, KafkaError | None]:
             request = AlterShareGroupOffsetsRequest(
@@ -300,7 +300,7 @@ def _specs(groups: GroupSpecs) -> dict[str, list[TopicPartition] | None]:
     if not isinstance(groups, Mapping):
         return dict.fromkeys(names(groups))
     return {
-        group: None if partitions is None else [TopicPartition(*partition) for partition in partitions]
+        group: None if partitions is None else [topic_partition(partition) for partition in partitions]
         for group, partitions in groups.items()
     }
 

@@ -10,7 +10,7 @@ from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import at_least_zero, by_topic, outcome
 from ottla.client.admin.routing import Leaders, Target
 from ottla.client.errors import KafkaError
-from ottla.client.model import TopicPartition
+from ottla.client.model import TopicPartition, topic_partition
 from ottla.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -77,7 +77,7 @@ class OffsetCalls(AdminCalls):
         """Look offsets up: by `OffsetSpec`, or the first whose timestamp (ms since 1970) is at least this number."""
         if isolation_level not in IN_ISOLATION:
             raise ValueError(f"isolation_level is {isolation_level!r}: it is read_uncommitted or read_committed")
-        wanted = {TopicPartition(*partition): int(spec) for partition, spec in specs.items()}
+        wanted = {topic_partition(partition): int(spec) for partition, spec in specs.items()}
         for partition, spec in wanted.items():
             if spec < min(OffsetSpec):
                 raise ValueError(f"{partition}: {spec} is neither an OffsetSpec nor a timestamp")
@@ -138,7 +138,7 @@ class OffsetCalls(AdminCalls):
         self, before: Mapping[TopicPartition, int], *, timeout_s: float | None = None
     ) -> dict[TopicPartition, int]:
         """Delete the records below an offset (`DELETE_ALL`: all). Returns where each partition starts now (KIP-107)."""
-        wanted = {TopicPartition(*partition): offset for partition, offset in before.items()}
+        wanted = {topic_partition(partition): offset for partition, offset in before.items()}
 
         async def ask(target: Target, asked: list[TopicPartition]) -> dict[TopicPartition, int | KafkaError]:
             request = DeleteRecordsRequest(

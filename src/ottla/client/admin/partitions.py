@@ -10,7 +10,7 @@ from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import by_topic, outcome, settle
 from ottla.client.admin.routing import Controller, Target
 from ottla.client.errors import KafkaError, error_for
-from ottla.client.model import TopicPartition
+from ottla.client.model import TopicPartition, topic_partition
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -57,7 +57,7 @@ class PartitionCalls(AdminCalls):
 
         False: the right leader was there already. A partition that can have no such leader fails the call.
         """
-        wanted = None if partitions is None else [TopicPartition(*partition) for partition in partitions]
+        wanted = None if partitions is None else [topic_partition(partition) for partition in partitions]
 
         async def ask(target: Target) -> dict[TopicPartition, bool | KafkaError]:
             request = ElectLeadersRequest(
@@ -90,7 +90,7 @@ class PartitionCalls(AdminCalls):
         timeout_s: float | None = None,
     ) -> None:
         """Move partitions to these brokers, the preferred leader first; None cancels a move under way (KIP-455)."""
-        wanted = {TopicPartition(*partition): brokers for partition, brokers in reassignments.items()}
+        wanted = {topic_partition(partition): brokers for partition, brokers in reassignments.items()}
 
         async def ask(target: Target, asked: list[TopicPartition]) -> dict[TopicPartition, KafkaError | None]:
             request = AlterPartitionReassignmentsRequest(
@@ -127,7 +127,7 @@ class PartitionCalls(AdminCalls):
         self, partitions: Iterable[TopicPartition] | None = None, *, timeout_s: float | None = None
     ) -> dict[TopicPartition, PartitionReassignment]:
         """The moves under way, of these partitions or of all."""
-        wanted = None if partitions is None else [TopicPartition(*partition) for partition in partitions]
+        wanted = None if partitions is None else [topic_partition(partition) for partition in partitions]
 
         async def ask(target: Target) -> dict[TopicPartition, PartitionReassignment]:
             request = ListPartitionReassignmentsRequest(

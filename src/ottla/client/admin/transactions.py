@@ -11,7 +11,7 @@ from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import at_least_zero, by_topic, known, names, outcome
 from ottla.client.admin.routing import Brokers, Coordinators, Leaders, Route, Target
 from ottla.client.errors import KafkaError, error_for
-from ottla.client.model import TopicPartition
+from ottla.client.model import TopicPartition, topic_partition
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.describe_producers import (
     DescribeProducersRequest,
@@ -178,7 +178,7 @@ class TransactionCalls(AdminCalls):
         timeout_s: float | None = None,
     ) -> dict[TopicPartition, list[ProducerState]]:
         """The producers that partitions remember, as their leaders say (or this broker)."""
-        wanted = [TopicPartition(*partition) for partition in partitions]
+        wanted = [topic_partition(partition) for partition in partitions]
 
         async def ask(
             target: Target, asked: list[TopicPartition]
@@ -236,7 +236,7 @@ class TransactionCalls(AdminCalls):
                 for partition in topic.partitions
             }
 
-        wanted = [TopicPartition(*spec.partition)]
+        wanted = [topic_partition(spec.partition)]
         await self._routing.run("abort_transaction", wanted, Leaders(self._leaders), ask, timeout_s)
 
     async def fence_producers(

@@ -87,8 +87,8 @@ class Consumer(ConsumerOperations[K, V]):
     # --- records
 
     async def poll(self, timeout_s: float | None = None, max_records: int | None = None) -> Records[K, V]:
-        """Records, as soon as there are any: at most `max_records` (default max.poll.records). None when time runs out;
-        `timeout_s` None waits without limit, 0 not at all.
+        """Records, as soon as there are any: at most `max_records` (default max.poll.records), none when time runs
+        out. `timeout_s` None waits without limit, 0 not at all.
 
         What the last poll gave counts as processed now: automatic commits include it from here on. Raises what the
         background met and cannot solve, `RecordDeserializationError`, `WakeupError`; and runs callbacks.

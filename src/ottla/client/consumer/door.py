@@ -27,7 +27,7 @@ from ottla.client.errors import (
     WakeupError,
 )
 from ottla.client.instruments import Instrumented
-from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition, topic_partition
 from ottla.client.settings.model import ConsumerSettings
 from ottla.records.reader import ConsumerRecord
 from ottla.serde.resolve import resolve_deserializer
@@ -73,6 +73,7 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         given = [*(config.interceptor_classes or ()), *interceptors]
         self._interceptors = [each() if isinstance(each, type) else each for each in given]
         self._on_consume = [each.on_consume for each in self._interceptors if hasattr(each, "on_consume")]
+        self._on_commit = [each.on_commit for each in self._interceptors if hasattr(each, "on_commit")]
         self._max_records = config.max_poll_records
         self._news_interval_ms = min(_POLL_NEWS_MS, config.max_poll_interval_ms // 10)
         self._next_news_ms = 0
@@ -100,7 +101,7 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         return ConsumerEngine(
             config,
             self._instruments.cluster,
-            interceptors=self._interceptors,
+            on_commit=self._on_commit,
             metrics=ConsumerMetrics(self._instruments.metrics),
             instruments=self._instruments,
         )
@@ -155,9 +156,6 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
                 hint="Abort the transaction, and poll: others get these records.",
             )
         return self._engine.member.metadata()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.settings.client_id or ''} group {self.settings.group_id!r}>"
 
     # --- taking
 
@@ -294,7 +292,7 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         if isinstance(what, ConsumerRecord):
             what = (what,)
         if isinstance(what, Mapping):
-            offsets = {TopicPartition(*tp): _offset_and_metadata(offset) for tp, offset in what.items()}
+            offsets = {topic_partition(tp): _offset_and_metadata(offset) for tp, offset in what.items()}
         else:
             offsets = {}
             for record in what:
@@ -354,7 +352,7 @@ def listed(partitions: Iterable[TopicPartition] | TopicPartition) -> list[TopicP
     """Partitions as a list, also when one alone is given."""
     if isinstance(partitions, TopicPartition):
         return [partitions]
-    return [TopicPartition(*tp) for tp in partitions]
+    return [topic_partition(tp) for tp in partitions]
 
 
 def seek_target(offset: int | OffsetAndMetadata) -> tuple[int, int]:

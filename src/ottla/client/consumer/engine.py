@@ -24,7 +24,7 @@ from ottla.client.consumer.rebalancing import Rebalancing
 from ottla.client.consumer.resets import ResetStrategy, reset_strategy
 from ottla.client.consumer.subscription import Mode, Subscription
 from ottla.client.errors import AuthenticationError, ClientClosedError, KafkaError, UnsupportedVersionError
-from ottla.client.model import OffsetAndMetadata, TopicPartition
+from ottla.client.model import OffsetAndMetadata, TopicPartition, topic_partition
 
 if TYPE_CHECKING:
     from ottla.client.consumer.group.member import GroupMember
@@ -52,7 +52,7 @@ class ConsumerEngine:
         settings: ConsumerSettings,
         cluster: Cluster,
         *,
-        interceptors: Sequence[Any] = (),
+        on_commit: Sequence[Callable[[Offsets], object]] = (),
         metrics: ConsumerMetrics | None = None,
         instruments: Instruments | None = None,
         make_member: MemberFactory | None = None,
@@ -101,7 +101,7 @@ class ConsumerEngine:
             moved=self._moved,
             fail=self.fail,
         )
-        self._interceptors = interceptors
+        self._on_commit = on_commit
         self._timer: asyncio.TimerHandle | None = None
         self._activity_timer: asyncio.TimerHandle | None = None
         self._last_progress: object = None
@@ -390,7 +390,7 @@ class ConsumerEngine:
     async def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Exactly these partitions."""
         before = dict(self.subscription.partitions)
-        wanted = {TopicPartition(*tp) for tp in partitions}
+        wanted = {topic_partition(tp) for tp in partitions}
         await self._commit_processed([state for tp, state in before.items() if tp not in wanted])
         self.subscription.assign(sorted(wanted))
         for tp, state in before.items():
@@ -485,9 +485,9 @@ class ConsumerEngine:
             metrics.lag(state.tp, lag, max(0, state.position - max(0, state.log_start_offset)))
 
     def _intercept_commit(self, offsets: Offsets) -> None:
-        for interceptor in self._interceptors:
+        for on_commit in self._on_commit:
             try:
-                interceptor.on_commit(dict(offsets))
+                on_commit(dict(offsets))
             except Exception:
                 LOG.exception("an interceptor failed in on_commit")
 

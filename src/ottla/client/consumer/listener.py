@@ -62,7 +62,10 @@ def _overridden(listener: Any, name: str) -> Any:
 
 
 class ConsumerInterceptor(Protocol):
-    """Sees what a consumer consumes and commits (`interceptors=`). What it raises is logged, and goes no further."""
+    """Sees what a consumer consumes and commits (`interceptors=`). What it raises is logged, and goes no further.
+
+    Any of these methods may be missing.
+    """
 
     def on_consume(self, records: Records[Any, Any]) -> Records[Any, Any]:
         """Before `poll` returns: the records to return instead."""

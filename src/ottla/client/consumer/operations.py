@@ -11,7 +11,14 @@ from ottla.client.consumer.listener import Callbacks
 from ottla.client.consumer.offsets import FoundOffset, list_offsets_round, until_found
 from ottla.client.consumer.resets import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, ResetStrategy
 from ottla.client.errors import IllegalStateError, KafkaTimeoutError, error_for
-from ottla.client.model import Node, OffsetAndMetadata, OffsetAndTimestamp, PartitionInfo, TopicPartition
+from ottla.client.model import (
+    Node,
+    OffsetAndMetadata,
+    OffsetAndTimestamp,
+    PartitionInfo,
+    TopicPartition,
+    topic_partition,
+)
 
 if TYPE_CHECKING:
     from ottla.client.consumer.offsets import Found
@@ -128,7 +135,7 @@ class ConsumerOperations(ConsumerDoor[K, V]):
     async def _offsets_for_times(
         self, timestamps: Mapping[TopicPartition, int], timeout_ms: int
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
-        targets = {TopicPartition(*tp): timestamp for tp, timestamp in timestamps.items()}
+        targets = {topic_partition(tp): timestamp for tp, timestamp in timestamps.items()}
         for tp, timestamp in targets.items():
             if timestamp < 0:
                 raise ValueError(f"the time {timestamp} of {tp} is negative; see beginning_offsets and end_offsets")
@@ -226,4 +233,4 @@ class ConsumerOperations(ConsumerDoor[K, V]):
 
 def position_timeout(tp: Any, timeout_ms: int) -> KafkaTimeoutError:
     """There was no position in time."""
-    return KafkaTimeoutError(f"The position of {TopicPartition(*tp)} was not found within {timeout_ms} ms.")
+    return KafkaTimeoutError(f"The position of {topic_partition(tp)} was not found within {timeout_ms} ms.")

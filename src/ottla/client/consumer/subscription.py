@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ottla.client.consumer.positions import PartitionState
 from ottla.client.errors import ConfigError, IllegalStateError, InvalidTopicError
-from ottla.client.model import TopicPartition
+from ottla.client.model import TopicPartition, topic_partition
 
 
 class SubscriptionPattern(NamedTuple):
@@ -106,7 +106,7 @@ class Subscription:
                 "The consumer has topics by subscribe(); a group assigns its partitions.",
                 hint="Call unsubscribe() first.",
             )
-        wanted = dict.fromkeys(TopicPartition(*tp) for tp in partitions)
+        wanted = dict.fromkeys(topic_partition(tp) for tp in partitions)
         for tp in wanted:
             if not tp.topic or not isinstance(tp.topic, str) or tp.partition < 0:
                 raise InvalidTopicError(f"{tuple(tp)!r} is no partition of a topic.")
@@ -173,7 +173,7 @@ class Subscription:
         state = self.partitions.get(tp)
         if state is None:
             raise IllegalStateError(
-                f"The partition {TopicPartition(*tp)} is not assigned to this consumer.",
+                f"The partition {topic_partition(tp)} is not assigned to this consumer.",
                 hint="See assignment(); a group's partitions come while poll() is called.",
             )
         return state

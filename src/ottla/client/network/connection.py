@@ -264,10 +264,18 @@ def _other_protocol(received: bytes) -> str | None:
 def tls_error(name: str, error: ssl.SSLError) -> KafkaError:
     """Why TLS came to nothing. A refusal, of either side, stays one; a connection that was cut may be tried again."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-        return ConnectionFailedError(f"{name} closed the connection in the middle of TLS.")
+        return cut_in_tls(name)
     from ottla.client.security.tls import explain_tls_error
 
     return explain_tls_error(error, name)
+
+
+def cut_in_tls(name: str) -> ConnectionFailedError:
+    """The connection ended before TLS was agreed on: who does not speak it does so, and who is stopped just then."""
+    return ConnectionFailedError(
+        f"{name} closed the connection in the middle of TLS. If it does not speak TLS, security.protocol is to be "
+        "PLAINTEXT or SASL_PLAINTEXT."
+    )
 
 
 def reason_of(error: BaseException) -> str:

@@ -11,9 +11,15 @@ import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ottla.client.errors import AuthenticationError, ConnectionFailedError, KafkaError, KafkaTimeoutError
+from ottla.client.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnsupportedVersionError,
+)
 from ottla.client.network.addresses import join_address, resolve
-from ottla.client.network.connection import BrokerConnection, Call, reason_of, tls_error
+from ottla.client.network.connection import BrokerConnection, Call, cut_in_tls, reason_of, tls_error
 from ottla.client.network.node_state import NodeState, Phase
 from ottla.client.network.versions import NodeVersions, api_versions_request, client_throttles, downgrade
 from ottla.protocol.apis import ApiKey
@@ -267,6 +273,11 @@ class BrokerLink:
                     )
             except ssl.SSLError:
                 raise
+            except ConnectionResetError as error:
+                if tls is not None:
+                    raise cut_in_tls(self.name) from error
+                problem = error
+                continue
             except OSError as error:  # TimeoutError is one
                 problem = error
                 continue
@@ -320,7 +331,13 @@ class BrokerLink:
         versions, metrics = self.versions, self._host.metrics
 
         async def send_and_receive(request: Request) -> Any:
-            return await self._call(connection, request, versions.choose(request.API_KEY, None, None))
+            try:
+                version = versions.choose(request.API_KEY, None, None)
+            except UnsupportedVersionError:
+                raise AuthenticationError(
+                    f"{self.name} does not know SASL.", hint="Check security.protocol and the port."
+                ) from None
+            return await self._call(connection, request, version)
 
         started_ms = self._host.now_ms()
         try:

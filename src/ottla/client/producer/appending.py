@@ -33,6 +33,7 @@ from ottla.client.producer.contents import (
     RECORD_OVERHEAD,
     Headers,
     as_bytes,
+    as_partition,
     as_timestamp,
     headers_size,
     normalized_headers,
@@ -288,11 +289,7 @@ class Appender:
     # --- refusals
 
     def _explicit(self, topic: TopicQueue, partition: Any) -> int:
-        number = int(partition)
-        if number < 0:
-            raise UnknownTopicError(
-                f"there is no partition {number}.", hint="Leave the partition out to have one chosen."
-            )
+        number = as_partition(partition)
         return number if number < topic.count else -1
 
     def no_such_partition(self, topic: TopicQueue, partition: int) -> UnknownTopicError:

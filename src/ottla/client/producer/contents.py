@@ -7,7 +7,7 @@ from datetime import datetime
 from operator import index as as_index
 from typing import Any
 
-from ottla.client.errors import SerializationError
+from ottla.client.errors import SerializationError, UnknownTopicError
 
 Headers = tuple[tuple[str, bytes | None], ...] | list[tuple[str, bytes | None]]
 HeadersLike = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
@@ -27,8 +27,23 @@ def as_bytes(value: Any, what: str) -> bytes:
         return bytes(value)
     raise SerializationError(
         f"a {what} of type {type(value).__name__} cannot be sent as it is.",
-        hint=f'Send bytes or text, or give the producer a {what}_serializer, for example {what}_serializer="json".',
+        hint="Give bytes or text."
+        if what == "header"
+        else f'Send bytes or text, or give the producer a {what}_serializer, for example {what}_serializer="json".',
     )
+
+
+def as_partition(partition: Any) -> int:
+    """The number of a partition that is asked for."""
+    try:
+        number: int = as_index(partition)
+    except TypeError:
+        raise UnknownTopicError(
+            f"the number of a partition is an int, not {type(partition).__name__}.", hint=""
+        ) from None
+    if number < 0:
+        raise UnknownTopicError(f"there is no partition {number}.", hint="Leave the partition out to have one chosen.")
+    return number
 
 
 def as_timestamp(timestamp: Any) -> int:

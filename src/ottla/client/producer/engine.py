@@ -20,14 +20,16 @@ from ottla.client.errors import (
     ClientClosedError,
     ClientForkedError,
     IllegalStateError,
+    InvalidTopicError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
     UnknownTopicError,
 )
-from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
+from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition, topic_partition
 from ottla.client.producer.accumulator import Accumulator
 from ottla.client.producer.batches import ProducerBatch, TopicQueue, Waiting
+from ottla.client.producer.contents import as_partition
 from ottla.client.producer.partitioners import resolve_partitioner
 from ottla.client.producer.sender import Sender
 from ottla.client.settings import ProducerSettings
@@ -164,7 +166,11 @@ class Engine:
     async def learn(self, name: str, partition: int | None, timeout_ms: int) -> TopicQueue:
         """Wait until a topic, and a partition of it, are known."""
         if not isinstance(name, str):
-            raise UnknownTopicError(f"a topic's name is text, not {type(name).__name__}.")
+            raise InvalidTopicError(f"a topic's name is text, not {type(name).__name__}.", hint="")
+        if not name:
+            raise InvalidTopicError("a topic's name cannot be empty.")
+        if partition is not None:
+            partition = as_partition(partition)
         self.start()
         started_ms = self.cluster.now_ms()
         deadline_ms = started_ms + timeout_ms
@@ -276,7 +282,7 @@ class Engine:
         state = self.transactional("send_offsets_to_transaction()")
         group = ConsumerGroupMetadata(group_metadata) if isinstance(group_metadata, str) else group_metadata
         exact = {
-            TopicPartition(*tp): OffsetAndMetadata(offset) if isinstance(offset, int) else offset
+            topic_partition(tp): OffsetAndMetadata(offset) if isinstance(offset, int) else offset
             for tp, offset in offsets.items()
         }
         await self._timed("txn-send-offsets", state.add_offsets(exact, group), timeout_ms)

@@ -368,7 +368,7 @@ class ProducerState(TransactionDialogue):
         raise error from self.error
 
 
-_BEGIN = "Call begin_transaction() first."
+_BEGIN = "Do it inside `with producer.transaction():`, or call begin_transaction() first."
 _ABORT_CALL = "abort_transaction()"
 
 _FATAL_TO_PRODUCE = frozenset(

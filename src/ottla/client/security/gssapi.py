@@ -78,7 +78,8 @@ def load_gssapi() -> ModuleType:
         import gssapi
     except ImportError as error:
         raise ConfigError(
-            f"sasl.mechanism=GSSAPI needs the gssapi package: pip install 'ottla[gssapi]' ({error})."
+            f"sasl.mechanism=GSSAPI, the default, needs the gssapi package ({error}).",
+            hint="Set sasl.mechanism to PLAIN, SCRAM-SHA-512 or OAUTHBEARER, or pip install 'ottla[gssapi]'.",
         ) from None
     module: ModuleType = gssapi
     return module

@@ -36,6 +36,10 @@ def read(
     names: Mapping[str, object],
 ) -> dict[str, Any]:
     """Typed, validated values of what was given, by dotted name. Raises `ConfigError`."""
+    if isinstance(bootstrap_servers, Mapping):  # all settings in one dictionary, as the only argument
+        if settings:
+            raise ConfigError("settings are given twice, as first and as second argument. Put them in one dictionary.")
+        return read(kind, None, bootstrap_servers, names)
     if not isinstance(settings, Mapping):
         raise ConfigError(f"settings must be a mapping of names to values, not {type(settings).__name__}.")
     _check_names(settings)
