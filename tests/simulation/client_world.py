@@ -22,18 +22,19 @@ from tests.simulation.workloads.our_consumers import GROUP_ID as READERS
 from tests.simulation.workloads.our_consumers import KINDS, Readings, follower, reader
 from tests.simulation.workloads.our_producers import Book, check_book, sender, teller
 from tests.simulation.workloads.our_queues import GROUP_ID as CREW
-from tests.simulation.workloads.our_queues import JOBS, LOCK_S, MOST_DELIVERIES, Crew, worker
+from tests.simulation.workloads.our_queues import JOBS, LOCK_S, MOST_DELIVERIES, Crew, Job, worker
 from tests.simulation.workloads.our_transform import GROUP_ID as MAKERS
 from tests.simulation.workloads.our_transform import INPUT, OUTPUT, check_made, maker
-from tests.simulation.workloads.programs import Run, World, world_around
+from tests.simulation.workloads.programs import Program, Run, World, world_around
 from tests.simulation.workloads.proxy import ADVERTISED
 
 Counts = dict[str, int]
 MEAN_LIFE_S = 8.0
 HURT = 0.02
 PARTITIONS = 3
+EXPLICIT = {"group.id": CREW, "share.acknowledgement.mode": "explicit", "max.poll.records": 5}
 EXACT = ("idempotent", "idempotent, one in flight")
-SETTINGS = ADVERTISED | {
+SETTINGS: dict[str, object] = ADVERTISED | {
     "group.share.delivery.count.limit": MOST_DELIVERIES,
     "group.share.record.lock.duration.ms": int(LOCK_S * 1000),
 }
@@ -50,6 +51,7 @@ class Stage:
         self.books: list[Book] = []
         self.groups: list[str] = []
         self.is_over = False
+        self.mean_life_s = MEAN_LIFE_S
         self._senders: list[asyncio.Task[Any]] = []
         self._others: list[asyncio.Task[Any]] = []
 
@@ -63,12 +65,12 @@ class Stage:
 
     def sends(self, name: str, run: Run) -> None:
         """Programs by this name, until the faults are over."""
-        running = self.world.replace(name, run, MEAN_LIFE_S, is_over=lambda: self.cluster.is_calm)
+        running = self.world.replace(name, run, self.mean_life_s, is_over=lambda: self.cluster.is_calm)
         self._senders.append(self.cluster.spawn(running))
 
-    def plays(self, name: str, run: Run, mean_life_s: float = MEAN_LIFE_S) -> None:
+    def plays(self, name: str, run: Run, mean_life_s: float | None = None) -> None:
         """Programs by this name, until everything is done."""
-        running = self.world.replace(name, run, mean_life_s, is_over=lambda: self.is_over)
+        running = self.world.replace(name, run, mean_life_s or self.mean_life_s, is_over=lambda: self.is_over)
         self._others.append(self.cluster.spawn(running))
 
     async def producers(self) -> None:
@@ -106,7 +108,7 @@ class Stage:
 
         return check
 
-    async def queue(self) -> Callable[[], Awaitable[None]]:
+    async def queue(self, workers: int | None = None) -> Callable[[], Awaitable[None]]:
         """A share group."""
         errands = await self.book(JOBS)
         await self.admin.find_coordinator(CREW, GROUP)
@@ -114,7 +116,7 @@ class Stage:
         await self.admin.alter(GROUP_RESOURCE, CREW, share_auto_offset_reset="earliest")
         crew = Crew(self.world)
         self.sends("customer", sender(errands, kinds=EXACT))
-        for slot in range(self.dice.randint(1, 3)):
+        for slot in range(self.dice.randint(1, 3) if workers is None else workers):
             self.plays(f"worker-{slot}", worker(crew))
 
         async def check() -> None:
@@ -154,6 +156,10 @@ class Stage:
         """The faults, and what must be when they are over."""
         self.cluster.spawn(self._outages())
         await self.cluster.trouble(seconds)
+        await self.finish(*checks)
+
+    async def finish(self, *checks: Callable[[], Awaitable[None]]) -> None:
+        """What must be when the faults are over."""
         await asyncio.wait(self._senders)
 
         async def is_settled() -> bool:
@@ -178,9 +184,9 @@ class Stage:
                 await self.world.proxy.outage(dice.choice((0.2, 3.0, 9.0)) * dice.random())
 
 
-def _play(name: str, seed: object, act: Callable[[Stage], Awaitable[None]]) -> Counts:
+def _play(name: str, seed: object, act: Callable[[Stage], Awaitable[None]], *, hurt: float = HURT) -> Counts:
     async def main(cluster: Cluster) -> Counts:
-        async with world_around(cluster, HURT) as world:
+        async with world_around(cluster, hurt) as world:
             await act(Stage(world))
         return cluster.counts
 
@@ -239,4 +245,78 @@ def our_clients(seed: object, *, seconds: float = 30.0) -> Counts:
     return _play("our clients", seed, act)
 
 
+def renewal(seed: object) -> Counts:
+    """Who renews keeps what he has, for much longer than a lock lasts; nobody else is given it."""
+
+    async def act(stage: Stage) -> None:
+        cluster = stage.cluster
+        await stage.queue(workers=0)
+        held: set[Job] = set()
+        has_some = asyncio.Event()
+
+        async def keep(program: Program) -> None:
+            consumer = program.share_consumer(EXPLICIT, topics=[JOBS])
+            async with consumer:
+                records: list[Any] = []
+                while not records:
+                    records = await consumer.poll(timeout_s=1.0)
+                held.update((record.partition, record.offset) for record in records)
+                has_some.set()
+                for _ in range(10):
+                    for record in records:
+                        consumer.renew(record)
+                    confirmed = await consumer.commit()
+                    if any(confirmed.values()):
+                        cluster.fail(f"not renewed: {confirmed}")
+                    await asyncio.sleep(LOCK_S / 2)
+                for record in records:
+                    consumer.acknowledge(record)
+                confirmed = await consumer.commit()
+                if any(confirmed.values()):
+                    cluster.fail(f"not accepted: {confirmed}")
+                cluster.count("jobs kept", len(held))
+
+        async def watch(program: Program) -> None:
+            consumer = program.share_consumer(EXPLICIT, topics=[JOBS])
+            async with consumer:
+                while not program.is_closing:
+                    for record in await consumer.poll(timeout_s=1.0):
+                        if (record.partition, record.offset) in held:
+                            cluster.fail(f"{record} was given to another while its lock was renewed")
+                        consumer.acknowledge(record)
+
+        keeper = stage.world.start("keeper", keep)
+        await has_some.wait()
+        watcher = stage.world.start("watcher", watch)
+        await keeper.task
+        watcher.close()
+        cluster.is_calm = True
+        await stage.finish()
+        await stage.world.end()
+
+    return _play("renewal", seed, act, hurt=0.0)
+
+
 SCENARIOS = (our_producers, our_consumers, our_queues, our_transform, our_clients)
+
+
+def outage(seed: object, *, minutes: float = 5.0) -> Counts:
+    """Nobody dies; the node cannot be reached for minutes. How much the clients log meanwhile."""
+
+    async def act(stage: Stage) -> None:
+        world, cluster = stage.world, stage.cluster
+        stage.mean_life_s = 1e9
+        checks = [await stage.consumers(), await stage.queue(), await stage.transform()]
+        await stage.producers()
+        stage.plays("administrator", administrator(stage.books, stage.groups))
+        await asyncio.sleep(5)
+        world.lines.clear()
+        await world.proxy.outage(minutes * 60)
+        cluster.counts["lines"] = sum(world.lines.values())
+        cluster.counts["clients"] = sum(2 if one.name.startswith("maker") else 1 for one in world.programs)
+        cluster.counts["commonest line"] = max(world.lines.values())
+        await asyncio.sleep(10)
+        cluster.is_calm = True
+        await stage.finish(*checks)
+
+    return _play("outage", seed, act, hurt=0.0)

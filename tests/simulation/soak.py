@@ -14,7 +14,10 @@ import time
 import traceback
 from collections import Counter
 
-from tests.simulation.workloads.scenarios import SCENARIOS
+from tests.simulation import client_world
+from tests.simulation.workloads import scenarios
+
+SCENARIOS = (*scenarios.SCENARIOS, *client_world.SCENARIOS)
 
 MOST_SECONDS = 24 * 3600
 

@@ -36,6 +36,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "cooperative-sticky": CLASSIC | {"partition.assignment.strategy": "cooperative-sticky"},
     "consumer": {"group.protocol": "consumer"},
 }
+Assignment = frozenset[tuple[TopicPartition, int]]
+"""Partitions, and which object has their state."""
 
 
 @dataclass(eq=False)
@@ -124,7 +126,7 @@ def reader(readings: Readings, topic: Any, kind: str) -> Any:
             topics=topic,
             **more,
         )
-        assignment: frozenset[TopicPartition] = frozenset()
+        assignment: Assignment = frozenset()
         try:
             while not program.is_closing:
                 try:
@@ -155,8 +157,8 @@ def reader(readings: Readings, topic: Any, kind: str) -> Any:
 
 
 def _restart(
-    readings: Readings, program: Program, consumer: Any, stints: dict[TopicPartition, Stint], before: frozenset[Any]
-) -> frozenset[TopicPartition]:
+    readings: Readings, program: Program, consumer: Any, stints: dict[TopicPartition, Stint], before: Assignment
+) -> Assignment:
     """Without callbacks a rebalance shows in nothing but the state objects of the partitions."""
     states = consumer._engine.subscription.partitions
     now = {(place, id(state)) for place, state in states.items()}

@@ -95,7 +95,7 @@ class Proxy:
         """What happens to the next request."""
         if self.cluster.is_calm or self.dice.random() >= self.share:
             return None
-        fault = self.dice.choice([*Fault])
+        fault: Fault = self.dice.choice([*Fault])
         if fault is Fault.REFUSED and api_key not in REFUSALS:
             fault = Fault.LOST_ANSWER
         self.cluster.count(fault.value)
@@ -278,7 +278,7 @@ _LOADING = [
 ]
 
 
-def _plain(response: type[Response], codes: list[ErrorCode] = _LOADING, **fields: Any) -> Refusal:
+def _plain(response: Callable[..., Response], codes: list[ErrorCode] = _LOADING, **fields: Any) -> Refusal:
     """A response with nothing but its error code."""
 
     def refuse(choose: Choose, frame: bytes, version: int, body: int) -> Response:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from random import Random
 from typing import Any, TypeVar
 from weakref import WeakSet
