@@ -26,6 +26,9 @@ class KafkaError(Exception):
     results: Mapping[Any, Any] = MappingProxyType({})
     """Of a call about several items: what came of the items that did not fail."""
 
+    delivery: Any = None
+    """Of `send_many`: the `BulkDelivery` of the records before the one that could not be sent, when there are some."""
+
     def __init__(
         self,
         message: str | None = None,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 import warnings
@@ -23,6 +24,8 @@ from ottla.client.errors import ClientClosedError, ClientForkedError, IllegalSta
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
+
+_LOG = logging.getLogger("ottla.client")
 
 EXIT_TIMEOUT_S = 5.0
 """All clients together have this long at the exit of the interpreter."""
@@ -157,9 +160,19 @@ class Portal:
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._runs_to_the_end():
+                pass
         finally:
             asyncio.set_event_loop(None)
+
+    def _runs_to_the_end(self) -> bool:
+        """A user's callback that exits must not take the loop of all clients along."""
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            _LOG.exception("a callback tried to exit; that ends no more than the callback, in the clients' thread")
+            return False
+        return True
 
 
 class _Call(Generic[T]):

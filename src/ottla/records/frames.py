@@ -17,6 +17,7 @@ from ottla.records.columns import BinaryColumn, Chunk, Columns, Growing, read_he
 from ottla.records.reader import ConsumerRecord
 from ottla.records.writer import encode_headers
 
+LATEST_TIMESTAMP_MS = 1 << 61
 VALUE, KEY, TIMESTAMP, HEADERS = "value", "key", "timestamp", "headers"
 
 
@@ -250,7 +251,12 @@ def _timestamps(pa: Any, array: Any, name: str) -> memoryview:
         array = array.cast(pa.timestamp("ms", array.type.tz), safe=False)
     elif not pa.types.is_integer(array.type):
         raise TypeError(f"column {name!r} holds {array.type}, neither timestamps nor milliseconds")
-    return _integers(pa, array.cast(pa.int64()).fill_null(-1), pa.int64(), name)
+    times = array.cast(pa.int64()).fill_null(-1)
+    compute: Any = import_module("pyarrow.compute")
+    for extreme in compute.min_max(times).values():
+        if extreme.as_py() is not None and not -1 <= extreme.as_py() < LATEST_TIMESTAMP_MS:
+            raise ValueError(f"column {name!r}: {extreme} is no timestamp in milliseconds")
+    return _integers(pa, times, pa.int64(), name)
 
 
 def _integers(pa: Any, array: Any, kind: Any, name: str) -> memoryview:

@@ -152,6 +152,20 @@ def test_a_batch_that_comes_back_goes_first_and_alone(hot: ModuleType) -> None:
     assert stage.drain() == [[batches[1]]]
 
 
+def test_one_in_flight_keeps_the_order_when_the_leader_moves(hot: ModuleType) -> None:
+    stage = Stage(hot, linger_ms=0)
+    stage.accumulator.one_by_one = True
+    stage.room = {0: 1, 1: 1}
+    stage.send(b"0", partition=0)
+    [[first]] = stage.drain()
+    stage.leaders[TopicPartition("t", 0)] = (1, 1)
+    stage.send(b"1", partition=0)
+    assert stage.drain() == [], "the old leader may refuse the first yet"
+    stage.accumulator.returned(first)
+    stage.accumulator.requeue(first)
+    assert stage.drain() == [[first]]
+
+
 def test_another_leader_ends_the_pause(hot: ModuleType) -> None:
     stage = Stage(hot, linger_ms=0)
     stage.send(b"a", partition=0)

@@ -184,7 +184,8 @@ def test_bad_records_fail_alone_and_the_others_may_be_sent_again(monkeypatch: py
     async def scene(fake: FakeCluster, logs: FakeLogs, producer: Producer[Any, Any]) -> None:
         logs.bad_values = {b"1", b"3"}
         deliveries = await send_all(producer, 5, partition=0)
-        await producer.flush()
+        with pytest.raises(KafkaError, match="5 records were not delivered"):
+            await producer.flush()
         errors = [delivery.exception() for delivery in deliveries]
         assert [error.code for error in errors if error is not None and not error.retriable] == [
             ErrorCode.INVALID_RECORD,
@@ -193,7 +194,8 @@ def test_bad_records_fail_alone_and_the_others_may_be_sent_again(monkeypatch: py
         assert [error is not None and error.retriable for error in errors] == [True, False, True, False, True]
         logs.bad_values = {b"x"}
         delivery = await producer.send("t", b"x", partition=0)
-        await producer.flush()
+        with pytest.raises(KafkaError, match="a record for t-0 was not delivered: bad"):
+            await producer.flush()
         error = delivery.exception()
         assert error is not None
         assert (error.code, error.message) == (ErrorCode.INVALID_TIMESTAMP, "bad")
@@ -359,7 +361,8 @@ def test_closing_delivers_and_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) 
         late: Producer[Any, Any] = Producer(fake.bootstrap, linger_ms=60_000, enable_idempotence=False)
         fake[1].on(ApiKey.PRODUCE, SILENCE)
         delivery = await late.send("t", b"1", partition=0)
-        await late.close(1)
+        with pytest.raises(ClientClosedError, match="before the record was delivered"):
+            await late.close(1)
         assert isinstance(delivery.exception(), ClientClosedError)
         assert late._accumulator.used_bytes == 0
 

@@ -32,6 +32,9 @@ logger = logging.getLogger("ottla.client")
 
 NEVER_MS = 1 << 62
 
+MOST_UNSEEN = 1000
+"""Of how many failed batches it is kept in mind that nobody has looked at them."""
+
 
 class Reservation:
     """A place in the line of those who wait for room."""
@@ -82,6 +85,14 @@ class Accumulator(Appender):
         self._ready_since_ms: dict[int, int] = {}
         """Nodes that something has been ready for, and since when they take nothing."""
         self._weighed: set[TopicQueue] = set()
+        self.one_by_one = False
+        """Without sequence numbers, only one batch of a partition may be on its way if order must hold: a new leader
+        could have the second before the old one has refused the first.
+        """
+        self.tells_failures = True
+        """Failures that nobody looks at are kept for `take_unseen` (a transaction's commit tells them anyway)."""
+        self._unseen: dict[ProducerBatch, set[int]] = {}
+        """Failed batches, and which of their records somebody asked for."""
 
     # --- topics
 
@@ -224,6 +235,8 @@ class Accumulator(Appender):
                 return now_ms  # another leader: nothing says that it is as unwell as the last one
             return batch.retry_at_ms
         if admission is not None and admission.must_hold_back(queue.tp):
+            return NEVER_MS
+        if self.one_by_one and queue.in_flight:
             return NEVER_MS
         if hurry or batch.is_ripe or len(queue.batches) > 1:
             return now_ms
@@ -395,8 +408,37 @@ class Accumulator(Appender):
             batch.error = error
             batch.record_errors = record_errors
             callbacks = self._finish_locked(batch)
+            if self.tells_failures:
+                self._unseen[batch] = set()
+                if len(self._unseen) > MOST_UNSEEN:
+                    del self._unseen[next(iter(self._unseen))]
         self._call(callbacks)
         return True
+
+    def looked_at(self, batch: ProducerBatch, first: int, count: int) -> None:
+        """Somebody was told why these records were not written."""
+        with self.lock:
+            seen = self._unseen.get(batch)
+            if seen is not None:
+                seen.update(range(first, first + count))
+                if len(seen) == batch.records_count:
+                    del self._unseen[batch]
+
+    def take_unseen(self) -> KafkaError | None:
+        """What to raise for the records that were not written, and nobody was told of; once."""
+        with self.lock:
+            unseen, self._unseen = self._unseen, {}
+        count = sum(batch.records_count - len(seen) for batch, seen in unseen.items())
+        for batch, seen in unseen.items():
+            cause = batch.error_of(next(index for index in range(batch.records_count) if index not in seen))
+            assert cause is not None
+            what = f"a record for {batch.tp} was" if count == 1 else f"{count} records were"
+            first = "" if count == 1 else f" (the first for {batch.tp})"
+            message = f"{what} not delivered{first}: {cause.message}"
+            error = type(cause)(message, code=cause.number, retriable=cause.retriable, hint=cause.hint)
+            error.__cause__ = cause
+            return error
+        return None
 
     def expired(self, before_ms: int) -> tuple[list[ProducerBatch], int]:
         """Batches made before a time and still not delivered, queued or in flight; and when the oldest other was made.
@@ -470,7 +512,7 @@ class Accumulator(Appender):
         for _, callback, argument in callbacks or ():
             try:
                 callback(argument)
-            except Exception:
+            except BaseException:  # even an exit, even a CancelledError of its own: others wait for their deliveries
                 logger.exception("a callback of a delivery failed")
 
     def check_invariants(self) -> None:

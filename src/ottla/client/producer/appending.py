@@ -37,6 +37,7 @@ from ottla.client.producer.contents import (
     as_timestamp,
     headers_size,
     normalized_headers,
+    not_serialized,
 )
 from ottla.core.ids import TopicPartition
 from ottla.records.hashing import murmur2
@@ -127,10 +128,13 @@ class Appender:
         if topic_queue is None:
             return None
         record_headers: Any = () if headers is None else normalized_headers(headers)
-        if self.key_serializer is not None:
-            key = self.key_serializer.serialize(topic, key, record_headers)
-        if self.value_serializer is not None:
-            value = self.value_serializer.serialize(topic, value, record_headers)
+        try:
+            if self.key_serializer is not None:
+                key = self.key_serializer.serialize(topic, key, record_headers)
+            if self.value_serializer is not None:
+                value = self.value_serializer.serialize(topic, value, record_headers)
+        except Exception as error:
+            raise not_serialized(topic, error) from error
         size_bytes = _RECORD_OVERHEAD
         if key is not None:
             if type(key) is not bytes:

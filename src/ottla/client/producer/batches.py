@@ -31,6 +31,9 @@ class DeliveryQueue(Protocol):
     def notify(self, batch: ProducerBatch, index: int, callback: Callable[[Any], object], argument: Any) -> None:
         """Call `callback(argument)` when a record is delivered."""
 
+    def looked_at(self, batch: ProducerBatch, first: int, count: int) -> None:
+        """Somebody was told why these records were not written."""
+
 
 class Waiting(Protocol):
     """How the caller of a delivery waits: as a thread, or as a coroutine."""
@@ -262,7 +265,10 @@ class Delivery:
         if not batch.is_done:
             self.batch.queue.topic.accumulator.waiting.wait(self, timeout_s)
             batch, index = located(self.batch, self.index)
-        return batch.error_of(index)
+        error = batch.error_of(index)
+        if error is not None:
+            self.batch.queue.topic.accumulator.looked_at(batch, index, 1)
+        return error
 
     def add_done_callback(self, callback: Callable[[Delivery], object]) -> None:
         """Call `callback(delivery)` when it is done, or now when it is already.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Unpack
 
 from ottla.client.errors import IllegalStateError, KafkaError, KafkaTimeoutError
 from ottla.client.instruments import Instrumented
@@ -20,16 +20,14 @@ from ottla.client.portal import portal
 from ottla.client.producer.accumulator import Reservation
 from ottla.client.producer.batches import Delivery, HeldRecord
 from ottla.client.producer.client import awaited, buffer_full, make_engine, make_interceptors, try_record
-from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike
+from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike, K, V
 from ottla.client.producer.engine import Engine
 from ottla.client.settings import ProducerSettings
 
 if TYPE_CHECKING:
     from ottla.client.producer.bulk import BulkDelivery
     from ottla.client.settings.names import ProducerNames
-
-K = TypeVar("K")
-V = TypeVar("V")
+    from ottla.serde.base import SerializerLike
 
 
 class Producer(Instrumented, Generic[K, V]):
@@ -45,8 +43,8 @@ class Producer(Instrumented, Generic[K, V]):
         settings: Mapping[str, object] | None = None,
         /,
         *,
-        key_serializer: Any = None,
-        value_serializer: Any = None,
+        key_serializer: SerializerLike[K] | str | None = None,
+        value_serializer: SerializerLike[V] | str | None = None,
         partitioner: Any = None,
         interceptors: Iterable[object] = (),
         **names: Unpack[ProducerNames],
@@ -71,6 +69,7 @@ class Producer(Instrumented, Generic[K, V]):
         self._accumulator = self._engine.accumulator
         self._try_send = self._accumulator.try_send
         self._portal.register(self._engine)
+        self._portal.close_forgotten(self, self._instruments.is_working, self._engine.exit_now)
 
     def __enter__(self) -> Producer[K, V]:
         return self
@@ -78,7 +77,7 @@ class Producer(Instrumented, Generic[K, V]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._close(error)
 
     def send(
         self,
@@ -178,7 +177,8 @@ class Producer(Instrumented, Generic[K, V]):
         """Send a record for each of `values`, with the key and timestamp at the same place of `keys`, `timestamps_ms`.
 
         `values` may be any iterable, or an Arrow table or batch, or a polars or pandas frame: see
-        `ottla.client.producer.bulk` for what its columns mean. `headers` are those of all records.
+        `ottla.client.producer.bulk` for what its columns mean. `headers` are those of all records. When a record cannot
+        be sent, `error.delivery` is the delivery of those before it.
         """
         from ottla.client.producer.bulk import Bulk
 
@@ -186,16 +186,20 @@ class Producer(Instrumented, Generic[K, V]):
         bulk = Bulk(engine, topic, values, keys, timestamps_ms, partition, headers, value_column)
         if bulk.needs_topic:
             self._portal.run(engine.learn(topic, partition, engine.settings.max_block_ms))
-        if self._interceptors is not None:
-            for value, key, number, timestamp_ms, pairs in bulk.records():
-                bulk.delivery.add(self._send_intercepted(topic, value, key, number, timestamp_ms, pairs), 1)
-            return bulk.delivery
-        for needed in bulk:
-            bulk.append(self._room(needed, engine.cluster.now_ms() + engine.settings.max_block_ms))
+        with bulk.telling():
+            if self._interceptors is not None:
+                for value, key, number, timestamp_ms, pairs in bulk.records():
+                    bulk.delivery.add(self._send_intercepted(topic, value, key, number, timestamp_ms, pairs), 1)
+                return bulk.delivery
+            for needed in bulk:
+                bulk.append(self._room(needed, engine.cluster.now_ms() + engine.settings.max_block_ms))
         return bulk.delivery
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Send what is buffered now, and wait until all of it is delivered or has failed. KafkaTimeoutError."""
+        """Send what is buffered now, and wait until all of it is delivered or has failed.
+
+        Raises why records were not delivered when nobody looked at their deliveries; KafkaTimeoutError.
+        """
         self._portal.run(self._engine.flush(timeout_s))
 
     def partitions_for(self, topic: str, timeout_s: float | None = None) -> list[PartitionInfo]:
@@ -251,14 +255,19 @@ class Producer(Instrumented, Generic[K, V]):
         """Deliver what is buffered (an open transaction is aborted) and disconnect. Again costs nothing.
 
         What was not delivered after `timeout_s` fails with ClientClosedError; None waits as long as deliveries may
-        take (delivery.timeout.ms).
+        take (delivery.timeout.ms). Raises why records were not delivered when nobody looked at their deliveries.
         """
+        self._close(None, timeout_s)
+
+    def _close(self, cause: BaseException | None, timeout_s: float | None = None) -> None:
         engine = self._engine
         if engine.is_closed or engine.is_forked:
             return
-        self._portal.run(engine.close(timeout_s))
-        if self._interceptors is not None:
-            self._interceptors.close()
+        try:
+            self._portal.run(engine.close(timeout_s) if cause is None else engine.close_after(cause, timeout_s))
+        finally:
+            if self._interceptors is not None:
+                self._interceptors.close()
 
 
 class Transaction:
@@ -279,6 +288,7 @@ class ThreadWaiting:
 
     def __init__(self, engine: Engine) -> None:
         self._loop = portal().loop
+        self._engine = engine
 
     def wait(self, delivery: Delivery, timeout_s: float | None) -> None:
         """KafkaTimeoutError when the time is over."""
@@ -286,6 +296,8 @@ class ThreadWaiting:
             raise IllegalStateError(
                 "result() in a callback would wait for itself.", hint="Use add_done_callback, or another thread."
             )
+        if self._engine.is_forked:
+            raise self._engine.forked_error()
         done = threading.Event()
         delivery.add_done_callback(lambda _: done.set())
         if not done.wait(timeout_s):

@@ -7,13 +7,14 @@ tables `keys` and `timestamps_ms` are names of columns. Binary and text columns 
 without an object per record.
 
 Records go in piece by piece: each piece has room reserved for it, and is then appended under one lock. An error is
-raised at the first piece with a record that cannot be sent; the pieces before it are sent.
+raised at the first piece with a record that cannot be sent; the pieces before it are sent, `error.delivery` is theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,7 @@ from ottla.client.producer.contents import (
     as_timestamp,
     headers_size,
     normalized_headers,
+    not_serialized,
 )
 from ottla.records.columns import BinaryColumn
 from ottla.records.hashing import murmur2_partitions
@@ -75,13 +77,14 @@ class BulkDelivery:
     def exception(self, timeout_s: float | None = None) -> KafkaError | None:
         """Why a record was not written, the first that was not; None when all were. Waits as `result` does."""
         self._wait_all(timeout_s)
+        found: KafkaError | None = None
         for batch, first, count in self._parts():
             if batch.error is not None:
                 for index in range(first, first + count):
                     error = batch.error_of(index)
-                    if error is not None:
-                        return error
-        return None
+                    found = found or error
+                batch.queue.topic.accumulator.looked_at(batch, first, count)
+        return found
 
     def result(self, timeout_s: float | None = None) -> list[WrittenRange]:
         """Where the records were written, in the order in which they were sent to each partition.
@@ -247,6 +250,18 @@ class Bulk:
             start = rows.stop
             step = max(1, PIECE_BYTES // average)
 
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """What is raised says what was sent before."""
+        try:
+            yield
+        except Exception as error:
+            if self.delivery.count:
+                error.add_note(f"{self.delivery.count} records before were sent.")
+                if isinstance(error, KafkaError):
+                    error.delivery = self.delivery
+            raise
+
     def append(self, reservation: Reservation) -> None:
         """Append the piece whose room was reserved."""
         piece, self._piece = self._piece, None
@@ -254,11 +269,12 @@ class Bulk:
         accumulator = self._accumulator
         try:
             topic = accumulator.topics[self._topic]
+            destinations = self._destinations(topic, piece)
             with accumulator.lock:
                 if accumulator.gate is not None:
                     raise copy(accumulator.gate)
                 timestamp_ms = int(accumulator.time() * 1000)
-                for number, rows in self._destinations(topic, piece).items():
+                for number, rows in destinations.items():
                     self._extend(topic, number, rows, piece, timestamp_ms)
         finally:
             accumulator.give_back(reservation)
@@ -297,8 +313,11 @@ class Bulk:
                 )
         try:
             for chunk in rows_of(self._values, key=self._keys, value=self._value_column, timestamp=self._timestamps):
-                yield chunk.values, chunk.keys, chunk.timestamps, chunk.headers, chunk.partitions, chunk.count
-        except KeyError as error:
+                headers = None if chunk.headers is None else [normalized_headers(each) for each in chunk.headers]
+                yield chunk.values, chunk.keys, chunk.timestamps, headers, chunk.partitions, chunk.count
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, KafkaError):
+                raise
             raise SerializationError(f"{error.args[0]}.") from None
 
     def _serialized(self, values: Any, what: str, serializer: Any) -> Any:
@@ -309,7 +328,10 @@ class Bulk:
             values = list(values)
         if serializer is not None:
             serialize, topic, headers = serializer.serialize, self._topic, self._headers or ()
-            values = [serialize(topic, value, headers) for value in values]
+            try:
+                values = [serialize(topic, value, headers) for value in values]
+            except Exception as error:
+                raise not_serialized(topic, error) from error
         if not set(map(type, values)) <= _READY:
             values = [value if value is None else as_bytes(value, what) for value in values]
         return values
@@ -338,7 +360,7 @@ class Bulk:
         key = None if whole.keys is None else whole.keys[row]
         return len(value or b"") + len(key or b"") + (0 if extra is None else extra[row])
 
-    # --- appending; the lock is held
+    # --- appending; the lock is held from `_extend` on
 
     def _destinations(self, topic: TopicQueue, piece: _Piece) -> dict[int, Sequence[int]]:
         """The rows of each partition, in order."""
@@ -447,4 +469,4 @@ def _as_many(values: Iterator[Any] | None, count: int, name: str) -> list[Any] |
 
 
 def _timestamps(values: list[Any] | None) -> list[int] | None:
-    return None if values is None else [value if type(value) is int else as_timestamp(value) for value in values]
+    return None if values is None else [as_timestamp(value) for value in values]

@@ -8,15 +8,16 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Unpack
 
 from ottla.client.errors import BufferFullError, IllegalStateError, KafkaError
 from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, PartitionInfo, TopicPartition
 from ottla.client.producer.accumulator import Reservation
 from ottla.client.producer.batches import Delivery, HeldRecord
-from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike
+from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike, K, V
 from ottla.client.producer.engine import Engine
+from ottla.client.serdes import serializer_of
 from ottla.client.settings import ProducerSettings
 
 if TYPE_CHECKING:
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
     from ottla.client.producer.bulk import BulkDelivery
     from ottla.client.producer.interceptors import Interceptors, ProducerRecord
     from ottla.client.settings.names import ProducerNames
-    from ottla.serde.base import Serializer
-
-K = TypeVar("K")
-V = TypeVar("V")
+    from ottla.serde.base import SerializerLike
 
 YIELD_BYTES = 512 * 1024
 """How much may be sent before `send` lets the loop run once, so that the network has its turn."""
@@ -47,8 +45,8 @@ class Producer(Instrumented, Generic[K, V]):
         settings: Mapping[str, object] | None = None,
         /,
         *,
-        key_serializer: Any = None,
-        value_serializer: Any = None,
+        key_serializer: SerializerLike[K] | str | None = None,
+        value_serializer: SerializerLike[V] | str | None = None,
         partitioner: Any = None,
         interceptors: Iterable[object] = (),
         **names: Unpack[ProducerNames],
@@ -83,7 +81,9 @@ class Producer(Instrumented, Generic[K, V]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if kind is GeneratorExit:  # the coroutine is thrown away, and nothing may be awaited in it any more
+            return
+        await self._close(error)
 
     async def send(
         self,
@@ -103,11 +103,11 @@ class Producer(Instrumented, Generic[K, V]):
         """
         if self._interceptors is not None:
             return await self._send_intercepted(topic, value, key, partition, timestamp_ms, headers)
+        if self._accumulator.pause_due:  # before the record goes in: who is cancelled here has not sent it
+            await self._pause()
         outcome = self._try_send(topic, value, key, partition, timestamp_ms, headers)
         if type(outcome) is not Delivery:
             return await self._send_slowly(outcome, topic, value, key, partition, timestamp_ms, headers)
-        if self._accumulator.pause_due:
-            await self._pause()
         return outcome
 
     async def _pause(self) -> None:
@@ -194,7 +194,8 @@ class Producer(Instrumented, Generic[K, V]):
         """Send a record for each of `values`, with the key and timestamp at the same place of `keys`, `timestamps_ms`.
 
         `values` may be any iterable, or an Arrow table or batch, or a polars or pandas frame: see
-        `ottla.client.producer.bulk` for what its columns mean. `headers` are those of all records.
+        `ottla.client.producer.bulk` for what its columns mean. `headers` are those of all records. When a record cannot
+        be sent, `error.delivery` is the delivery of those before it.
         """
         from ottla.client.producer.bulk import Bulk
 
@@ -202,14 +203,15 @@ class Producer(Instrumented, Generic[K, V]):
         bulk = Bulk(self._engine, topic, values, keys, timestamps_ms, partition, headers, value_column)
         if bulk.needs_topic:
             await self._engine.learn(topic, partition, self._engine.settings.max_block_ms)
-        if self._interceptors is not None:
-            for value, key, number, timestamp_ms, pairs in bulk.records():
-                bulk.delivery.add(await self._send_intercepted(topic, value, key, number, timestamp_ms, pairs), 1)
-            return bulk.delivery
         engine = self._engine
-        for needed in bulk:
-            bulk.append(await self._room(needed, engine.cluster.now_ms() + engine.settings.max_block_ms))
-            await asyncio.sleep(0)
+        with bulk.telling():
+            if self._interceptors is not None:
+                for value, key, number, timestamp_ms, pairs in bulk.records():
+                    bulk.delivery.add(await self._send_intercepted(topic, value, key, number, timestamp_ms, pairs), 1)
+                return bulk.delivery
+            for needed in bulk:
+                bulk.append(await self._room(needed, engine.cluster.now_ms() + engine.settings.max_block_ms))
+                await asyncio.sleep(0)
         return bulk.delivery
 
     def _bind(self) -> None:
@@ -224,7 +226,10 @@ class Producer(Instrumented, Generic[K, V]):
         self._engine.start()
 
     async def flush(self, timeout_s: float | None = None) -> None:
-        """Send what is buffered now, and wait until all of it is delivered or has failed. KafkaTimeoutError."""
+        """Send what is buffered now, and wait until all of it is delivered or has failed.
+
+        Raises why records were not delivered when nobody looked at their deliveries; KafkaTimeoutError.
+        """
         self._bind()
         await self._engine.flush(timeout_s)
 
@@ -288,11 +293,19 @@ class Producer(Instrumented, Generic[K, V]):
         """Deliver what is buffered (an open transaction is aborted) and disconnect. Again costs nothing.
 
         What was not delivered after `timeout_s` fails with ClientClosedError; None waits as long as deliveries may
-        take (delivery.timeout.ms).
+        take (delivery.timeout.ms). Raises why records were not delivered when nobody looked at their deliveries.
         """
-        await self._engine.close(timeout_s)
-        if self._interceptors is not None:
-            self._interceptors.close()
+        await self._close(None, timeout_s)
+
+    async def _close(self, cause: BaseException | None, timeout_s: float | None = None) -> None:
+        engine = self._engine
+        if engine.is_closed or engine.is_forked:
+            return
+        try:
+            await (engine.close(timeout_s) if cause is None else engine.close_after(cause, timeout_s))
+        finally:
+            if self._interceptors is not None:
+                self._interceptors.close()
 
 
 class Transaction:
@@ -386,21 +399,6 @@ def make_engine(
     engine.accumulator.key_serializer = serializer_of(key_serializer, settings.key_serializer, "key")
     engine.accumulator.value_serializer = serializer_of(value_serializer, settings.value_serializer, "value")
     return engine
-
-
-def serializer_of(given: object, setting: object, field: str) -> Serializer[Any] | None:
-    """The serializer to call; None when bytes go through as they are."""
-    spec = setting if given is None else given
-    if spec is None:
-        return None
-    from ottla.client.errors import ConfigError
-    from ottla.serde.resolve import resolve_serializer
-
-    try:
-        found = resolve_serializer(spec, field)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{field}_serializer: {error}") from None
-    return None if getattr(found, "is_identity", False) else found
 
 
 def make_interceptors(settings: ProducerSettings, given: Iterable[object]) -> Interceptors | None:

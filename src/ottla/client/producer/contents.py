@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from operator import index as as_index
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ottla.client.errors import SerializationError, UnknownTopicError
+from ottla.client.errors import KafkaError, SerializationError, UnknownTopicError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    K = DefaultingTypeVar("K", default=bytes | bytearray | memoryview | str)
+    V = DefaultingTypeVar("V", default=bytes | bytearray | memoryview | str)
+else:
+    # What goes without a serializer is bytes and text (PEP 696, which this Python does not know).
+    K = TypeVar("K")
+    V = TypeVar("V")
 
 Headers = tuple[tuple[str, bytes | None], ...] | list[tuple[str, bytes | None]]
 HeadersLike = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
@@ -16,13 +26,13 @@ RECORD_OVERHEAD = 21
 """What a record may take besides its key, value and headers."""
 BATCH_OVERHEAD = 61
 HEADER_OVERHEAD = 10
-LATEST_TIMESTAMP_MS = 1 << 62
+LATEST_TIMESTAMP_MS = 1 << 61
 
 
 def as_bytes(value: Any, what: str) -> bytes:
     """A key or value that was not serialized: bytes as they are, text as UTF-8."""
     if isinstance(value, str):
-        return value.encode()
+        return encoded(value, what)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     raise SerializationError(
@@ -31,6 +41,22 @@ def as_bytes(value: Any, what: str) -> bytes:
         if what == "header"
         else f'Send bytes or text, or give the producer a {what}_serializer, for example {what}_serializer="json".',
     )
+
+
+def encoded(text: str, what: str) -> bytes:
+    """Text as UTF-8; SerializationError for what has no bytes, such as half a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise SerializationError(f"a {what} is no proper text: {error}.") from None
+
+
+def not_serialized(topic: str, error: Exception) -> KafkaError:
+    """The error of a record whose serializer raised."""
+    if isinstance(error, KafkaError):
+        return error
+    said = " ".join(str(error).split()) or type(error).__name__
+    return SerializationError(said if said.startswith("topic ") else f"topic {topic}: not serialized: {said}")
 
 
 def as_partition(partition: Any) -> int:
@@ -69,6 +95,8 @@ def normalized_headers(headers: Any) -> list[tuple[str, bytes | None]]:
         for name, content in pairs:
             if not isinstance(name, str):
                 raise SerializationError(f"the name of a header must be text, not {type(name).__name__}.")
+            if not name.isascii():
+                encoded(name, "header's name")
             result.append((name, content if content is None or type(content) is bytes else as_bytes(content, "header")))
     except (TypeError, ValueError) as error:
         if isinstance(error, SerializationError):

@@ -96,6 +96,7 @@ class Engine:
             settings.partitioner_class if partitioner is None else partitioner, chance
         )
         self.accumulator.ignores_keys = settings.partitioner_ignore_keys
+        self.accumulator.one_by_one = settings.max_in_flight_requests_per_connection == 1
         self.state: ProducerState | None = None
         self._requests: TransactionRequests | None = None
         if settings.enable_idempotence:
@@ -127,6 +128,7 @@ class Engine:
         self.accumulator.admission = state
         if state.is_transactional:
             self.accumulator.record_appended = state.record_appended
+            self.accumulator.tells_failures = False
 
     def _look(self) -> None:
         self.sender.look()
@@ -153,7 +155,7 @@ class Engine:
     def check_usable(self) -> None:
         """Raise what every call of a closed or forked producer raises."""
         if self.is_forked:
-            raise ClientForkedError("the producer was made before this process was forked.")
+            raise self.forked_error()
         if self.is_closed:
             raise ClientClosedError("the producer is closed.")
 
@@ -222,12 +224,19 @@ class Engine:
     # --- waiting for deliveries
 
     async def flush(self, timeout_s: float | None = None) -> None:
-        """Send what is buffered without lingering, and wait until all of it is done, delivered or not."""
+        """Send what is buffered without lingering, wait until all of it is done, and raise what nobody looked at."""
         self.check_usable()
         started_ms = self.cluster.now_ms()
         await self._flush(timeout_s)
         if self.metrics is not None:
             self.metrics.took("flush", (self.cluster.now_ms() - started_ms) / 1000)
+        self._raise_unseen()
+
+    def _raise_unseen(self) -> None:
+        """A record that was not written is not lost silently: who looked at no delivery is told here."""
+        error = self.accumulator.take_unseen()
+        if error is not None:
+            raise error
 
     async def _flush(self, timeout_s: float | None) -> None:
         batches = self.accumulator.unfinished()
@@ -334,11 +343,20 @@ class Engine:
     # --- the end
 
     async def exit_now(self) -> None:
-        """The interpreter ends."""
-        await self.close(EXIT_TIMEOUT_S)
+        """The interpreter ends, or the producer was forgotten."""
+        await self.close_after(None, EXIT_TIMEOUT_S)
+
+    async def close_after(self, cause: BaseException | None, timeout_s: float | None = None) -> None:
+        """Close where what went wrong before, or nobody being there to hear of it, must not be hidden by more."""
+        try:
+            await self.close(timeout_s)
+        except KafkaError as error:
+            logger.error("closing a producer%s: %s", "" if cause is None else f" after {type(cause).__name__}", error)
 
     async def close(self, timeout_s: float | None = None) -> None:
-        """Deliver what is buffered within the time, give up the rest, close the connections."""
+        """Deliver what is buffered within the time, give up the rest, close the connections; and raise what nobody
+        looked at.
+        """
         if self.is_closed or self.is_forked:
             return
         self.is_closed = True
@@ -358,6 +376,7 @@ class Engine:
             ends.callback(self.sender.give_up_all, undelivered)
             if self._is_started:
                 await self._end(timeout_s)
+        self._raise_unseen()
 
     async def _end(self, timeout_s: float | None) -> None:
         state = self.state
@@ -391,7 +410,11 @@ class Engine:
     def forked(self) -> None:
         """This is a child process now: the threads and connections are the parent's."""
         self.is_forked = True
-        self.accumulator.gate = ClientForkedError("the producer was made before this process was forked.")
+        self.accumulator.gate = self.forked_error()
+
+    def forked_error(self) -> ClientForkedError:
+        """What every call of a producer raises in a child process."""
+        return ClientForkedError("the producer was made before this process was forked.")
 
 
 def growth_bytes(settings: ProducerSettings) -> int:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ottla.client.errors import KafkaError
 from ottla.client.model import RecordMetadata
-from ottla.client.producer.batches import Delivery
+from ottla.client.producer.batches import Delivery, located
 
 logger = logging.getLogger("ottla.client")
 
@@ -82,8 +82,8 @@ class Interceptors:
                 logger.exception("an interceptor failed in close")
 
     def _delivered(self, delivery: Delivery) -> None:
-        error = delivery.exception()
-        self._tell(delivery.metadata(), error)
+        batch, index = located(delivery.batch, delivery.index)
+        self._tell(delivery.metadata(), batch.error_of(index))  # no more than a look in passing: nobody knows by it
 
     def _tell(self, metadata: RecordMetadata, error: KafkaError | None) -> None:
         for acknowledge in self._on_acknowledgement:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ottla.client.errors import KafkaError, KafkaTimeoutError
+from ottla.client.errors import ClientClosedError, KafkaError, KafkaTimeoutError
 from ottla.client.model import Node
 from ottla.client.producer.accumulator import NEVER_MS, Accumulator
 from ottla.client.producer.batches import ProducerBatch
@@ -72,6 +72,8 @@ class Sender:
         self._compressing = 0
         """Requests whose batches are being compressed in the thread."""
         self._next_expiry_ms = 0
+        self._failing: set[TopicPartition] = set()
+        """Partitions for which it was logged that records were not written."""
         self._is_closed = False
 
     @property
@@ -97,7 +99,10 @@ class Sender:
             self._refuse()
         drained = self._accumulator.drain(now_ms, self._cluster.metadata.leader, self._room_of)
         for node, batches in drained.requests:
-            self._send(node, batches, now_ms)
+            try:
+                self._send(node, batches, now_ms)
+            except Exception as error:
+                self._unsent(node, batches, error)
         next_ms = min(drained.look_again_ms, self._next_expiry_ms)
         if drained.unknown_topics:
             self._cluster.interest(drained.unknown_topics)
@@ -132,29 +137,47 @@ class Sender:
         self._in_flight[node] = self._in_flight.get(node, 0) + 1
         to_compress = sum(batch.size_bytes for batch in batches if batch.writer is not None) if self._codec else 0
         if to_compress <= INLINE_BYTES and not self._compressing:
-            for batch in batches:
-                self._close(batch, _closed_data(batch, self._codec, self._level), now_ms)
-            self._dispatch(node, batches, now_ms)
+            self._send_at_once(node, batches, now_ms)
             return
         # One thread, so that they come back in order; compressing lets go of the interpreter.
-        self._compressing += 1
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "ottla-compression")
         codec, level = self._codec, self._level
-        future = asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: [_closed_data(batch, codec, level) for batch in batches]
-        )
+        try:
+            future = asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: [_closed_data(batch, codec, level) for batch in batches]
+            )
+        except RuntimeError:  # the interpreter exits: threads take nothing new any more
+            self._send_at_once(node, batches, now_ms)
+            return
+        self._compressing += 1
         future.add_done_callback(partial(self._compressed, node, batches, now_ms))
+
+    def _send_at_once(self, node: int, batches: list[ProducerBatch], now_ms: int) -> None:
+        for batch in batches:
+            self._close(batch, _closed_data(batch, self._codec, self._level), now_ms)
+        self._dispatch(node, batches, now_ms)
 
     def _compressed(
         self, node: int, batches: list[ProducerBatch], now_ms: int, future: asyncio.Future[list[bytearray]]
     ) -> None:
         self._compressing -= 1
-        if self._is_closed or future.cancelled():
-            return
-        for batch, data in zip(batches, future.result(), strict=True):
-            self._close(batch, data, now_ms)
-        self._dispatch(node, batches, now_ms)
+        try:
+            if self._is_closed:
+                raise ClientClosedError("the producer is closed.")
+            for batch, data in zip(batches, future.result(), strict=True):
+                self._close(batch, data, now_ms)
+            self._dispatch(node, batches, now_ms)
+        except (Exception, asyncio.CancelledError) as error:
+            self._unsent(node, batches, error)
+            self.look()
+
+    def _unsent(self, node: int, batches: list[ProducerBatch], error: BaseException) -> None:
+        """No request came of them: a fault of ours must not leave deliveries, or who needs room, waiting for ever."""
+        if not isinstance(error, KafkaError):
+            logger.error("a request could not be made", exc_info=error)
+        self._in_flight[node] -= 1
+        self._all_answered(batches, lost_answer(error), self._cluster.now_ms())
 
     def _close(self, batch: ProducerBatch, data: bytearray, now_ms: int) -> None:
         """Note the bytes of a batch that goes for the first time; the others have their sequence of now in them."""
@@ -310,7 +333,7 @@ class Sender:
         if retry and not batch.is_done:
             self._retry(batch, answer, now_ms)
         else:
-            self._fail(batch, error, record_errors_of(answer, batch.records_count))
+            self._fail_aloud(batch, error, record_errors_of(answer, batch.records_count))
 
     def _retry(self, batch: ProducerBatch, answer: PartitionAnswer, now_ms: int) -> None:
         queue = batch.queue
@@ -325,9 +348,19 @@ class Sender:
 
     def _recovered(self, batch: ProducerBatch) -> None:
         queue = batch.queue
+        self._failing.discard(batch.tp)
         if queue.last_error_code:
             queue.last_error_code = 0
             logger.info("producing to %s goes on", batch.tp)
+
+    def _fail_aloud(
+        self, batch: ProducerBatch, error: KafkaError, record_errors: dict[int, KafkaError] | None = None
+    ) -> None:
+        """For those who look at no delivery and never flush: once, until something is written there again."""
+        if not batch.is_done and batch.tp not in self._failing:
+            self._failing.add(batch.tp)
+            logger.error("%d records for %s are not written: %s", batch.records_count, batch.tp, error)
+        self._fail(batch, error, record_errors)
 
     def _fail(
         self, batch: ProducerBatch, error: KafkaError, record_errors: dict[int, KafkaError] | None = None
@@ -365,7 +398,11 @@ class Sender:
         self._next_expiry_ms = still_ms + self._delivery_timeout_ms
 
     def _expiry_error(self, batch: ProducerBatch) -> KafkaError:
-        cause = f" The last answer was {batch.last_error}" if batch.last_error is not None else ""
+        cause = ""
+        if batch.last_error is not None:
+            cause = f" The last answer was {batch.last_error}"
+        elif self._cluster.metadata.leader(batch.tp) is None:
+            cause = " Nobody leads the partition: its brokers are down, or the topic was deleted."
         return KafkaTimeoutError(
             f"{batch.records_count} records for {batch.tp} were not delivered within delivery.timeout.ms "
             f"({self._delivery_timeout_ms}).{cause}"
@@ -375,7 +412,7 @@ class Sender:
         """Fail a batch that nobody has refused: its time is over."""
         if self._state is not None:
             self._state.expired(batch, error)
-        self._fail(batch, error)
+        self._fail_aloud(batch, error)
 
     def give_up_all(self, error: KafkaError) -> None:
         """Fail all that is left: the producer closes."""
