@@ -24,6 +24,7 @@ from ottla.client.model import OffsetAndMetadata, OffsetAndTimestamp, PartitionI
 from ottla.client.portal import portal
 from ottla.records.columns import Columns
 from ottla.records.reader import ConsumerRecord
+from ottla.serde.base import DeserializerLike, K, V
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,8 +46,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 T = TypeVar("T")
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Consumer(ConsumerOperations[K, V]):
@@ -68,8 +67,8 @@ class Consumer(ConsumerOperations[K, V]):
         /,
         *,
         topics: Topics | None = None,
-        key_deserializer: Any = None,
-        value_deserializer: Any = None,
+        key_deserializer: DeserializerLike[K] | None = None,
+        value_deserializer: DeserializerLike[V] | None = None,
         listener: Any = None,
         on_assigned: Callable[[list[TopicPartition]], Any] | None = None,
         on_revoked: Callable[[list[TopicPartition]], Any] | None = None,
@@ -96,6 +95,7 @@ class Consumer(ConsumerOperations[K, V]):
         self._portal.register(self)
         self._engine.notify = self._event.set
         self._engine.in_loop = self._portal.call_soon
+        self._portal.close_forgotten(self, self._instruments.is_working, self._engine.abandon)
 
     def __enter__(self) -> Self:
         self._portal.call_soon(self._loop_news)
@@ -188,6 +188,7 @@ class Consumer(ConsumerOperations[K, V]):
     def _poll(self, output: Any, take: Callable[[Any, int], None], limit: int, timeout_s: float | None) -> None:
         self._enter()
         try:
+            self._check_no_callback("poll()")
             if self._returned():
                 self._portal.call_soon(self._loop_news)
             if self._is_undisturbed():
@@ -248,8 +249,10 @@ class Consumer(ConsumerOperations[K, V]):
             errand = errands.popleft()
             began_ms = self._engine.cluster.now_ms()
             try:
+                self._in_callback = True
                 self._finish(errand.call())
             finally:
+                self._in_callback = False
                 self._portal.call_soon(_resolve, errand.done)
                 self._called(errand, began_ms)
         self._serve_commits()
@@ -258,7 +261,11 @@ class Consumer(ConsumerOperations[K, V]):
         committing = self._engine.committing
         while committing is not None and committing.finished:
             callback, offsets, error = committing.finished.popleft()
-            self._finish(callback(offsets, error))
+            try:
+                self._in_callback = True
+                self._finish(callback(offsets, error))
+            finally:
+                self._in_callback = False
 
     def _finish(self, result: Any) -> None:
         """Callbacks may be coroutine functions too."""
@@ -319,6 +326,7 @@ class Consumer(ConsumerOperations[K, V]):
         """Leave the group, or let go what was assigned. What was handed out counts as processed."""
         self._enter()
         try:
+            self._check_no_callback("unsubscribe()")
             self._serving(self._unsubscribe())
         finally:
             self._leave()
@@ -421,6 +429,7 @@ class Consumer(ConsumerOperations[K, V]):
     def _close(self, timeout_s: float | None, leave_group: bool | None, *, processed: bool) -> None:
         if self._closed or self._closing:
             return
+        self._check_no_callback("close()")
         self._enter()
         try:
             self._leaves(processed=processed)
@@ -433,11 +442,10 @@ class Consumer(ConsumerOperations[K, V]):
             self._close_interceptors()
 
     async def exit_now(self) -> None:
-        """The interpreter exits without `close`: leave the group; what was handed out last may come again."""
+        """The interpreter exits without `close`."""
         if not self._closed:
             self._closed = True
-            self._engine.rebalancing.close()
-            await self._engine.close(1000, None)
+            await self._engine.abandon()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from ottla.client.consumer.committing import CommitCallback
 from ottla.client.consumer.door import BEGINNING, END, MOST_COLUMN_RECORDS, Committable, Topics
@@ -17,6 +17,7 @@ from ottla.client.errors import IllegalStateError
 from ottla.client.model import OffsetAndMetadata, OffsetAndTimestamp, PartitionInfo, TopicPartition
 from ottla.records.columns import Columns
 from ottla.records.reader import ConsumerRecord
+from ottla.serde.base import DeserializerLike, K, V
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from ottla.client.settings.names import ConsumerNames
 
-K = TypeVar("K")
-V = TypeVar("V")
 _YIELD_AFTER_S = 0.002
 """How long polls that find data may follow each other before the loop gets a turn."""
 
@@ -49,8 +48,8 @@ class Consumer(ConsumerOperations[K, V]):
         /,
         *,
         topics: Topics | None = None,
-        key_deserializer: Any = None,
-        value_deserializer: Any = None,
+        key_deserializer: DeserializerLike[K] | None = None,
+        value_deserializer: DeserializerLike[V] | None = None,
         listener: Any = None,
         on_assigned: Callable[[list[TopicPartition]], Any] | None = None,
         on_revoked: Callable[[list[TopicPartition]], Any] | None = None,
@@ -134,6 +133,7 @@ class Consumer(ConsumerOperations[K, V]):
             yield await self.poll(timeout_s, max_records)
 
     async def _poll(self, output: Any, take: Callable[[Any, int], None], limit: int, timeout_s: float | None) -> None:
+        self._check_no_callback("poll()")
         if self._polling:
             raise IllegalStateError("Two tasks poll this consumer at the same time.", hint="Make one for each task.")
         self._check_open()
@@ -141,14 +141,13 @@ class Consumer(ConsumerOperations[K, V]):
         try:
             if self._returned():
                 self._loop_news()
+            loop = asyncio.get_running_loop()
+            if loop.time() - self._last_yield_s > _YIELD_AFTER_S:
+                await asyncio.sleep(0)  # before anything is taken: who is cancelled here has lost no record
+                self._last_yield_s = loop.time()
             if self._is_undisturbed():
                 take(output, limit)
                 if len(output):
-                    loop = asyncio.get_running_loop()
-                    now_s = loop.time()
-                    if now_s - self._last_yield_s > _YIELD_AFTER_S:
-                        await asyncio.sleep(0)
-                        self._last_yield_s = loop.time()
                     return
             await self._poll_patiently(output, take, limit, timeout_s)
             if self._engine.metrics is not None:
@@ -212,10 +211,12 @@ class Consumer(ConsumerOperations[K, V]):
             errand = errands.popleft()
             began_ms = self._engine.cluster.now_ms()
             try:
+                self._in_callback = True
                 result = errand.call()
                 if inspect.isawaitable(result):
                     await result
             finally:
+                self._in_callback = False
                 if not errand.done.done():
                     errand.done.set_result(None)
                 self._called(errand, began_ms)
@@ -264,6 +265,7 @@ class Consumer(ConsumerOperations[K, V]):
 
     async def unsubscribe(self) -> None:
         """Leave the group, or let go what was assigned. What was handed out counts as processed."""
+        self._check_no_callback("unsubscribe()")
         await self._serving(self._unsubscribe())
 
     async def assign(self, partitions: Iterable[TopicPartition]) -> None:
@@ -320,9 +322,13 @@ class Consumer(ConsumerOperations[K, V]):
         committing = self._engine.committing
         while committing is not None and committing.finished:
             callback, offsets, error = committing.finished.popleft()
-            result = callback(offsets, error)
-            if inspect.isawaitable(result):
-                await result
+            try:
+                self._in_callback = True
+                result = callback(offsets, error)
+                if inspect.isawaitable(result):
+                    await result
+            finally:
+                self._in_callback = False
 
     async def committed(
         self, partitions: Iterable[TopicPartition] | TopicPartition | None = None, timeout_s: float | None = None
@@ -374,6 +380,7 @@ class Consumer(ConsumerOperations[K, V]):
     async def _close(self, timeout_s: float | None, leave_group: bool | None, *, processed: bool) -> None:
         if self._closed or self._closing:
             return
+        self._check_no_callback("close()")
         self._leaves(processed=processed)
         self._closing = True
         timeout_ms = 30_000 if timeout_s is None else max(0, int(timeout_s * 1000))

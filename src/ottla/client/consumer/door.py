@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from ottla.client.consumer.engine import ConsumerEngine
 from ottla.client.consumer.in_hand import InHand
@@ -28,18 +28,16 @@ from ottla.client.errors import (
 )
 from ottla.client.instruments import Instrumented
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition, topic_partition
+from ottla.client.serdes import deserializer_of
 from ottla.client.settings.model import ConsumerSettings
 from ottla.records.reader import ConsumerRecord
-from ottla.serde.resolve import resolve_deserializer
+from ottla.serde.base import K, V
 
 if TYPE_CHECKING:
     from ottla.client.consumer.rebalancing import Errand
     from ottla.records.columns import Columns
 
 LOG = logging.getLogger("ottla.client")
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 Topics = str | Iterable[str] | re.Pattern[str] | SubscriptionPattern
 Committable = Mapping[TopicPartition, OffsetAndMetadata | int] | ConsumerRecord[Any, Any] | Iterable[Any]
@@ -68,8 +66,8 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
     ) -> None:
         config = ConsumerSettings.of(bootstrap_servers, settings, names)
         self.settings = config
-        self._key_deserializer = _deserializer(key_deserializer or config.key_deserializer, "key")
-        self._value_deserializer = _deserializer(value_deserializer or config.value_deserializer, "value")
+        self._key_deserializer = deserializer_of(key_deserializer, config.key_deserializer, "key")
+        self._value_deserializer = deserializer_of(value_deserializer, config.value_deserializer, "value")
         given = [*(config.interceptor_classes or ()), *interceptors]
         self._interceptors = [each() if isinstance(each, type) else each for each in given]
         self._on_consume = [each.on_consume for each in self._interceptors if hasattr(each, "on_consume")]
@@ -84,8 +82,10 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         self._woken = False
         self._closed = False
         self._closing = False
+        self._in_callback = False
         self._engine = self._make_engine(config)
-        self._engine.progress = lambda: (id(self._in_hand.records), self._in_hand.index)
+        in_hand = self._in_hand  # the engine must not know the consumer: nobody would see that it was forgotten
+        self._engine.progress = lambda: (id(in_hand.records), in_hand.index)
         if self._engine.committing is not None:
             self._engine.committing.unprocessed = self._in_hand.unprocessed
         self._engine.rebalancing.callbacks = callbacks
@@ -97,25 +97,24 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         from ottla.client.instruments import Instruments
         from ottla.client.metrics.consumer import ConsumerMetrics
 
-        self._instruments = Instruments(config, "consumer", self._says_of_itself)
-        return ConsumerEngine(
+        def says_of_itself() -> list[tuple[str, str | None]]:
+            """What goes along with pushed metrics."""
+            return [
+                ("client_rack", config.client_rack),
+                ("group_id", config.group_id),
+                ("group_instance_id", config.group_instance_id),
+                ("group_member_id", None if engine.member is None else engine.member.metadata().member_id),
+            ]
+
+        self._instruments = Instruments(config, "consumer", says_of_itself)
+        engine = ConsumerEngine(
             config,
             self._instruments.cluster,
             on_commit=self._on_commit,
             metrics=ConsumerMetrics(self._instruments.metrics),
             instruments=self._instruments,
         )
-
-    def _says_of_itself(self) -> list[tuple[str, str | None]]:
-        """What goes along with pushed metrics."""
-        config = self.settings
-        member = self._engine.member
-        return [
-            ("client_rack", config.client_rack),
-            ("group_id", config.group_id),
-            ("group_instance_id", config.group_instance_id),
-            ("group_member_id", None if member is None else member.metadata().member_id),
-        ]
+        return engine
 
     # --- what is known without asking
 
@@ -329,6 +328,14 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         if self._closed:
             raise ClientClosedError("This consumer was closed.")
 
+    def _check_no_callback(self, what: str) -> None:
+        """In a callback, what waits for callbacks would wait for itself."""
+        if self._in_callback:
+            raise IllegalStateError(
+                f"{what} in a callback of the consumer would wait for itself.",
+                hint="Call it after poll() has returned.",
+            )
+
     def _check_subscribed(self) -> None:
         if self._engine.subscription.mode is Mode.NONE:
             raise IllegalStateError(
@@ -373,17 +380,6 @@ def _offset_and_metadata(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
 
 def _epoch(epoch: int) -> int | None:
     return epoch if epoch >= 0 else None
-
-
-def _deserializer(spec: Any, field: str) -> Any:
-    """None when bytes stay as they are."""
-    if spec is None:
-        return None
-    try:
-        found = resolve_deserializer(spec, field)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{field}_deserializer: {error}") from error
-    return None if getattr(found, "is_identity", False) else found
 
 
 def _no_group(what: str) -> KafkaError:

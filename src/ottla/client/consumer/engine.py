@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("ottla.client")
 _SOONEST_S = 0.001
 _GRACE_S = 0.05
+_ABANDON_MS = 1000
 
 MemberFactory = Callable[..., "GroupMember"]
 
@@ -206,6 +207,13 @@ class ConsumerEngine:
                         await step(lambda _: instruments.close())
                 finally:
                     await step(lambda remaining_ms: self.cluster.close(timeout_ms=remaining_ms))
+
+    async def abandon(self) -> None:
+        """The interpreter exits, or the consumer was forgotten: leave the group; what was handed out last may come
+        again.
+        """
+        self.rebalancing.close()
+        await self.close(_ABANDON_MS, None)
 
     def _halt(self) -> None:
         """Begin nothing any more."""

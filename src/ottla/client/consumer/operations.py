@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from ottla.client.consumer.committing import CommitCallback
 from ottla.client.consumer.door import Committable, ConsumerDoor, Topics, listed, seek_target
@@ -19,12 +19,10 @@ from ottla.client.model import (
     TopicPartition,
     topic_partition,
 )
+from ottla.serde.base import K, V
 
 if TYPE_CHECKING:
     from ottla.client.consumer.offsets import Found
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class ConsumerOperations(ConsumerDoor[K, V]):
@@ -39,6 +37,8 @@ class ConsumerOperations(ConsumerDoor[K, V]):
 
     async def _subscribe(self, topics: Topics, callbacks: Callbacks | None) -> None:
         self._begin()
+        if self._closing:
+            raise IllegalStateError("The consumer is closing.", hint="Make a new one.")
         self._check_group(topics)
         engine = self._engine
         engine.subscription.subscribe(topics)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from ottla.client.model import OffsetAndMetadata, TopicPartition
 from ottla.records.reader import ConsumerRecord
+from ottla.serde.base import K, V
 
 if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Records(list[ConsumerRecord[K, V]], Generic[K, V]):

@@ -8,6 +8,7 @@ client's loop only.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
@@ -48,7 +49,7 @@ class Subscription:
         self.pattern: re.Pattern[str] | None = None
         self.server_pattern: str | None = None
         self.version = 0
-        self.partitions: dict[TopicPartition, PartitionState] = {}
+        self.partitions: OrderedDict[TopicPartition, PartitionState] = OrderedDict()
         """In the order in which they are fetched."""
         self._exclude_internal_topics = exclude_internal_topics
 
@@ -180,9 +181,8 @@ class Subscription:
 
     def last_in_turn(self, tp: TopicPartition) -> None:
         """Fetch the others first from now on."""
-        state = self.partitions.pop(tp, None)
-        if state is not None:
-            self.partitions[tp] = state
+        if tp in self.partitions:
+            self.partitions.move_to_end(tp)  # in one step: the user's thread never finds a partition missing
 
     def check_invariants(self) -> None:
         """What holds whenever no method is running."""
