@@ -30,7 +30,9 @@ def test_hot_modules_are_compiled() -> None:
 
 @pytest.mark.parametrize("name", hot.HOT_MODULES)
 def test_hash_follows_source_and_declarations(name: str, tmp_path: Path) -> None:
-    files = [str(path.relative_to(SOURCE)) for path in (SOURCE / "ottla").rglob("*.pxd")] + [name.replace(".", "/") + ".py"]
+    files = [str(path.relative_to(SOURCE)) for path in (SOURCE / "ottla").rglob("*.pxd")] + [
+        name.replace(".", "/") + ".py"
+    ]
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes((SOURCE / file).read_bytes())
