@@ -290,3 +290,13 @@ def test_a_client_that_was_never_used_may_be_forgotten():
     client = ottla.Admin("127.0.0.1:1")
     del client
     gc.collect()
+
+
+def test_a_callback_that_exits_does_not_end_the_loop_of_all_clients(own):
+    def leave():
+        raise SystemExit(3)
+
+    own.call_soon(leave)
+    assert own.run(double(4)) == 8
+    own.call_soon(leave)
+    assert own.run(double(5)) == 10

@@ -89,6 +89,25 @@ def values(count: int) -> list[str]:
     return [f"value {number}" for number in range(count)]
 
 
+def test_a_topic_that_is_made_anew_is_read_from_its_beginning() -> None:
+    scene = Scene()
+    scene.log.leader_epoch = 7
+    scene.learn()
+    scene.log.append(values(5))
+    scene.fetch()
+    assert scene.take() == [0, 1, 2, 3, 4]
+    del scene.cluster.logs[scene.state.tp]
+    scene.cluster.add_topic("t", 1)
+    scene.cluster.topic_ids["t"] = b"another topic id"
+    scene.log.append(values(9))
+    assert scene.log.leader_epoch < 7
+    scene.learn()
+    assert (scene.state.stage, scene.state.reset) == (Stage.RESETTING, EARLIEST)
+    scene.buffer.jump(scene.state, 0)  # what ListOffsets says
+    scene.fetch()
+    assert scene.take() == list(range(9))
+
+
 def test_records_come_in_order_and_the_next_fetch_goes_on_behind_them() -> None:
     scene = Scene()
     scene.log.append(values(3))

@@ -12,6 +12,7 @@ solve goes to him as a chunk without records.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ottla.client.consumer.buffer import Chunk, FetchBuffer
 from ottla.client.consumer.filtering import deliverable
 from ottla.client.consumer.positions import PartitionState, Stage
-from ottla.client.consumer.resets import ResetStrategy
+from ottla.client.consumer.resets import EARLIEST, ResetStrategy
 from ottla.client.consumer.sessions import FetchSession, Wanted
 from ottla.client.consumer.subscription import Subscription
 from ottla.client.errors import KafkaError, OffsetOutOfRangeError, error_for
@@ -31,6 +32,8 @@ from ottla.protocol.messages.fetch import FetchRequest, FetchResponse, Partition
 if TYPE_CHECKING:
     from ottla.client.network.metadata import ClusterMetadata
     from ottla.client.settings.model import ConsumerSettings
+
+LOG = logging.getLogger("ottla.client")
 
 QUICK_INTERVAL_MS = 20
 """How often to look for data of a broker's other partitions while one of its is held back."""
@@ -152,10 +155,31 @@ class Fetching:
 
     def metadata_changed(self, metadata: ClusterMetadata) -> None:
         """There may be other leaders."""
-        for tp, state in self._subscription.partitions.items():
-            leader = metadata.leader(tp)
-            if leader is not None:
-                state.leader_seen(*leader)
+        for state in self._subscription.partitions.values():
+            self._see(state, metadata)
+
+    def _see(self, state: PartitionState, metadata: ClusterMetadata) -> tuple[int, int] | None:
+        """Who leads the partition, and whether it is still the same one."""
+        leader = metadata.leader(state.tp)
+        if leader is None:
+            return None
+        topic_id = metadata.topics[state.tp.topic].id
+        if topic_id not in (state.topic_id, ZERO_UUID):
+            known, state.topic_id = state.topic_id, topic_id
+            if known != ZERO_UUID:
+                self._made_anew(state)
+        state.leader_seen(*leader)
+        return leader
+
+    def _made_anew(self, state: PartitionState) -> None:
+        """The topic was deleted, and there is another under its name: epochs begin again, and what offsets we have mean
+        nothing there. All of its records are news.
+        """
+        state.leader_epoch = -1
+        if not state.has_position:
+            return
+        LOG.warning("topic %s was deleted and made anew: %s is read from its beginning", state.tp.topic, state.tp)
+        self._buffer.reset(state, EARLIEST)
 
     def plan(
         self, metadata: ClusterMetadata, now_ms: int, connect_delay_ms: Callable[[int], int] = lambda _: 0
@@ -171,11 +195,10 @@ class Fetching:
                 if state.stage is Stage.FETCHING and state.not_before_ms > now_ms:
                     self._wake_at(state.not_before_ms)
                 continue
-            leader = metadata.leader(tp)
+            leader = self._see(state, metadata)
             if leader is None:
                 self.needs_metadata = True
                 continue
-            state.leader_seen(*leader)
             if state.stage is not Stage.FETCHING:
                 continue
             node_id = self._source(state, leader[0], metadata, now_ms)

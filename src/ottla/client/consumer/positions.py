@@ -21,6 +21,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from ottla.client.model import TopicPartition
+from ottla.core.ids import ZERO_UUID
 
 if TYPE_CHECKING:
     from ottla.client.consumer.buffer import Chunk
@@ -71,11 +72,14 @@ class PartitionState:
         "reset",
         "stage",
         "suspended",
+        "topic_id",
         "tp",
     )
 
     def __init__(self, tp: TopicPartition) -> None:
         self.tp = tp
+        self.topic_id = ZERO_UUID
+        """Of the topic that the position belongs to: another one may come under its name."""
         self.stage = Stage.INITIALIZING
         self.incarnation = 0
         self.position = -1
