@@ -93,8 +93,13 @@ def records_to_columns(records: Iterable[ConsumerRecord[Any, Any]]) -> Columns:
 
 
 def is_table(values: object) -> bool:
-    """Whether `rows_of` can take it apart: anything of pyarrow, polars or pandas with rows, or of Arrow's protocol."""
-    return hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__")
+    """Whether `rows_of` can take it apart: anything of pyarrow, polars or pandas with rows, or of Arrow's protocol.
+
+    A single column (an array, a series) is none, but values.
+    """
+    if not (hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__")):
+        return False
+    return type(values).__name__ != "Series" and (hasattr(values, "schema") or not hasattr(values, "to_pylist"))
 
 
 def rows_of(
@@ -233,6 +238,8 @@ def _contents(pa: Any, array: Any) -> BinaryColumn | list[Any]:
     types = pa.types
     kind = array.type
     if types.is_dictionary(kind):
+        if types.is_string_view(kind.value_type) or types.is_binary_view(kind.value_type):  # Arrow cannot decode these
+            array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(pa.large_binary()))
         array = array.dictionary_decode()
         kind = array.type
     if types.is_binary(kind) or types.is_string(kind) or types.is_large_binary(kind) or types.is_large_string(kind):

@@ -20,6 +20,7 @@ from ottla.client.errors import (
     IllegalStateError,
     KafkaError,
     ProducerFencedError,
+    SerializationError,
     TransactionAbortableError,
 )
 from ottla.client.network.cluster import Cluster
@@ -165,6 +166,43 @@ def test_callbacks_must_not_wait(bootstrap: str, name: str) -> None:
         producer.send(name, b"a").add_done_callback(callback)
         assert done.wait(10)
         assert [type(problem) for problem in problems] == [IllegalStateError, IllegalStateError]
+
+
+def columns() -> dict[str, Any]:
+    pa = pytest.importorskip("pyarrow")
+    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    whole = pa.table({"value": pa.array([b"x", b"a", None, b"c"]), "key": ["0", None, "2", "3"]})
+    category = polars.Series(["a", None, "c"], dtype=polars.Categorical)
+    empty = whole.slice(0, 0)
+    return {
+        "slice": whole.slice(1),
+        "large": pa.table({"value": pa.array(["a", None, "c"], pa.large_string())}),
+        "dictionary": pa.table({"value": pa.array(["a", None, "c"]).dictionary_encode()}),
+        "category": polars.DataFrame({"value": category}),
+        "chunks": pa.concat_tables([whole.slice(1, 1), empty, whole.slice(2)]),
+        "frame": pandas.DataFrame({"value": ["x", "a", None, "c"]})[1:],
+        "array": pa.array(["a", None, "c"]),
+        "series": polars.Series(["a", None, "c"]),
+        "batch": whole.to_batches()[0].slice(1),
+    }
+
+
+@pytest.mark.parametrize(
+    "form", ["slice", "large", "dictionary", "category", "chunks", "frame", "array", "series", "batch"]
+)
+def test_columns_of_all_kinds(form: str, bootstrap: str, name: str, reader: Reader) -> None:
+    with ottla.Producer(bootstrap) as producer:
+        assert producer.send_many(name, columns()[form], partition=0).count == 3
+    records = reader.read(name)
+    assert [record.value for record in records] == [b"a", None, b"c"]
+    if form in ("slice", "chunks", "batch"):
+        assert [record.key for record in records] == [None, b"2", b"3"]
+
+
+@pytest.mark.parametrize("values", [None, 5, "text", {"value": [b"a"]}])
+def test_what_are_not_many_values_is_said(values: Any, bootstrap: str, name: str) -> None:
+    with ottla.Producer(bootstrap) as producer, pytest.raises(SerializationError):
+        producer.send_many(name, values)
 
 
 @pytest.mark.parametrize("form", ["values", "generator", "keys", "arrow", "polars", "pandas", "rows"])

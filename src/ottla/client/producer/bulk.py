@@ -13,7 +13,7 @@ raised at the first piece with a record that cannot be sent; the pieces before i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import islice
@@ -284,10 +284,13 @@ class Bulk:
     def _chunks(self) -> Iterator[tuple[Any, Any, Any, Any, Any, int]]:
         """Values, keys, timestamps, headers, partitions and count, as many records as are looked at in one go."""
         if hasattr(self._values, "__arrow_c_stream__") or hasattr(self._values, "__arrow_c_array__"):
-            yield from self._table_chunks()
-            return
-        values = iter(self._values)
-        keys = None if self._keys is None else iter(self._keys)
+            from ottla.records.frames import is_table
+
+            if is_table(self._values):
+                yield from self._table_chunks()
+                return
+        values = _iterated(self._values, "values")
+        keys = None if self._keys is None else _iterated(self._keys, "keys")
         timestamps = None if self._timestamps is None else iter(self._timestamps)
         while chunk := list(islice(values, PIECE_RECORDS)):
             count = len(chunk)
@@ -457,6 +460,19 @@ def _lengths(values: list[bytes | None] | BinaryColumn, rows: range) -> tuple[in
         return found
     lengths = [0 if value is None else len(value) for value in values[rows.start : rows.stop]]
     return sum(lengths), max(lengths)
+
+
+def _iterated(values: Any, name: str) -> Iterator[Any]:
+    """One by one; an Arrow array has scalars, which are no values yet."""
+    if isinstance(values, str | bytes | bytearray | memoryview | Mapping):
+        raise SerializationError(f"{name} that are a {type(values).__name__} are not one for each record.")
+    to_pylist = getattr(values, "to_pylist", None)
+    try:
+        return iter(values if to_pylist is None else to_pylist())
+    except TypeError:
+        raise SerializationError(
+            f"{name} are an iterable or a table, not {type(values).__name__}.", hint="Use send for one record."
+        ) from None
 
 
 def _as_many(values: Iterator[Any] | None, count: int, name: str) -> list[Any] | None:
