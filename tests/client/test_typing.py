@@ -40,6 +40,13 @@ def told(data: bytes, context: serde.SerializationContext) -> complex:
 
 
 for kind in (1,):
+    reveal_type(ottla.Consumer("a:1"))  # Consumer[bytes, bytes]
+    reveal_type(aio.Consumer("a:1", group_id="g"))  # Consumer[bytes, bytes]
+    reveal_type(ottla.Consumer("a:1", value_deserializer=serde.json(Order)))  # Consumer[bytes, Order]
+    reveal_type(aio.Consumer("a:1", key_deserializer=str, value_deserializer=number))  # Consumer[str, float]
+    reveal_type(ottla.Producer("a:1"))  # Producer[bytes | bytearray | memoryview[int] | str, bytes | bytearray | memoryview[int] | str]
+    reveal_type(ottla.Producer("a:1", key_serializer=str, value_serializer=serde.json(Order)))  # Producer[str, Order]
+    reveal_type(aio.Producer("a:1", key_serializer=uuid.UUID, value_serializer=int))  # Producer[UUID, int]
     reveal_type(ottla.ShareConsumer("a:1", group_id="g"))  # ShareConsumer[bytes, bytes]
     reveal_type(aio.ShareConsumer("a:1", group_id="g"))  # ShareConsumer[bytes, bytes]
     reveal_type(ottla.ShareConsumer("a:1", group_id="g", key_deserializer=str, value_deserializer=Order))  # ShareConsumer[str, Order]
@@ -60,6 +67,32 @@ def work(consumer: ottla.ShareConsumer[str, Order]) -> None:
         reveal_type(record.value)  # Order
 
 
+def read(consumer: ottla.Consumer[str, Order]) -> None:
+    for record in consumer:
+        reveal_type(record)  # ConsumerRecord[str, Order]
+    reveal_type(consumer.poll(1.0)[0].value)  # Order
+    reveal_type(consumer.poll())  # Records[str, Order]
+
+
+async def read_async(consumer: aio.Consumer[bytes, int]) -> None:
+    async for record in consumer:
+        reveal_type(record)  # ConsumerRecord[bytes, int]
+
+
+def write(producer: ottla.Producer[str, Order], plain: ottla.Producer[bytes, bytes]) -> None:
+    producer.send("t", Order(1), key="a")
+    producer.send("t", b"order")  # not Order
+    producer.send("t", Order(1), key=1)  # not str
+    plain.send("t", b"a", key=None)
+
+
+named_producer: ottla.Producer[str, dict[str, int]] = ottla.Producer("a:1", value_serializer="json")
+ottla.Producer("a:1", linger=5)  # not a setting
+with ottla.Producer("a:1") as anything:
+    anything.send("t", "text", key=b"bytes")
+    anything.send("t", 5)  # not bytes or text
+
+
 def of_a_producer(serializer: serde.SerializerLike[int] | None) -> None: ...
 
 
@@ -70,7 +103,7 @@ of_a_producer(str)  # not int
 """
 
 
-def test_types_follow_from_deserializers(tmp_path: Path) -> None:
+def test_types_follow_from_serializers_and_deserializers(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
     # In a process of its own: mypy raises the recursion limit of the one it runs in.
@@ -94,6 +127,12 @@ def test_types_follow_from_deserializers(tmp_path: Path) -> None:
             for module in (
                 "ottla.client.share.blocking.",
                 "ottla.client.share.client.",
+                "ottla.client.consumer.blocking.",
+                "ottla.client.consumer.client.",
+                "ottla.client.consumer.records.",
+                "ottla.client.producer.blocking.",
+                "ottla.client.producer.client.",
+                "ottla.records.reader.",
                 "builtins.",
                 "uuid.",
                 "program.",

@@ -72,8 +72,8 @@ class Serde(Generic[T]):
     is_identity = False
     """Whether bytes go in and come out unchanged: then the clients do not call it at all."""
 
-    def serialize(self, topic: str, value: T | None, headers: Headers = None, /) -> bytes | None:
-        """The bytes of `value`; raises `SerdeError`."""
+    def serialize(self, topic: str, value: T, headers: Headers = None, /) -> bytes | None:
+        """The bytes of `value`; raises `SerdeError`. None is None, which the type leaves out."""
         if value is None:
             return None
         try:

@@ -60,7 +60,7 @@ class String(Serde[str]):
         self.encoding = encoding
         self.name = "text" if encoding.lower() in ("utf-8", "utf8") else f"text ({encoding})"
 
-    def serialize(self, topic: str, value: str | None, headers: Headers = None, /) -> bytes | None:
+    def serialize(self, topic: str, value: str, headers: Headers = None, /) -> bytes | None:
         if type(value) is str and self.encoding == "utf-8":
             try:
                 return value.encode()
