@@ -15,6 +15,7 @@ import socket
 from asyncio import base_events
 from collections import deque
 from collections.abc import Callable
+from math import ulp
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
         _ready: deque[asyncio.Handle]
         _scheduled: list[asyncio.TimerHandle]
-        _clock_resolution: float
 
 
 else:
@@ -47,16 +47,24 @@ class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
     """The loop; `time()` starts at 0 and counts virtual seconds."""
 
     def __init__(self, *, random: Random | None = None, shuffle: Random | None = None) -> None:
+        self._now = 0.0
         super().__init__()
         self.network = SimulatedNetwork(self, random or Random(0))
-        self._now = 0.0
-        self._clock_resolution = 1e-9
         self._shuffle = shuffle
         self._selector = _TimeJump(self)
         self.kept: list[object] = []  # until the end of the simulation
 
     def time(self) -> float:
         return self._now
+
+    @property
+    def _clock_resolution(self) -> float:
+        """A timer fires when its time is there, and not a moment before: it would fire again and again meanwhile."""
+        return ulp(self._now)
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, seconds: float) -> None:
+        """Real clocks have one."""
 
     def advance(self) -> None:
         """No callback is ready: go to the next timer."""
