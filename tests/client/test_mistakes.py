@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import ottla
-from ottla import KafkaError, TopicPartition
-from ottla.client.errors import AuthenticationError, BootstrapError, ConfigError, InvalidTopicError, UnknownTopicError
+from ottla import KafkaError, TopicPartition, aio
+from ottla.client.errors import (
+    AuthenticationError,
+    BootstrapError,
+    ConfigError,
+    IllegalStateError,
+    InvalidTopicError,
+    UnknownTopicError,
+)
 from ottla.serde.base import SerdeError
 
 NOBODY = "127.0.0.1:1"
@@ -114,6 +122,39 @@ def test_tls_and_sasl_where_the_broker_speaks_neither(bootstrap: str, caplog: py
     assert len(told) == 2
     assert told[0].endswith("Trying again.")
     assert "Trying again" not in told[1], "nobody does"
+
+
+async def deliver(producer: aio.Producer[Any, Any]) -> None:
+    await (await producer.send("letters", "value"))
+
+
+ASYNC_CALLS: list[tuple[Callable[[str], Any], Callable[[Any], Awaitable[object]]]] = [
+    (aio.Producer, lambda producer: deliver(producer)),
+    (lambda bootstrap: aio.Consumer(bootstrap, group_id="loops", topics=["letters"]), lambda reader: reader.poll(0.1)),
+    (lambda bootstrap: aio.ShareConsumer(bootstrap, group_id="l", topics=["letters"]), lambda each: each.poll(0.1)),
+    (aio.Admin, lambda admin: admin.list_topics()),
+]
+
+
+@pytest.mark.parametrize(("make", "call"), ASYNC_CALLS, ids=["producer", "consumer", "share consumer", "admin"])
+def test_a_client_of_another_event_loop(
+    bootstrap: str, make: Callable[[str], Any], call: Callable[[Any], Awaitable[object]]
+) -> None:
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def use() -> None:
+        await call(client)
+
+    async def made() -> Any:
+        return make(bootstrap)
+
+    client = first.run_until_complete(made())
+    first.run_until_complete(use())
+    with pytest.raises(IllegalStateError, match="another event loop"):
+        second.run_until_complete(use())
+    first.run_until_complete(client.close())
+    first.close()
+    second.close()
 
 
 def test_interceptors_may_do_without_methods(bootstrap: str, caplog: pytest.LogCaptureFixture) -> None:

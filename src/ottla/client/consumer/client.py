@@ -141,7 +141,7 @@ class Consumer(ConsumerOperations[K, V]):
         try:
             if self._returned():
                 self._loop_news()
-            loop = asyncio.get_running_loop()
+            loop = self._engine.cluster.bind()
             if loop.time() - self._last_yield_s > _YIELD_AFTER_S:
                 await asyncio.sleep(0)  # before anything is taken: who is cancelled here has lost no record
                 self._last_yield_s = loop.time()
@@ -224,7 +224,11 @@ class Consumer(ConsumerOperations[K, V]):
 
     async def _serving(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, and run the callbacks that it brings about."""
-        task = asyncio.ensure_future(work)
+        try:
+            task = asyncio.ensure_future(work)
+        except RuntimeError:  # no loop runs any more
+            work.close()
+            raise
         task.add_done_callback(lambda _: self._notify())
         try:
             while not task.done():

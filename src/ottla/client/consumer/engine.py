@@ -137,6 +137,7 @@ class ConsumerEngine:
         """Connect and fetch in the background. May be called again and again."""
         if self.closed:
             return
+        self.cluster.bind()
         if self._bootstrap is None or (self._bootstrap.done() and self._bootstrap.exception() is not None):
             self._bootstrap = asyncio.ensure_future(self.cluster.start())
             self._bootstrap.add_done_callback(self._bootstrapped)

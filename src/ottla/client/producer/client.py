@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -101,6 +102,8 @@ class Producer(Instrumented, Generic[K, V]):
         Raises what is wrong with the record itself at once: SerializationError, RecordTooLargeError,
         UnknownTopicError, AuthorizationError.
         """
+        if self._loop is not get_running_loop():
+            self._bind()
         if self._interceptors is not None:
             return await self._send_intercepted(topic, value, key, partition, timestamp_ms, headers)
         if self._accumulator.pause_due:  # before the record goes in: who is cancelled here has not sent it
