@@ -253,7 +253,7 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "ottla.client" and not record.exc_info:
-            return  # of records that could not be written while brokers are down; the workload asks for each
+            return  # what users have to know of: records that could not be delivered
         if record.exc_info or not self._cluster.expects_disk_errors:
             self._cluster.fail(f"logged: {_FORMATTER.format(record)}")
 
