@@ -225,7 +225,18 @@ class Consumer(ConsumerOperations[K, V]):
             if rebalancing.user_wanted:
                 self._event.wait(0.001 if remaining_s is None else min(0.001, remaining_s))
             elif rebalancing.callback_coming or not self._has_something():
-                self._event.wait(remaining_s)
+                self._wait(remaining_s)
+
+    def _wait(self, timeout_s: float | None) -> None:
+        engine = self._engine
+        began_ms = engine.cluster.now_ms()
+        engine.user_waits = True
+        try:
+            self._event.wait(timeout_s)
+        finally:
+            engine.user_waits = False
+        if engine.cluster.now_ms() - began_ms >= self._news_interval_ms:
+            self._portal.call_soon(engine.user_lives)
 
     def _attend(self) -> None:
         """Between two records, the group wants partitions back."""

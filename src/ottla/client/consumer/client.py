@@ -180,15 +180,20 @@ class Consumer(ConsumerOperations[K, V]):
                 self._last_yield_s = loop.time()
 
     async def _wait(self, deadline_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
+        loop, engine = asyncio.get_running_loop(), self._engine
         waiter = self._waiter = loop.create_future()
         timer = None if deadline_s is None else loop.call_at(deadline_s, self._notify)
+        began_ms = engine.cluster.now_ms()
+        engine.user_waits = True
         try:
             await waiter
         finally:
             self._waiter = None
+            engine.user_waits = False
             if timer is not None:
                 timer.cancel()
+        if engine.cluster.now_ms() - began_ms >= self._news_interval_ms:
+            engine.user_lives()
 
     def _notify(self) -> None:
         if self._waiter is not None and not self._waiter.done():

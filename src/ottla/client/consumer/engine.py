@@ -106,6 +106,8 @@ class ConsumerEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._activity_timer: asyncio.TimerHandle | None = None
         self._last_progress: object = None
+        self.user_waits = False
+        """The user is in a poll, where there is nothing to give."""
         self._waiters: list[asyncio.Future[None]] = []
         self._measured: set[TopicPartition] = set()
         self._bootstrap: asyncio.Task[None] | None = None
@@ -472,13 +474,17 @@ class ConsumerEngine:
         if self.member is not None:
             self.member.user_polled(self.cluster.now_ms())
 
+    def user_lives(self) -> None:
+        """max.poll.interval.ms starts anew."""
+        if self.member is not None:
+            self.member.user_polled(self.cluster.now_ms())
+
     def _watch_progress(self) -> None:
-        """Who works through many records, one after the other, is alive as well."""
+        """Who waits in a long poll, or works through many records one after the other, is alive as well."""
         progress = self.progress()
-        if progress != self._last_progress:
+        if self.user_waits or progress != self._last_progress:
             self._last_progress = progress
-            if self.member is not None:
-                self.member.user_polled(self.cluster.now_ms())
+            self.user_lives()
         interval_s = self.settings.max_poll_interval_ms / 3000
         self._activity_timer = asyncio.get_running_loop().call_later(interval_s, self._watch_progress)
 
