@@ -6,7 +6,14 @@ from random import Random
 
 from ottla.core.binary import Buffer
 from ottla.protocol.codec import encode
-from ottla.protocol.connection import CLIENT_BYTES, NEED_DATA, QUIET_RECEIVES, ClientConnection
+from ottla.protocol.connection import (
+    CLIENT_BYTES,
+    NEED_DATA,
+    QUIET_RECEIVES,
+    ClientConnection,
+    NeedData,
+    Response,
+)
 from ottla.protocol.framing import SIZE
 from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 
@@ -21,10 +28,19 @@ def answer(correlation_id: int, records: bytes) -> bytes:
 
 
 def fetch(connection: ClientConnection, correlation_id: int, records: bytes) -> Buffer:
+    """Receive an answer as a transport does: as much as there is room for, then a look whether that was all."""
     connection.send(FetchRequest(), VERSION)
-    connection.receive_data(answer(correlation_id, records))
-    response = connection.next_response()
-    assert response is not NEED_DATA
+    data = answer(correlation_id, records)
+    response: Response | NeedData = NEED_DATA
+    while response is NEED_DATA:
+        room = connection.get_buffer()
+        size = min(len(room), len(data), CLIENT_BYTES)
+        room[:size] = data[:size]
+        del room
+        connection.bytes_received(size)
+        data = data[size:]
+        response = connection.next_response()
+    assert isinstance(response, Response)
     assert isinstance(response.body, FetchResponse)
     found = response.body.responses[0].partitions[0].records
     assert found is not None
@@ -41,6 +57,7 @@ def test_what_is_held_stays_what_it_was() -> None:
         records = fetch(connection, number, content)
         if len(content) > CLIENT_BYTES:
             assert isinstance(records, memoryview)
+            assert isinstance(records.obj, bytearray)
             memories.add(id(records.obj))
         held.append((records, content))
         del records
