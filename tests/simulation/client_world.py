@@ -161,6 +161,10 @@ class Stage:
     async def finish(self, *checks: Callable[[], Awaitable[None]]) -> None:
         """What must be when the faults are over."""
         await asyncio.wait(self._senders)
+        # Who asked for more partitions may not have been told that there are.
+        found = await self.admin.describe([book.topic for book in self.books])
+        for book in self.books:
+            book.partitions = len(found[book.topic].partitions)
 
         async def is_settled() -> bool:
             places = [(book.topic, index) for book in self.books for index in range(book.partitions)]
