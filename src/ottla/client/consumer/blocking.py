@@ -21,7 +21,7 @@ from ottla.client.consumer.operations import ConsumerOperations, position_timeou
 from ottla.client.consumer.records import Records
 from ottla.client.errors import ClientForkedError, IllegalStateError, KafkaTimeoutError
 from ottla.client.model import OffsetAndMetadata, OffsetAndTimestamp, PartitionInfo, TopicPartition
-from ottla.client.portal import portal
+from ottla.client.portal import EXIT_TIMEOUT_S, portal
 from ottla.records.columns import Columns
 from ottla.records.reader import ConsumerRecord
 from ottla.serde.base import DeserializerLike, K, V
@@ -104,7 +104,8 @@ class Consumer(ConsumerOperations[K, V]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close(None, None, processed=kind is None)
+        # Whoever pressed Ctrl-C does not want to wait for brokers that are away.
+        self._close(EXIT_TIMEOUT_S if isinstance(error, KeyboardInterrupt) else None, None, processed=kind is None)
 
     # --- one user at a time
 

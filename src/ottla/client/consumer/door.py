@@ -148,12 +148,7 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         """
         if self._engine.member is None:
             raise _no_group("group_metadata()")
-        if taken_away := self._engine.buffer.taken_away:
-            names = ", ".join(sorted(map(str, taken_away)))
-            raise CommitFailedError(
-                f"the group took {names} away while records of it were worked on.",
-                hint="Abort the transaction, and poll: others get these records.",
-            )
+        self._check_still_ours("Abort the transaction, and poll: others get these records.")
         return self._engine.member.metadata()
 
     # --- taking
@@ -282,11 +277,17 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         found.update({tp: place for tp, place in self._in_hand.left().items() if tp in found})
         return {tp: OffsetAndMetadata(offset, "", _epoch(epoch)) for tp, (offset, epoch) in found.items()}
 
+    def _check_still_ours(self, hint: str) -> None:
+        if taken_away := self._engine.buffer.taken_away:
+            names = ", ".join(sorted(map(str, taken_away)))
+            raise CommitFailedError(f"the group took {names} away while records of it were worked on.", hint=hint)
+
     def _offsets(self, what: Committable | None) -> dict[TopicPartition, OffsetAndMetadata]:
         """Offsets to commit, from what a user says."""
         if self._engine.member is None:
             raise _no_group("commit()")
         if what is None:
+            self._check_still_ours("Poll again: they come once more, to whoever has the partition now.")
             return self._positions()
         if isinstance(what, ConsumerRecord):
             what = (what,)

@@ -25,6 +25,7 @@ from ottla.client.consumer.resets import ResetStrategy, reset_strategy
 from ottla.client.consumer.subscription import Mode, Subscription
 from ottla.client.errors import AuthenticationError, ClientClosedError, KafkaError, UnsupportedVersionError
 from ottla.client.model import OffsetAndMetadata, TopicPartition, topic_partition
+from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
     from ottla.client.consumer.group.member import GroupMember
@@ -39,6 +40,7 @@ LOG = logging.getLogger("ottla.client")
 _SOONEST_S = 0.001
 _GRACE_S = 0.05
 _ABANDON_MS = 1000
+_MISSING_S = 1.0
 
 MemberFactory = Callable[..., "GroupMember"]
 
@@ -106,6 +108,9 @@ class ConsumerEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._activity_timer: asyncio.TimerHandle | None = None
         self._last_progress: object = None
+        self._missing_timer: asyncio.TimerHandle | None = None
+        self._told_missing: set[str] = set()
+        """Topics that are not there, of which that was said."""
         self.user_waits = False
         """The user is in a poll, where there is nothing to give."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -227,7 +232,7 @@ class ConsumerEngine:
             self.committing.stop()
         if self.member is not None:
             self.member.stop()
-        for timer in (self._timer, self._activity_timer):
+        for timer in (self._timer, self._activity_timer, self._missing_timer):
             if timer is not None:
                 timer.cancel()
         if self._bootstrap is not None:
@@ -366,9 +371,33 @@ class ConsumerEngine:
         if self.closed:
             return
         self.fetching.metadata_changed(metadata)
+        self._look_for_missing()
         if self.subscription.mode is Mode.PATTERN and self._match(metadata) and self.member is not None:
             self.member.subscription_changed()
         self.pump()
+
+    def _missing(self) -> set[str]:
+        """Topics by name that the cluster says are not there."""
+        subscription, topics = self.subscription, self.cluster.metadata.topics
+        wanted = subscription.topics if subscription.mode is Mode.TOPICS else subscription.assigned_topics()
+        known = {name: topics[name] for name in wanted if name in topics}
+        return {name for name, topic in known.items() if topic.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+
+    def _look_for_missing(self) -> None:
+        """A misspelt topic looks like one without records: one line is said of it, unless it is made soon."""
+        missing = self._missing()
+        self._told_missing &= missing
+        if missing - self._told_missing and self._missing_timer is None and self._loop is not None:
+            self._missing_timer = self._loop.call_later(_MISSING_S, self._tell_of_missing)
+
+    def _tell_of_missing(self) -> None:
+        self._missing_timer = None
+        if self.closed:
+            return
+        missing = self._missing()
+        for name in sorted(missing - self._told_missing):
+            LOG.warning("topic %s does not exist; its records are waited for. Create it, or check its name.", name)
+        self._told_missing = missing
 
     def _measure_assignment(self) -> None:
         if self.metrics is None:

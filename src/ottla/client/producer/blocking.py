@@ -21,7 +21,7 @@ from ottla.client.producer.accumulator import Reservation
 from ottla.client.producer.batches import Delivery, HeldRecord
 from ottla.client.producer.client import awaited, buffer_full, make_engine, make_interceptors, try_record
 from ottla.client.producer.contents import BATCH_OVERHEAD, HeadersLike, K, V
-from ottla.client.producer.engine import Engine
+from ottla.client.producer.engine import EXIT_TIMEOUT_S, Engine
 from ottla.client.settings import ProducerSettings
 
 if TYPE_CHECKING:
@@ -264,6 +264,8 @@ class Producer(Instrumented, Generic[K, V]):
         if engine.is_closed or engine.is_forked:
             return
         try:
+            if isinstance(cause, KeyboardInterrupt):
+                timeout_s = EXIT_TIMEOUT_S  # whoever pressed Ctrl-C does not want to wait for brokers that are away
             self._portal.run(engine.close(timeout_s) if cause is None else engine.close_after(cause, timeout_s))
         finally:
             if self._interceptors is not None:

@@ -332,7 +332,8 @@ class Engine:
         But ProducerFencedError is raised in place of a KafkaError: there is nothing to try again.
         """
         try:
-            await self.abort_transaction(self.settings.max_block_ms)
+            most_ms = int(EXIT_TIMEOUT_S * 1000) if isinstance(cause, KeyboardInterrupt) else self.settings.max_block_ms
+            await self.abort_transaction(min(most_ms, self.settings.max_block_ms))
         except KafkaError as error:
             is_fenced = isinstance(error, ProducerFencedError)
             if is_fenced and isinstance(cause, KafkaError) and not isinstance(cause, ProducerFencedError):
@@ -372,7 +373,7 @@ class Engine:
             ends.callback(self.sender.close)
             if self._requests is not None:
                 ends.push_async_callback(self._requests.close, error)
-            undelivered = ClientClosedError("the producer was closed before the record was delivered.")
+            undelivered = ClientClosedError("the producer was closed before the record was delivered.", hint="")
             ends.callback(self.sender.give_up_all, undelivered)
             if self._is_started:
                 await self._end(timeout_s)

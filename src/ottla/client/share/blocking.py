@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
 from ottla.client.instruments import Instrumented
-from ottla.client.portal import portal
+from ottla.client.portal import EXIT_TIMEOUT_S, portal
 from ottla.client.settings import ShareConsumerSettings
 from ottla.client.share.client import AcknowledgementCallback, CommitResult
 from ottla.client.share.client import ShareConsumer as AsyncShareConsumer
@@ -147,4 +147,7 @@ class ShareConsumer(Instrumented, Generic[K, V]):
         if error is not None and not isinstance(error, GeneratorExit):
             # The records in hand were not processed to the end: others get them.
             self._portal.call(self._inner.abandon_records)
-        self.close()
+        if isinstance(error, KeyboardInterrupt):  # who does not want to wait for brokers that are away
+            self.close(EXIT_TIMEOUT_S)
+        else:
+            self.close()
