@@ -14,6 +14,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ottla.client.errors import CommitFailedError
 from tests.simulation.workloads.checks import settled, until
 from tests.simulation.workloads.client import GROUP, GROUP_RESOURCE, SHARE, TRANSACTION, Client
 from tests.simulation.workloads.cluster import Cluster, run_cluster
@@ -27,9 +28,11 @@ from tests.simulation.workloads.our_transform import GROUP_ID as MAKERS
 from tests.simulation.workloads.our_transform import INPUT, OUTPUT, check_made, maker
 from tests.simulation.workloads.programs import Program, Run, World, world_around
 from tests.simulation.workloads.proxy import ADVERTISED
+from tests.simulation.workloads.reader import read_all
 
 Counts = dict[str, int]
 MEAN_LIFE_S = 8.0
+SLEEP_MS = 14_000
 HURT = 0.02
 PARTITIONS = 3
 EXPLICIT = {"group.id": CREW, "share.acknowledgement.mode": "explicit", "max.poll.records": 5}
@@ -127,7 +130,7 @@ class Stage:
 
         return check
 
-    async def transform(self) -> Callable[[], Awaitable[None]]:
+    async def transform(self, makers: int | None = None) -> Callable[[], Awaitable[None]]:
         """Consume, transform, produce."""
         raw = await self.book(INPUT)
         await self.admin.create_topic(OUTPUT, PARTITIONS)
@@ -136,7 +139,7 @@ class Stage:
         self.groups.append(MAKERS)
         self.sends("supplier", sender(raw, kinds=EXACT))
         kind, own_ids = self.dice.choice([*KINDS]), self.dice.random() < 0.5
-        for slot in range(self.dice.randint(1, 3)):
+        for slot in range(self.dice.randint(1, 3) if makers is None else makers):
             self.plays(f"maker-{slot}", maker(kind, PARTITIONS, own_ids))
 
         async def check() -> None:
@@ -299,6 +302,43 @@ def renewal(seed: object) -> Counts:
         await stage.world.end()
 
     return _play("renewal", seed, act, hurt=0.0)
+
+
+def oversleeping(seed: object, kind: str) -> Counts:
+    """Who comes back too late commits nothing: others have his partitions, and their records, again."""
+
+    async def act(stage: Stage) -> None:
+        cluster = stage.cluster
+        await stage.transform(makers=0)
+        settings = KINDS[kind] | {
+            "group.id": MAKERS,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "max.poll.interval.ms": SLEEP_MS // 2,
+        }
+
+        async def sleeper(program: Program) -> None:
+            consumer = program.consumer(settings, topics=[INPUT])
+            async with consumer, program.producer({"transactional.id": "sleeper"}) as producer:
+                records = await consumer.poll(timeout_s=30.0)
+                try:
+                    async with producer.transaction() as transaction:
+                        for record in records:
+                            await producer.send(OUTPUT, record.value, partition=0)
+                        await asyncio.sleep(SLEEP_MS / 1000)
+                        await transaction.send_offsets(consumer)
+                except CommitFailedError:
+                    cluster.count("transactions refused")
+
+        sleeping = stage.world.start("sleeper", sleeper)
+        await sleeping.ended()
+        cluster.is_calm = True
+        await stage.finish()
+        view = await read_all(stage.admin, OUTPUT, 0)
+        if view.records:
+            cluster.fail(f"committed without their positions: {view.records}")
+
+    return _play(f"oversleeping {kind}", seed, act, hurt=0.0)
 
 
 SCENARIOS = (our_producers, our_consumers, our_queues, our_transform, our_clients)

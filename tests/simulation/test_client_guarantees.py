@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation import client_world
+from tests.simulation.workloads.our_consumers import KINDS
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -34,6 +35,11 @@ def test_what_is_made_of_each_input_is_there_once(seed: int) -> None:
 
 def test_all_of_them_together() -> None:
     client_world.our_clients(1, seconds=10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_comes_back_too_late_commits_nothing(kind: str) -> None:
+    assert client_world.oversleeping(1, kind)["transactions refused"]
 
 
 def test_locks_that_are_renewed_last() -> None:

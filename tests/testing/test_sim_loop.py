@@ -137,3 +137,16 @@ def test_loop_can_be_driven_by_hand() -> None:
     assert loop.run_until_complete(asyncio.wait_for(asyncio.sleep(5, "done"), 6)) == "done"
     assert loop.time() == 5
     loop.close()
+
+
+def test_no_timer_fires_a_moment_before_its_time() -> None:
+    async def main(env: SimulatedEnv) -> None:
+        loop = asyncio.get_running_loop()
+        later_s = 0.1 + 0.2  # a little more than 0.3
+        fired: list[float] = []
+        loop.call_at(0.3, lambda: fired.append(loop.time()))
+        loop.call_at(later_s, lambda: fired.append(loop.time()))
+        await asyncio.sleep(1)
+        assert fired == [0.3, later_s]
+
+    simulate(main, seed=1)

@@ -24,9 +24,6 @@ from tests.simulation.workloads.proxy import PROXY_ADDRESS, Proxy
 
 T = TypeVar("T")
 
-# What the dead log when they are buried is for nobody's eyes.
-logging.getLogger("ottla.client").addHandler(logging.NullHandler())
-
 #: Longer than anything a program that is asked to end may need.
 PATIENCE_S = 60.0
 #: What a call may take beyond the time it was given: virtual time stands still while code runs.

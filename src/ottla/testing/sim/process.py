@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -94,10 +96,22 @@ def run_processes(
         return loop.run_until_complete(main(loop))
     finally:
         loop.set_exception_handler(lambda *_: None)
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _close(task.get_coro())
+        with _silence():
+            for task in asyncio.all_tasks(loop):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task.get_coro())
         loop.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What programs log while they are buried is for nobody's eyes."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _close(coroutine: Any) -> None:
