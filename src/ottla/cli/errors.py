@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 FAILURE = 1
@@ -18,6 +19,28 @@ class CommandError(Exception):
 def complain(message: str) -> None:
     """Print one line on standard error."""
     print(f"ottla: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def describe(error: BaseException) -> str:
+    """The line that tells a user why a command failed; an error that nobody foresaw is named, OTTLA_DEBUG=1 shows more.
+
+    Errors of the clients say what to do themselves.
+    """
+    if isinstance(error, CommandError):
+        return str(error)
+    # Whoever raised one of these has imported its module already; nobody else has to.
+    for module, name in (("ottla.client.errors", "KafkaError"), ("ottla.schema.definition", "SettingError")):
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and isinstance(error, kind):
+            return str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return f"{error.filename}: {reason.lower()}" if error.filename else reason
+    if os.environ.get("OTTLA_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    return f"unexpected {type(error).__name__}: {error} (OTTLA_DEBUG=1 shows where)"
 
 
 def explain(error: BaseException) -> str | None:

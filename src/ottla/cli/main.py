@@ -1,30 +1,45 @@
-"""`ottla COMMAND …`: finds the command, parses its options, runs it."""
+"""`ottla COMMAND …`: finds the command, parses its options, runs it, and says in one line what went wrong."""
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, HelpFormatter, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn, Protocol
 
-from ottla.cli.errors import FAILURE, INTERRUPTED, USAGE, CommandError, complain
+from ottla.cli.errors import FAILURE, INTERRUPTED, USAGE, complain, describe
 
-COMMANDS = {
-    "start": ("ottla.cli.start", "Start a broker. No file is needed: data in ./ottla-data, Kafka on 127.0.0.1:9092."),
-    "version": ("ottla.cli.version", "Show the version."),
+FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
+    "a broker": {
+        "start": (
+            "ottla.cli.start",
+            "Start a broker. No file is needed: data in ./ottla-data, Kafka on 127.0.0.1:9092.",
+        ),
+    },
+    "records": {},
+    "topics and groups": {},
+    "the cluster": {},
+    "who may do what": {},
+    "other": {
+        "version": ("ottla.cli.version", "Show the version."),
+    },
 }
+"""The commands by what they are about: name, module, and what it does. Only the module that is called is loaded."""
+
+COMMANDS = {name: command for family in FAMILIES.values() for name, command in family.items()}
 
 HELP = """\
 Ottla: Kafka's little sister, in Python.
 
 usage: ottla COMMAND [options]
 
-commands:
 {commands}
-
 `ottla COMMAND --help` tells more about a command.
 """
+
+_TOOL_PREFIXES = ("kafka-", "connect-")
 
 
 class Command(Protocol):
@@ -42,10 +57,12 @@ class _HelpFormatter(HelpFormatter):
     `shutil` and the compression libraries with it."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=78)
+        super().__init__(prog, width=100, max_help_position=32)
 
 
-class _Parser(ArgumentParser):
+class CommandParser(ArgumentParser):
+    """Tells of wrong usage in one line."""
+
     def error(self, message: str) -> NoReturn:
         complain(f"{message} (see `{self.prog} --help`)")
         sys.exit(USAGE)
@@ -54,31 +71,92 @@ class _Parser(ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
+        from ottla.cli.completion import answer
+
+        return answer()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if len(arguments) > 1 and arguments[0] == "help":
+            return main([*arguments[1:], "--help"])
         print(_help(), end="")
         return 0 if arguments else USAGE
     name = {"--version": "version", "-V": "version"}.get(arguments[0], arguments[0])
+    if name.startswith(_TOOL_PREFIXES) and (code := _run_tool(name, arguments[1:])) is not None:
+        return code
     if name not in COMMANDS:
         complain(_unknown(name))
         return USAGE
+    return _guarded(lambda: _run(name, arguments[1:]))
+
+
+def command_parser(name: str) -> tuple[Command, CommandParser]:
+    """The module of a command, and the parser with its options."""
     module, summary = COMMANDS[name]
     command: Command = import_module(module)
-    parser = _Parser(prog=f"ottla {name}", description=summary, allow_abbrev=False, formatter_class=_HelpFormatter)
+    parser = CommandParser(
+        prog=f"ottla {name}", description=summary, allow_abbrev=False, formatter_class=_HelpFormatter
+    )
     command.add_arguments(parser)
+    return command, parser
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    command, parser = command_parser(name)
+    code = command.run(parser.parse_args(arguments))
+    sys.stdout.flush()  # here, where a reader who has gone is noticed
+    return code
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    """Run it; whatever happens becomes an exit code, and a line for what went wrong."""
     try:
-        return command.run(parser.parse_args(arguments[1:]))
-    except CommandError as error:
-        complain(str(error))
-        return FAILURE
+        return run()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_has_gone()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
+    except Exception as error:
+        complain(describe(error))
+        return FAILURE
+
+
+def _reader_has_gone() -> int:
+    """`ottla topics list | head -1`: who reads has seen enough, which is no failure."""
+    # The interpreter flushes once more when it ends; that must go somewhere.
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def _run_tool(name: str, arguments: list[str]) -> int | None:
+    """Run one of Kafka's own tools (`ottla kafka-topics --list …`); None when there is no such tool."""
+    from ottla.cli import kafka
+
+    tool = name.removesuffix(".sh")
+    if tool not in kafka.TOOLS:
+        return None
+
+    def run() -> int:
+        code = kafka.run(tool, arguments)
+        sys.stdout.flush()
+        return code
+
+    return _guarded(run)
 
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    return HELP.format(commands="\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()))
+    parts = []
+    for title, family in FAMILIES.items():
+        if family:
+            parts.append(f"{title}:\n")
+            parts += [f"  {name:<{width}}  {summary}\n" for name, (_, summary) in family.items()]
+            parts.append("\n")
+    return HELP.format(commands="".join(parts))
 
 
 def _unknown(name: str) -> str:
@@ -86,6 +164,11 @@ def _unknown(name: str) -> str:
 
     if name.startswith("-"):
         return f"{name} must follow a command, as in `ottla start {name}`"
-    suggestion = nearest(name, list(COMMANDS))
+    names = list(COMMANDS)
+    if name.startswith(_TOOL_PREFIXES):
+        from ottla.cli import kafka
+
+        names += kafka.TOOLS
+    suggestion = nearest(name, names)
     hint = f"did you mean {suggestion}?" if suggestion else "`ottla --help` lists the commands"
     return f"unknown command '{name}'; {hint}"
