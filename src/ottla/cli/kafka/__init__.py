@@ -27,6 +27,7 @@ TOOLS = {
     "kafka-consumer-perf-test": "ottla.cli.kafka.consumer_perf_test",
     "kafka-delegation-tokens": "ottla.cli.kafka.delegation_tokens",
     "kafka-delete-records": "ottla.cli.kafka.delete_records",
+    "kafka-dump-log": "ottla.cli.kafka.dump_log",
     "kafka-e2e-latency": "ottla.cli.kafka.e2e_latency",
     "kafka-features": "ottla.cli.kafka.features",
     "kafka-get-offsets": "ottla.cli.kafka.get_offsets",
