@@ -188,7 +188,12 @@ def java_message(error: Exception, call: str = "") -> str:
         return str(error)
     if isinstance(error, BootstrapError):
         return f"Timed out waiting for a node assignment. Call: {call}" if call else error.message
-    return cause(error).message
+    first = cause(error)
+    if first.code is not None and first.message == first.code.message:  # the broker said nothing more
+        from ottla.cli.kafka.error_words import WORDS
+
+        return WORDS.get(first.code, first.message)
+    return first.message
 
 
 def java_class(error: Exception) -> str:
