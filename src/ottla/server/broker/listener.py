@@ -128,6 +128,13 @@ class Listener:
             if timer is not None:
                 timer.cancel()
 
+    def abort(self) -> None:
+        """Stop accepting and drop every connection, at once."""
+        self.stop_accepting()
+        self._closed = asyncio.Event()
+        for connection in list(self.connections):
+            connection.abort()
+
     async def close(self, grace_s: float = 5.0) -> None:
         """Stop accepting, let requests in flight finish (at most `grace_s` seconds), close every connection."""
         self.stop_accepting()

@@ -182,10 +182,13 @@ class Node:
         if self.failed is not None and not self.failed.done():
             self.failed.set_result(error)
 
-    async def stop(self) -> None:
-        """Finish what is under way, flush, close. Safe after a failed or cancelled `start`, and a second time."""
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Finish what is under way, flush, close. Safe after a failed or cancelled `start`, and a second time.
+
+        Requests under way have `grace_s` seconds.
+        """
         listeners, self._listeners = self._listeners, []
-        await asyncio.gather(*(listener.close() for listener in listeners))
+        await asyncio.gather(*(listener.close(grace_s) for listener in listeners))
         if self._broker is not None:
             await self._broker.close()
         if self._finding_hosts is not None:
@@ -199,6 +202,23 @@ class Node:
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
             await directories.stop(broker_epoch=broker_epoch)
+        self.env.close()
+
+    async def abort(self) -> None:
+        """End as a killed process does: connections break, nothing is flushed, fenced, or marked as left cleanly.
+
+        What still runs of this node on the event loop is the caller's to cancel. The directories are free afterwards.
+        """
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.abort()
+        if self._finding_hosts is not None:
+            self._finding_hosts.cancel()
+        self._coordinators.stop()
+        self._controller = None
+        directories, self._log_directories = self._log_directories, None
+        if directories is not None:
+            await directories.stop(clean=False)
         self.env.close()
 
 

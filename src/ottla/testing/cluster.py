@@ -1,0 +1,317 @@
+"""`Cluster`: Kafka inside the test process.
+
+    with Cluster() as kafka:                       # blocking
+        kafka.create_topic("orders")
+        shop.run(bootstrap_servers=kafka.bootstrap_servers)
+        assert kafka.read("orders", dict, count=1) == [{"id": 1}]
+
+    async with Cluster() as kafka:                 # asyncio: the same, awaited
+        await kafka.create_topic("orders")
+
+Each broker is the one that `ottla start` runs, on a thread of its own, with a socket on a free port of 127.0.0.1; its
+disk is memory unless `data` says where. What the helpers do is in `operations`; how one text of theirs serves both
+kinds of callers, in `steps`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+from ottla.client.errors import ConfigError, IllegalStateError
+from ottla.runtime.env import Clock, Env, SystemClock
+from ottla.runtime.memory_disk import MemoryDisk
+from ottla.schema.config import BrokerConfig
+from ottla.schema.definition import SettingError
+from ottla.testing.operations import Operations
+from ottla.testing.runner import BrokerThread, memory_env
+from ottla.testing.steps import Ask, drive, drive_async
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ottla.runtime.disk import Disk
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULTS: Mapping[str, str] = {
+    # One partition of internal topics: each is a directory with files, made when the first group comes.
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.num.partitions": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # Kafka waits three seconds for more members before a group's first assignment.
+    "group.initial.rebalance.delay.ms": "0",
+    # What a test deletes is gone, and not a minute later.
+    "log.segment.delete.delay.ms": "0",
+}
+"""Where a broker for tests is not what Kafka's documentation says, unless `settings` say otherwise."""
+
+HOST = "127.0.0.1"
+
+_OPERATIONS = Operations()
+
+
+def blocking(
+    helper: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Cluster, P], T]:
+    """A helper as a plain method."""
+
+    @functools.wraps(helper)
+    def call(self: Cluster, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return drive(helper(_OPERATIONS, *arguments, **named), self._ask)
+
+    return call
+
+
+def awaitable(
+    helper: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[AsyncCluster, P], Coroutine[Any, Any, T]]:
+    """A helper as a coroutine of whatever event loop awaits it."""
+
+    @functools.wraps(helper)
+    async def call(self: AsyncCluster, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await drive_async(helper(_OPERATIONS, *arguments, **named), self._ask)
+
+    return call
+
+
+class Cluster:
+    """Brokers in this process, and what tests want of them. May be used from several threads."""
+
+    def __init__(
+        self,
+        brokers: int = 1,
+        *,
+        data: Path | str | None = None,
+        settings: Mapping[str, object] | None = None,
+        topics: Iterable[str] | Mapping[str, int] = (),
+    ) -> None:
+        """Nothing is started. Raises `ConfigError` for settings that cannot be.
+
+        `data` is a directory to keep data in (None: memory), `settings` are a broker's, by Kafka's names; `topics` are
+        made at the start: names, or names with their numbers of partitions.
+        """
+        if brokers != 1:
+            raise ConfigError(f"a cluster of {brokers} brokers can not be served yet.", hint="Use brokers=1.")
+        self._data = None if data is None else Path(data)
+        self._settings = dict(settings or {})
+        self._topics = dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, 1)
+        self.clock: Clock = SystemClock()
+        self._ports = [0] * brokers
+        self._disks: list[Disk] = [self._new_disk() for _ in range(brokers)]
+        self._configs = [self._config(index) for index in range(brokers)]
+        self.threads: list[BrokerThread | None] = [None] * brokers
+        """The lives of the brokers that are under way; None for one that was never started."""
+        self._lock = threading.RLock()
+        weakref.finalize(self, _forgotten, self.threads).atexit = False
+
+    # Life
+
+    def start(self) -> Self:
+        """Start the brokers; clients are served when it returns."""
+        with self._lock:
+            if self.is_running:
+                raise IllegalStateError("the cluster runs already.", hint="")
+            try:
+                for index in range(len(self.threads)):
+                    self._start_broker(index)
+                for topic, partitions in self._topics.items():
+                    self.create_topic(topic, partitions)
+            except BaseException:
+                self.stop()
+                raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the brokers in order. What is in memory is gone, what is in `data` stays."""
+        with self._lock:
+            for thread in self.threads:
+                if thread is not None:
+                    thread.stop()
+            self._disks = [self._new_disk() for _ in self._disks]
+
+    def kill(self, broker: int = 0) -> None:
+        """End a broker as `kill -9` would: connections break, nothing is flushed. `restart` finds what was written."""
+        with self._lock:
+            self.thread(broker).kill()
+
+    def restart(self, broker: int = 0) -> None:
+        """Start a broker again at its address, with its data: one that was killed, or one that runs (in order)."""
+        with self._lock:
+            thread = self.threads[broker]
+            if thread is not None:
+                thread.stop()
+            self._start_broker(broker)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> AsyncCluster:
+        await asyncio.to_thread(self.start)
+        return self.aio
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+    # What it is
+
+    @property
+    def aio(self) -> AsyncCluster:
+        """The same helpers as coroutines, for code that runs in an event loop."""
+        return AsyncCluster(self)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any broker runs."""
+        return any(thread is not None and thread.is_running for thread in self.threads)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients begin: `127.0.0.1:port`, comma-separated. It stays the same when brokers are restarted."""
+        if not all(self._ports):
+            raise IllegalStateError("the cluster was not started.", hint="Use `with`, or start().")
+        return ",".join(f"{HOST}:{port}" for port in self._ports)
+
+    def thread(self, broker: int = 0) -> BrokerThread:
+        """The running broker of that index, for what the helpers do not offer: `thread.node`, `thread.call`."""
+        thread = self.threads[broker]
+        if thread is None:
+            raise IllegalStateError("the cluster was not started.", hint="Use `with`, or start().")
+        return thread
+
+    def __repr__(self) -> str:
+        where = f" at {self.bootstrap_servers}" if self.is_running else ", stopped"
+        return f"<Cluster of {len(self.threads)}{where}>"
+
+    # Helpers: see `Operations`
+
+    topics = blocking(Operations.topics)
+    create_topic = blocking(Operations.create_topic)
+    delete_topic = blocking(Operations.delete_topic)
+    produce = blocking(Operations.produce)
+    records = blocking(Operations.records)
+    read = blocking(Operations.read)
+
+    # Within
+
+    def _start_broker(self, index: int) -> None:
+        config = self._config(index)
+        thread = BrokerThread(
+            config, self._env(index), name=f"ottla-broker-{index}", outlives_process=self._data is not None
+        )
+        self.threads[index] = thread
+        thread.start()
+        self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
+
+    def _config(self, index: int) -> BrokerConfig:
+        settings: dict[str, object] = {
+            "node.id": str(index + 1),
+            "listeners": f"PLAINTEXT://{HOST}:{self._ports[index]}",
+            "log.dirs": f"/broker-{index}" if self._data is None else str(self._data / f"broker-{index}"),
+            **DEFAULTS,
+            **self._settings,
+        }
+        try:
+            return BrokerConfig.of(settings)
+        except SettingError as error:
+            raise ConfigError(str(error), hint="") from None
+
+    def _new_disk(self) -> Disk:
+        if self._data is None:
+            return MemoryDisk(now_ms=self.clock.now_ms)
+        from ottla.runtime.real_disk import RealDisk
+
+        return RealDisk()
+
+    def _env(self, index: int) -> Env:
+        disk = self._disks[index]
+        if isinstance(disk, MemoryDisk):
+            disk.restart_process()  # whatever held files or locks is gone
+            return memory_env(disk, self.clock)
+        return Env(disk, self.clock, Random())
+
+    def _ask(self, ask: Ask) -> Any:
+        thread = self._asked(ask.node_id)
+        return thread.run(ask.action(thread.node))
+
+    def _asked(self, node_id: int | None) -> BrokerThread:
+        """The broker with that id; None: any that runs."""
+        index = next(
+            (i for i, one in enumerate(self.threads) if one is not None and one.answers_as(node_id)),
+            0,
+        )
+        return self.thread(index)
+
+
+class AsyncCluster:
+    """A `Cluster` for code in an event loop: the same helpers, awaited. Any loop will do, and several at once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    async def start(self) -> Self:
+        """Start the brokers."""
+        await asyncio.to_thread(self.cluster.start)
+        return self
+
+    async def stop(self) -> None:
+        """Stop the brokers in order."""
+        await asyncio.to_thread(self.cluster.stop)
+
+    async def kill(self, broker: int = 0) -> None:
+        """As `Cluster.kill`."""
+        await asyncio.to_thread(self.cluster.kill, broker)
+
+    async def restart(self, broker: int = 0) -> None:
+        """As `Cluster.restart`."""
+        await asyncio.to_thread(self.cluster.restart, broker)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients begin."""
+        return self.cluster.bootstrap_servers
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any broker runs."""
+        return self.cluster.is_running
+
+    def __repr__(self) -> str:
+        return f"<AsyncCluster{repr(self.cluster)[8:]}"
+
+    topics = awaitable(Operations.topics)
+    create_topic = awaitable(Operations.create_topic)
+    delete_topic = awaitable(Operations.delete_topic)
+    produce = awaitable(Operations.produce)
+    records = awaitable(Operations.records)
+    read = awaitable(Operations.read)
+
+    async def _ask(self, ask: Ask) -> Any:
+        thread = self.cluster._asked(ask.node_id)
+        future: concurrent.futures.Future[Any] = thread.submit(cast(Any, ask.action(thread.node)))
+        return await asyncio.wrap_future(future)
+
+
+def _forgotten(threads: Sequence[BrokerThread | None]) -> None:
+    """Nobody has the cluster any more."""
+    running = [thread for thread in threads if thread is not None and thread.is_running]
+    for thread in running:
+        thread.stop()
+    if running:
+        warnings.warn("unclosed Cluster: use `with`, or stop()", ResourceWarning, stacklevel=2)
