@@ -152,6 +152,13 @@ class DriverProcess:
             raise ClientError(answer["error"])
         return answer
 
+    def has_ended(self) -> int | None:
+        """The exit code of a driver that ended by itself, or is just about to; None while it runs."""
+        try:
+            return None if self._process is None else self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return None
+
     def close(self) -> None:
         if self._process is not None:
             assert self._process.stdin is not None
@@ -256,15 +263,32 @@ class Java(ProcessClient):
             return "Apache Kafka's jars (scripts/install-tools kafka)"
         return None if (TOOLS / "java" / "classes" / "Driver.class").exists() else "scripts/install-tools java"
 
-    def tool(self, class_name: str, *arguments: object, input: str = "", expect_code: int = 0) -> str:  # noqa: A002
-        """Run a command line tool in the JVM that is already there; its output, or ClientError with its errors."""
+    def run_tool(
+        self,
+        class_name: str,
+        arguments: Sequence[str],
+        *,
+        input: str = "",  # noqa: A002
+        timeout_s: float = 120,
+    ) -> tuple[int | None, str, str, str | None]:
+        """Run a command line tool in the JVM that is already there: exit code (None: it did not end in time), output,
+        errors, and the message that it ended with, which a user does not see."""
         answer = self.process.call(
-            do="tool", **{"class": class_name}, arguments=[str(argument) for argument in arguments], input=input
+            do="tool", **{"class": class_name}, arguments=list(arguments), input=input, timeout_ms=int(timeout_s * 1000)
         )
-        text = f"{answer['output']}{answer['errors']}"
-        if answer["code"] != expect_code:
-            raise ClientError(f"{class_name} ended with {answer['code']}:\n{text}")
-        return str(answer["output"]) if expect_code == 0 else text
+        code = answer["code"]
+        if code is None and (ended := self.process.has_ended()) is not None:
+            code = ended  # a tool that calls System.exit takes the driver with it
+            self.process = DriverProcess(self._command)
+        return code, answer["output"], answer["errors"], answer["message"]
+
+    def tool(self, class_name: str, *arguments: object, input: str = "", expect_code: int = 0) -> str:  # noqa: A002
+        """Run a command line tool; its output, or ClientError with its errors."""
+        code, output, errors, message = self.run_tool(class_name, [str(one) for one in arguments], input=input)
+        text = f"{output}{errors}{message or ''}"
+        if code != expect_code:
+            raise ClientError(f"{class_name} ended with {code}:\n{text}")
+        return output if expect_code == 0 else text
 
 
 class Go(ProcessClient):

@@ -18,7 +18,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeSet;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -43,17 +45,15 @@ public final class Driver {
     /** What ends a tool in place of the exit of the JVM. */
     private static final class ExitCalled extends RuntimeException { }
 
-    // Some tools call exit inside a try block that catches everything and exits again: the first call counts.
-    private static Integer exitCode;
-    private static String exitMessage;
+    private static volatile ToolRun running;
     private static final List<Runnable> shutdownHooks = new ArrayList<>();
 
     private static void exit(int code, String message) {
-        if (exitCode == null) {
-            exitCode = code;
-            exitMessage = message;
+        ToolRun run = running;
+        if (run == null) {
+            throw new ExitCalled();
         }
-        throw new ExitCalled();
+        run.exit(code, message);
     }
 
     public static void main(String[] arguments) throws Exception {
@@ -62,6 +62,7 @@ public final class Driver {
         Exit.setExitProcedure(Driver::exit);
         Exit.setHaltProcedure(Driver::exit);
         Exit.setShutdownHookAdder((name, hook) -> shutdownHooks.add(hook));
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> answerForExit(answers)));
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = commands.readLine()) != null;) {
             ObjectNode answer;
@@ -260,40 +261,103 @@ public final class Driver {
 
     // command line tools
 
-    /** Runs the main method of a tool's class, with its standard streams and its exit code captured. */
+    /** A run of a tool's main method, with its standard streams and its exit code captured. */
+    private static final class ToolRun {
+        private final ByteArrayOutputStream output = new ByteArrayOutputStream();
+        private final ByteArrayOutputStream errors = new ByteArrayOutputStream();
+        private final CountDownLatch ended = new CountDownLatch(1);
+        private final CountDownLatch answered = new CountDownLatch(1);
+        private Integer code;
+        private String message;
+
+        // As in a JVM of its own, whoever calls exit never goes on: what comes behind it in the tool must not be seen.
+        // Once the answer is there, an exception lets the tool close what it had opened.
+        private void exit(int code, String message) {
+            if (end(code, message)) {
+                try {
+                    answered.await();
+                } catch (InterruptedException ignored) {
+                    Thread.currentThread().interrupt();
+                }
+            }
+            throw new ExitCalled();
+        }
+
+        /** Only the first end counts. */
+        private synchronized boolean end(int code, String message) {
+            if (ended.getCount() == 0) {
+                return false;
+            }
+            this.code = code;
+            this.message = message;
+            ended.countDown();
+            return true;
+        }
+
+        private void main(String name, String[] arguments) {
+            try {
+                Class.forName(name).getMethod("main", String[].class).invoke(null, (Object) arguments);
+                end(0, null);
+            } catch (InvocationTargetException thrown) {
+                if (ended.getCount() > 0) {
+                    System.err.print("Exception in thread \"main\" ");
+                    thrown.getCause().printStackTrace();
+                    end(1, null);
+                }
+            } catch (ReflectiveOperationException problem) {
+                System.err.println(problem);
+                end(1, null);
+            }
+        }
+
+        private ObjectNode answer() {
+            return JSON.createObjectNode().put("code", code).put("message", message)
+                .put("output", output.toString(StandardCharsets.UTF_8)).put("errors", errors.toString(StandardCharsets.UTF_8));
+        }
+    }
+
+    /** Runs a tool. An answer without a code: it did not end in time. A tool that ends the JVM behind Kafka's back is
+     * answered for by a hook; its code is the process's. */
     private static ObjectNode tool(JsonNode command) throws Exception {
         List<String> arguments = new ArrayList<>();
         command.get("arguments").forEach(argument -> arguments.add(argument.asText()));
         PrintStream out = System.out;
         PrintStream err = System.err;
         InputStream in = System.in;
-        ByteArrayOutputStream output = new ByteArrayOutputStream();
-        ByteArrayOutputStream errors = new ByteArrayOutputStream();
-        exitCode = null;
-        exitMessage = null;
         shutdownHooks.clear();
-        System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
-        System.setErr(new PrintStream(errors, true, StandardCharsets.UTF_8));
+        ToolRun run = new ToolRun();
+        running = run;
+        System.setOut(new PrintStream(run.output, true, StandardCharsets.UTF_8));
+        System.setErr(new PrintStream(run.errors, true, StandardCharsets.UTF_8));
         System.setIn(new ByteArrayInputStream(command.get("input").asText().getBytes(StandardCharsets.UTF_8)));
-        try {
-            Class.forName(command.get("class").asText()).getMethod("main", String[].class)
-                .invoke(null, (Object) arguments.toArray(new String[0]));
-        } catch (InvocationTargetException thrown) {
-            if (exitCode == null) {
-                exitCode = 1;
-                thrown.getCause().printStackTrace();
-            }
-        } finally {
+        Thread thread = new Thread(
+            () -> run.main(command.get("class").asText(), arguments.toArray(new String[0])), "main");
+        thread.setDaemon(true);
+        thread.start();
+        long timeout = command.has("timeout_ms") ? command.get("timeout_ms").asLong() : 120_000;
+        boolean ended = run.ended.await(timeout, TimeUnit.MILLISECONDS);
+        if (ended) {
             shutdownHooks.forEach(Runnable::run);
-            if (exitMessage != null) {
-                System.err.println(exitMessage);
-            }
-            System.out.flush();
-            System.setOut(out);
-            System.setErr(err);
-            System.setIn(in);
+        } else {
+            thread.interrupt();
         }
-        return JSON.createObjectNode().put("code", exitCode == null ? 0 : exitCode)
-            .put("output", output.toString(StandardCharsets.UTF_8)).put("errors", errors.toString(StandardCharsets.UTF_8));
+        System.out.flush();
+        ObjectNode answer = run.answer();
+        running = null;
+        System.setOut(out);
+        System.setErr(err);
+        System.setIn(in);
+        run.answered.countDown();
+        thread.join(5_000);
+        return answer;
+    }
+
+    /** Answers for a tool that called System.exit itself. */
+    private static void answerForExit(PrintStream answers) {
+        ToolRun run = running;
+        if (run != null) {
+            answers.println(run.answer());
+            answers.flush();
+        }
     }
 }
