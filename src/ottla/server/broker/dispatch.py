@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import import_module
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    Handle = Callable[[Broker, Any, RequestContext], Any | Awaitable[Any] | None]
+    Interceptor = Callable[["Route", Handle, Broker, Any, RequestContext], Any | Awaitable[Any] | None]
+    """Answers a request in the place of the route's handler, which it may call. See `Handler` for what it returns."""
+
 # Size and correlation id; then, in the newer form, an empty tag section.
 _PACK_HEADER = Struct(">ii").pack
 _PACK_TAGGED_HEADER = Struct(">iix").pack
@@ -31,6 +37,7 @@ class Route:
     """One API in one version.  `requests` counts what came in, `failures` the handler's unexpected errors."""
 
     __slots__ = (
+        "_intercepted",
         "api",
         "decode",
         "encode",
@@ -65,6 +72,15 @@ class Route:
         self.header_bytes = 5 if tagged else 4
         self.requests = 0
         self.failures = 0
+        self._intercepted: tuple[Any, Any] | None = None
+
+    def intercept(self, interceptor: Interceptor | None) -> None:
+        """Let requests go through this instead of the handler; None: to the handler again."""
+        if self._intercepted is None:
+            self._intercepted = self.handle, self.quick
+        self.handle, self.quick = self._intercepted
+        if interceptor is not None:
+            self.handle, self.quick = partial(_intercept, interceptor, self, self.handle), None
 
     def failure(self, request: Any, context: RequestContext, error: BaseException) -> Any | None:
         """The response to a request whose handler raised; None when only closing the connection says it."""
@@ -100,11 +116,21 @@ class Router:
     `unstable_versions`: those that Apache Kafka has not settled yet are served as well.
     """
 
-    __slots__ = ("_unstable_versions", "routes")
+    __slots__ = ("_interceptor", "_unstable_versions", "routes")
 
     def __init__(self, *, unstable_versions: bool = False) -> None:
         self.routes: dict[int, Route] = {}
+        self._interceptor: Interceptor | None = None
         self._unstable_versions = unstable_versions
+
+    def intercept(self, interceptor: Interceptor | None) -> None:
+        """Let every request go through this instead of its handler: the seam for faults in tests.
+
+        It changes routes, so that nothing is asked on the way of a request when there is no interceptor.
+        """
+        self._interceptor = interceptor
+        for route in self.routes.values():
+            route.intercept(interceptor)
 
     def find(self, api_key: int, version: int) -> Route:
         """The route, loading handler and codecs on first use. Raises UnsupportedRequestError for what is not served."""
@@ -117,4 +143,13 @@ class Router:
             if not api.min_version <= version <= highest:
                 raise UnsupportedRequestError(f"version {version} of {api.name} is not served")
             route = self.routes[api_key << 16 | version] = Route(api, version)
+            if self._interceptor is not None:
+                route.intercept(self._interceptor)
         return route
+
+
+def _intercept(
+    interceptor: Interceptor, route: Route, handle: Handle, broker: Broker, request: Any, context: RequestContext
+) -> Any | Awaitable[Any] | None:
+    context.produce_shapes = None  # what `handle_quickly` has noted of an earlier request is not about this one
+    return interceptor(route, handle, broker, request, context)

@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ottla.server.broker.connection import Connection
@@ -74,6 +75,8 @@ class Listener:
         self._making_room: set[Connection] = set()
         limits.on_change.append(self._limits_changed)
         self._closed: asyncio.Event | None = None
+        # Told of each new connection before it may say anything: the seam for faults in tests.
+        self.on_connection: Callable[[Connection], object] | None = None
 
     async def bind(self) -> None:
         """Take the address: afterwards `port` is known, but nobody is let in before `accept`.  Raises ListenError."""
@@ -92,6 +95,14 @@ class Listener:
         for server in self._servers:
             await server.start_serving()
         self._schedule_sweep(asyncio.get_running_loop())
+
+    async def accept_again(self) -> None:
+        """After `stop_accepting`: at the same port.  Raises ListenError when somebody else has taken it."""
+        try:
+            await self._bind(self.address.host or None, self.port)
+        except OSError as error:
+            raise ListenError(self.name, self.address.address, error) from error
+        await self.accept()
 
     async def start(self) -> None:
         """Bind and accept.  Raises ListenError."""
@@ -158,6 +169,8 @@ class Listener:
         self.follow_settings()
         self.connections.add(connection)
         connection.idle_since = loop.time()
+        if self.on_connection is not None:
+            self.on_connection(connection)
         if self._held:
             self._hold(connection)
         else:
