@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable
 
 FAILURE = 1
 USAGE = 2
@@ -19,6 +20,14 @@ class CommandError(Exception):
 def complain(message: str) -> None:
     """Print one line on standard error."""
     print(f"ottla: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def suggestion(name: str, candidates: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean orders?`, or what to say when nothing known is like it."""
+    from ottla.schema.definition import nearest
+
+    found = nearest(name, list(candidates))
+    return f"did you mean {found}?" if found else otherwise
 
 
 def describe(error: BaseException) -> str:

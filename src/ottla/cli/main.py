@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn, Protocol
 
-from ottla.cli.errors import FAILURE, INTERRUPTED, USAGE, complain, describe
+from ottla.cli.errors import FAILURE, INTERRUPTED, USAGE, complain, describe, suggestion
 
 FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "a broker": {
@@ -19,7 +20,9 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "records": {},
-    "topics and groups": {},
+    "topics and groups": {
+        "topics": ("ottla.cli.topics", "List, create, describe, alter and delete topics."),
+    },
     "the cluster": {},
     "who may do what": {},
     "other": {
@@ -35,11 +38,11 @@ Ottla: Kafka's little sister, in Python.
 
 usage: ottla COMMAND [options]
 
-{commands}
-`ottla COMMAND --help` tells more about a command.
+{commands}`ottla COMMAND --help` tells more about a command.
 """
 
 _TOOL_PREFIXES = ("kafka-", "connect-")
+_INVALID_ACTION = re.compile(r"argument ACTION: invalid choice: '(.*)' \(choose from (.*)\)$", re.DOTALL)
 
 
 class Command(Protocol):
@@ -61,11 +64,23 @@ class _HelpFormatter(HelpFormatter):
 
 
 class CommandParser(ArgumentParser):
-    """Tells of wrong usage in one line."""
+    """Tells of wrong usage in one line, and of the right one without repeating every option."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = _INVALID_ACTION.match(message)
+        if unknown is not None:
+            hint = suggestion(unknown[1], re.findall(r"[\w-]+", unknown[2]))
+            message = f"unknown action '{unknown[1]}'" + (f"; {hint}" if hint else "")
         complain(f"{message} (see `{self.prog} --help`)")
         sys.exit(USAGE)
+
+    def format_help(self) -> str:
+        if self.usage is None:
+            formatter = self._get_formatter()
+            formatter.add_usage(None, self._get_positional_actions(), [], "")
+            usage = formatter.format_help().strip().removeprefix(self.prog)
+            self.usage = f"%(prog)s [options]{usage}".replace("%", "%%").replace("%%(prog)s", "%(prog)s")
+        return super().format_help()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,8 +175,6 @@ def _help() -> str:
 
 
 def _unknown(name: str) -> str:
-    from ottla.schema.definition import nearest
-
     if name.startswith("-"):
         return f"{name} must follow a command, as in `ottla start {name}`"
     names = list(COMMANDS)
@@ -169,6 +182,4 @@ def _unknown(name: str) -> str:
         from ottla.cli import kafka
 
         names += kafka.TOOLS
-    suggestion = nearest(name, names)
-    hint = f"did you mean {suggestion}?" if suggestion else "`ottla --help` lists the commands"
-    return f"unknown command '{name}'; {hint}"
+    return f"unknown command '{name}'; {suggestion(name, names, '`ottla --help` lists the commands')}"
