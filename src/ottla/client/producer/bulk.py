@@ -54,6 +54,19 @@ class WrittenRange(NamedTuple):
     end_offset: int
 
 
+class RefusedRecords(NamedTuple):
+    """Records that were not written: `records_count` from the `first` one on, in the order in which they were sent.
+
+    Without keys that is the order of the values; with keys, the records of a piece are sorted by partition.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    records_count: int
+    error: KafkaError
+
+
 class BulkDelivery:
     """What becomes of the records of a `send_many`: runs of records in batches, no object per record."""
 
@@ -95,8 +108,30 @@ class BulkDelivery:
         error = self.exception(timeout_s)
         if error is not None:
             raise copy(error)
+        return self._written()
+
+    def outcomes(self, timeout_s: float | None = None) -> tuple[list[WrittenRange], list[RefusedRecords]]:
+        """Where records were written, and which were not and why. Waits as `result` does, and raises only for that."""
+        self.exception(timeout_s)
+        refused: list[RefusedRecords] = []
+        sent = 0
+        for batch, first, count in self._parts():
+            for index in range(first, first + count if batch.error is not None else first):
+                error = batch.error_of(index)
+                assert error is not None
+                last = refused[-1] if refused else None
+                if last is not None and last.error is error and last.first + last.records_count == sent + index - first:
+                    refused[-1] = last._replace(records_count=last.records_count + 1)
+                else:
+                    refused.append(RefusedRecords(*batch.tp, sent + index - first, 1, error))
+            sent += count
+        return self._written(), refused
+
+    def _written(self) -> list[WrittenRange]:
         ranges: dict[tuple[str, int], list[WrittenRange]] = {}
         for batch, first, count in self._parts():
+            if batch.error is not None:
+                continue
             start = -1 if batch.base_offset < 0 else batch.base_offset + first
             end = -1 if start < 0 else start + count
             of_partition = ranges.setdefault(batch.tp, [])
