@@ -27,18 +27,22 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from ottla.client.errors import ConfigError, IllegalStateError
-from ottla.runtime.env import Clock, Env, SystemClock
+from ottla.runtime.env import Env
 from ottla.runtime.memory_disk import MemoryDisk
+from ottla.runtime.real_disk import RealDisk
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
-from ottla.testing.operations import Operations
-from ottla.testing.runner import BrokerThread, memory_env
+from ottla.testing.clock import ClusterClock
+from ottla.testing.disk import ClusterDisk
+from ottla.testing.groups import GroupOperations
+from ottla.testing.reset import reset
+from ottla.testing.runner import BrokerThread, InlineEnv
 from ottla.testing.steps import Ask, drive, drive_async
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ottla.runtime.disk import Disk
+    from ottla.server.metadata.image import MetadataImage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,24 +60,32 @@ DEFAULTS: Mapping[str, str] = {
 """Where a broker for tests is not what Kafka's documentation says, unless `settings` say otherwise."""
 
 HOST = "127.0.0.1"
+WORKER_THREADS = 2
 
-_OPERATIONS = Operations()
+_OPERATIONS = GroupOperations()
 
 
 def blocking(
-    helper: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
+    helper: Callable[Concatenate[GroupOperations, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Cluster, P], T]:
     """A helper as a plain method."""
 
     @functools.wraps(helper)
     def call(self: Cluster, /, *arguments: P.args, **named: P.kwargs) -> T:
-        return drive(helper(_OPERATIONS, *arguments, **named), self._ask)
+        try:
+            return drive(helper(_OPERATIONS, *arguments, **named), self._ask)
+        except AssertionError as error:
+            if asyncio._get_running_loop() is not None:
+                error.add_note(
+                    f"The event loop of this thread stood still meanwhile: await cluster.aio.{helper.__name__}(…)"
+                )
+            raise
 
     return call
 
 
 def awaitable(
-    helper: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
+    helper: Callable[Concatenate[GroupOperations, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[AsyncCluster, P], Coroutine[Any, Any, T]]:
     """A helper as a coroutine of whatever event loop awaits it."""
 
@@ -105,12 +117,13 @@ class Cluster:
         self._data = None if data is None else Path(data)
         self._settings = dict(settings or {})
         self._topics = dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, 1)
-        self.clock: Clock = SystemClock()
+        self.clock = ClusterClock()
+        self.disks = [self._new_disk() for _ in range(brokers)]
         self._ports = [0] * brokers
-        self._disks: list[Disk] = [self._new_disk() for _ in range(brokers)]
         self._configs = [self._config(index) for index in range(brokers)]
         self.threads: list[BrokerThread | None] = [None] * brokers
         """The lives of the brokers that are under way; None for one that was never started."""
+        self._fresh: MetadataImage | None = None
         self._lock = threading.RLock()
         weakref.finalize(self, _forgotten, self.threads).atexit = False
 
@@ -124,8 +137,7 @@ class Cluster:
             try:
                 for index in range(len(self.threads)):
                     self._start_broker(index)
-                for topic, partitions in self._topics.items():
-                    self.create_topic(topic, partitions)
+                self._create_topics()
             except BaseException:
                 self.stop()
                 raise
@@ -137,12 +149,14 @@ class Cluster:
             for thread in self.threads:
                 if thread is not None:
                     thread.stop()
-            self._disks = [self._new_disk() for _ in self._disks]
+            self._ports = [0] * len(self.threads)
+            self._renew()
 
     def kill(self, broker: int = 0) -> None:
         """End a broker as `kill -9` would: connections break, nothing is flushed. `restart` finds what was written."""
         with self._lock:
             self.thread(broker).kill()
+            self.disks[broker].end_process()
 
     def restart(self, broker: int = 0) -> None:
         """Start a broker again at its address, with its data: one that was killed, or one that runs (in order)."""
@@ -151,6 +165,18 @@ class Cluster:
             if thread is not None:
                 thread.stop()
             self._start_broker(broker)
+
+    def reset(self) -> None:
+        """Make the cluster as new for the next test: no topics (but those of the constructor), groups, offsets,
+        transactions, dynamic settings and quotas; brokers that were killed run again, and the clock shows real time.
+
+        Topics that are made again have new ids. Clients may stay connected, unless the brokers had to be started anew
+        (after a kill, a skip of the clock, or a change that can not be taken back).
+        """
+        with self._lock:
+            if not self._has_reset():
+                self._restart_as_new()
+            self._create_topics()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -199,25 +225,69 @@ class Cluster:
         where = f" at {self.bootstrap_servers}" if self.is_running else ", stopped"
         return f"<Cluster of {len(self.threads)}{where}>"
 
-    # Helpers: see `Operations`
+    # Helpers: see `Operations` and `GroupOperations`
 
-    topics = blocking(Operations.topics)
-    create_topic = blocking(Operations.create_topic)
-    delete_topic = blocking(Operations.delete_topic)
-    produce = blocking(Operations.produce)
-    records = blocking(Operations.records)
-    read = blocking(Operations.read)
+    topics = blocking(GroupOperations.topics)
+    create_topic = blocking(GroupOperations.create_topic)
+    delete_topic = blocking(GroupOperations.delete_topic)
+    produce = blocking(GroupOperations.produce)
+    records = blocking(GroupOperations.records)
+    read = blocking(GroupOperations.read)
+    end_offsets = blocking(GroupOperations.end_offsets)
+    start_offsets = blocking(GroupOperations.start_offsets)
+    groups = blocking(GroupOperations.groups)
+    group = blocking(GroupOperations.group)
+    committed = blocking(GroupOperations.committed)
+    lag = blocking(GroupOperations.lag)
+    wait_until = blocking(GroupOperations.wait_until)
+    assert_topic_empty = blocking(GroupOperations.assert_topic_empty)
+    assert_lag_zero = blocking(GroupOperations.assert_lag_zero)
+    assert_group_stable = blocking(GroupOperations.assert_group_stable)
+    assert_group_empty = blocking(GroupOperations.assert_group_empty)
 
     # Within
 
     def _start_broker(self, index: int) -> None:
-        config = self._config(index)
         thread = BrokerThread(
-            config, self._env(index), name=f"ottla-broker-{index}", outlives_process=self._data is not None
+            self._config(index),
+            self._env(index),
+            loop_factory=self.clock.loop_factory,
+            name=f"ottla-broker-{index}",
+            outlives_process=self._data is not None,
         )
         self.threads[index] = thread
         thread.start()
         self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
+        if self._fresh is None:
+            self._fresh = thread.node.broker.image
+
+    def _create_topics(self) -> None:
+        for topic, partitions in self._topics.items():
+            self.create_topic(topic, partitions)
+
+    def _has_reset(self) -> bool:
+        """Whether the brokers could be made as new while they run."""
+        fresh = self._fresh
+        if fresh is None or self.clock.offset_ms or not all(one is not None and one.is_running for one in self.threads):
+            return False
+        return bool(self._ask(Ask(None, lambda node: reset(node, fresh))))
+
+    def _restart_as_new(self) -> None:
+        """On an empty disk, at the same address."""
+        for thread in self.threads:
+            if thread is not None:
+                thread.kill()
+        if self._data is not None:
+            disk = RealDisk()
+            for index in range(len(self.threads)):
+                disk.remove_tree(str(self._data / f"broker-{index}"))
+        self._renew()
+        for index in range(len(self.threads)):
+            self._start_broker(index)
+
+    def _renew(self) -> None:
+        self.clock = ClusterClock()
+        self.disks = [self._new_disk() for _ in self.disks]
 
     def _config(self, index: int) -> BrokerConfig:
         settings: dict[str, object] = {
@@ -232,19 +302,14 @@ class Cluster:
         except SettingError as error:
             raise ConfigError(str(error), hint="") from None
 
-    def _new_disk(self) -> Disk:
+    def _new_disk(self) -> ClusterDisk:
         if self._data is None:
-            return MemoryDisk(now_ms=self.clock.now_ms)
-        from ottla.runtime.real_disk import RealDisk
-
-        return RealDisk()
+            return ClusterDisk(MemoryDisk(now_ms=self.clock.now_ms))
+        return ClusterDisk(RealDisk())
 
     def _env(self, index: int) -> Env:
-        disk = self._disks[index]
-        if isinstance(disk, MemoryDisk):
-            disk.restart_process()  # whatever held files or locks is gone
-            return memory_env(disk, self.clock)
-        return Env(disk, self.clock, Random())
+        make = InlineEnv if self._data is None else Env
+        return make(self.disks[index], self.clock, Random(), worker_threads=WORKER_THREADS)
 
     def _ask(self, ask: Ask) -> Any:
         thread = self._asked(ask.node_id)
@@ -274,6 +339,10 @@ class AsyncCluster:
         """Stop the brokers in order."""
         await asyncio.to_thread(self.cluster.stop)
 
+    async def reset(self) -> None:
+        """As `Cluster.reset`."""
+        await asyncio.to_thread(self.cluster.reset)
+
     async def kill(self, broker: int = 0) -> None:
         """As `Cluster.kill`."""
         await asyncio.to_thread(self.cluster.kill, broker)
@@ -295,12 +364,23 @@ class AsyncCluster:
     def __repr__(self) -> str:
         return f"<AsyncCluster{repr(self.cluster)[8:]}"
 
-    topics = awaitable(Operations.topics)
-    create_topic = awaitable(Operations.create_topic)
-    delete_topic = awaitable(Operations.delete_topic)
-    produce = awaitable(Operations.produce)
-    records = awaitable(Operations.records)
-    read = awaitable(Operations.read)
+    topics = awaitable(GroupOperations.topics)
+    create_topic = awaitable(GroupOperations.create_topic)
+    delete_topic = awaitable(GroupOperations.delete_topic)
+    produce = awaitable(GroupOperations.produce)
+    records = awaitable(GroupOperations.records)
+    read = awaitable(GroupOperations.read)
+    end_offsets = awaitable(GroupOperations.end_offsets)
+    start_offsets = awaitable(GroupOperations.start_offsets)
+    groups = awaitable(GroupOperations.groups)
+    group = awaitable(GroupOperations.group)
+    committed = awaitable(GroupOperations.committed)
+    lag = awaitable(GroupOperations.lag)
+    wait_until = awaitable(GroupOperations.wait_until)
+    assert_topic_empty = awaitable(GroupOperations.assert_topic_empty)
+    assert_lag_zero = awaitable(GroupOperations.assert_lag_zero)
+    assert_group_stable = awaitable(GroupOperations.assert_group_stable)
+    assert_group_empty = awaitable(GroupOperations.assert_group_empty)
 
     async def _ask(self, ask: Ask) -> Any:
         thread = self.cluster._asked(ask.node_id)

@@ -14,10 +14,10 @@ from ottla.client.errors import UnknownTopicError, error_for
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.testing.answers import answer
-from ottla.testing.steps import Ask, Pause, perform
+from ottla.testing.steps import Ask, Foreign, Pause, perform
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from ottla.protocol.messages.metadata import MetadataResponseTopic
     from ottla.records.reader import ConsumerRecord
@@ -95,7 +95,7 @@ class Operations:
             name=name, num_partitions=partitions, replication_factor=replication_factor, configs=configs
         )
         for result in (await ask(CreateTopicsRequest(topics=[topic]))).topics:
-            _check(result)
+            check(result)
         return name
 
     async def delete_topic(self, name: str) -> None:
@@ -103,7 +103,7 @@ class Operations:
         from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 
         for result in (await ask(DeleteTopicsRequest(topics=[DeleteTopicState(name=name)]))).responses:
-            _check(result)
+            check(result)
 
     # Records
 
@@ -203,6 +203,42 @@ class Operations:
         """The offset of the first record that each partition has still. Raises `UnknownTopicError`."""
         return await self._offsets(topic, -2)
 
+    async def assert_topic_empty(self, topic: str, *, for_s: float = 0.0) -> None:
+        """A topic has no records, or does not exist, and stays so `for_s` seconds; AssertionError with what it has."""
+        patience = Patience(for_s)
+        while True:
+            found: list[Any] = await self.records(topic)
+            if found:
+                raise AssertionError(f"{topic} should be empty; it has {len(found)} records{summary(found)}")
+            if not await patience.wait():
+                return
+
+    async def wait_until(
+        self, condition: Callable[[], Any], *, timeout_s: float = TIMEOUT_S, message: str | None = None
+    ) -> Any:
+        """Wait until a condition holds, and return what it returned; AssertionError with the `message` if it never
+        does.
+
+        It holds when it returns something true. An AssertionError of its own means: not yet. Awaited (`cluster.aio`),
+        it may be a coroutine function.
+        """
+        patience = Patience(timeout_s)
+        while True:
+            reason: AssertionError | None = None
+            seen: object = None
+            try:
+                seen = condition()
+                if hasattr(seen, "__await__"):
+                    seen = await perform(Foreign(seen))
+                if seen:
+                    return seen
+            except AssertionError as error:
+                reason = error
+            if not await patience.wait():
+                wanted = message or f"{getattr(condition, '__qualname__', condition)} should hold"
+                last = f"at last: {reason}" if reason is not None else f"at last it returned {shorten(seen)}"
+                raise AssertionError(f"{wanted}; not within {timeout_s:g} s, {last}") from reason
+
     # Within
 
     async def _describe(self, topic: str, *, create: bool = False) -> MetadataResponseTopic:
@@ -223,7 +259,7 @@ class Operations:
         data = TopicProduceData(name=topic, partition_data=[PartitionProduceData(index=partition, records=batch)])
         request = ProduceRequest(acks=-1, timeout_ms=int(TIMEOUT_S * 1000), topic_data=[data])
         answered = (await ask(request, _PRODUCE_VERSION, leader_id)).responses[0].partition_responses[0]
-        _check(answered)
+        check(answered)
         return int(answered.base_offset)
 
     async def _read_on(self, reader: Any) -> None:
@@ -254,11 +290,12 @@ class Operations:
         wanted = ListOffsetsPartition(partition_index=partition, timestamp=timestamp)
         request = ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name=topic, partitions=[wanted])])
         answered = (await ask(request, None, leader_id)).topics[0].partitions[0]
-        _check(answered)
+        check(answered)
         return int(answered.offset)
 
 
-def _check(result: Any) -> None:
+def check(result: Any) -> None:
+    """Raise the error of a part of a response."""
     if result.error_code != ErrorCode.NONE:
         raise error_for(result.error_code, getattr(result, "error_message", None))
 

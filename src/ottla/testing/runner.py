@@ -22,15 +22,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from ottla.client.errors import ClientForkedError, IllegalStateError
-from ottla.runtime.env import Clock, Env
+from ottla.runtime.env import Env
 from ottla.server.node.node import Node
 
 if TYPE_CHECKING:
-    from ottla.runtime.disk import Disk
     from ottla.schema.config import BrokerConfig
 
 Arguments = TypeVarTuple("Arguments")
@@ -51,12 +49,9 @@ class InlineEnv(Env):
     __slots__ = ()
 
     async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
+        if getattr(self.disk, "faults", ()):
+            return await super().run_blocking(function, *arguments)  # it may be slow on purpose
         return function(*arguments)
-
-
-def memory_env(disk: Disk, clock: Clock, random: Random | None = None) -> Env:
-    """The environment of a broker whose disk is memory."""
-    return InlineEnv(disk, clock, random or Random())
 
 
 class BrokerThread:
