@@ -19,7 +19,10 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
             "Start a broker. No file is needed: data in ./ottla-data, Kafka on 127.0.0.1:9092.",
         ),
     },
-    "records": {},
+    "records": {
+        "produce": ("ottla.cli.produce", "Send arguments, files or what comes through a pipe."),
+        "consume": ("ottla.cli.consume", "Show records: by time, offset, key, header or a JSON path; follow, count."),
+    },
     "topics and groups": {
         "topics": ("ottla.cli.topics", "List, create, describe, alter and delete topics."),
     },
