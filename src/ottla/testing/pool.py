@@ -1,0 +1,45 @@
+"""Clusters that tests share: one for each set of settings, made as new for every test that asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ottla.testing.cluster import Cluster
+
+Topics = Iterable[str] | Mapping[str, int]
+
+
+class Pool:
+    """The clusters of a process. Those of a parent process are left to it: a forked child makes its own."""
+
+    def __init__(self) -> None:
+        self._clusters: dict[tuple[tuple[str, str], ...], Cluster] = {}
+        self._pid = os.getpid()
+
+    def fresh(self, settings: Mapping[str, object], topics: Topics = ()) -> Cluster:
+        """A running cluster with these settings, and with nothing in it but these topics."""
+        if self._pid != os.getpid():
+            self._clusters, self._pid = {}, os.getpid()
+        key = tuple(sorted((name, str(value)) for name, value in settings.items()))
+        cluster = self._clusters.get(key)
+        if cluster is None:
+            from ottla.testing.cluster import Cluster
+
+            cluster = Cluster(settings=settings)
+            cluster.start()
+            self._clusters[key] = cluster
+        else:
+            cluster.reset()
+        counts = topics.items() if isinstance(topics, Mapping) else ((name, 1) for name in topics)
+        for name, partitions in counts:
+            cluster.create_topic(name, partitions)
+        return cluster
+
+    def close(self) -> None:
+        """Stop them."""
+        if self._pid == os.getpid():
+            while self._clusters:
+                self._clusters.popitem()[1].stop()

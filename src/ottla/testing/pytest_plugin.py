@@ -1,0 +1,151 @@
+"""Fixtures for pytest, there as soon as Ottla is installed.
+
+| fixture | scope | what it is |
+| --- | --- | --- |
+| `kafka` | function | a running `Cluster`, as new for each test; the broker itself lasts for the session |
+| `kafka_topic` | function | the name of a topic made for this test, in `kafka` |
+| `kafka_cluster` | function | makes clusters for this test alone: `kafka_cluster(settings=…, data=…)` |
+| `kafka_session` | session | a `Cluster` of its own for the whole session, never made as new |
+
+`@pytest.mark.kafka(settings={…}, topics=[…], partitions=…)` on a test, class or module: settings of the broker behind
+`kafka`, topics that are there when the test begins, partitions of `kafka_topic`. Tests with the same settings share a
+broker. `kafka_settings` in the ini file holds settings for all of them, one `name=value` a line.
+
+Each worker of pytest-xdist has brokers of its own. Until a test asks for a fixture nothing but this module is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ottla.testing.cluster import Cluster
+    from ottla.testing.pool import Pool, Topics
+
+_MARKER = "kafka(settings=None, topics=(), partitions=1): the broker of the kafka fixture (Ottla)"
+_ILLEGAL = re.compile(r"[^a-zA-Z0-9._-]+")
+_LONGEST_TOPIC = 249
+
+
+class MakeCluster(Protocol):
+    """What the fixture `kafka_cluster` is: as the constructor of `Cluster`, and it is started."""
+
+    def __call__(
+        self,
+        brokers: int = 1,
+        *,
+        data: Path | str | None = None,
+        settings: Mapping[str, object] | None = None,
+        topics: Topics = (),
+    ) -> Cluster:
+        """A running cluster, stopped when the test is over."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare `kafka_settings`."""
+    parser.addini("kafka_settings", "settings of the brokers of Ottla's fixtures, name=value", type="linelist")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture(scope="session")
+def _kafka_pool() -> Iterator[Pool]:
+    from ottla.testing.pool import Pool
+
+    pool = Pool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest, _kafka_pool: Pool) -> Cluster:
+    """Kafka, with nothing in it: `kafka.bootstrap_servers` for the code under test, and helpers to look at it."""
+    marked = _Marked(request)
+    return _kafka_pool.fresh({**_ini_settings(request.config), **marked.settings}, marked.topics)
+
+
+@pytest.fixture
+def kafka_topic(request: pytest.FixtureRequest, kafka: Cluster) -> str:
+    """The name of a new topic, which says which test it is of."""
+    name = _ILLEGAL.sub("-", request.node.name).strip("-.")[:_LONGEST_TOPIC] or "topic"
+    return kafka.create_topic(name, _Marked(request).partitions)
+
+
+@pytest.fixture
+def kafka_cluster(request: pytest.FixtureRequest) -> Iterator[MakeCluster]:
+    """Makes clusters that are this test's alone."""
+    made: list[Cluster] = []
+
+    def make(
+        brokers: int = 1,
+        *,
+        data: Path | str | None = None,
+        settings: Mapping[str, object] | None = None,
+        topics: Topics = (),
+    ) -> Cluster:
+        from ottla.testing.cluster import Cluster
+
+        merged = {**_ini_settings(request.config), **(settings or {})}
+        cluster = Cluster(brokers, data=data, settings=merged, topics=topics)
+        made.append(cluster)
+        return cluster.start()
+
+    yield make
+    for cluster in reversed(made):
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Kafka for the whole session: what is in it stays until the end."""
+    from ottla.testing.cluster import Cluster
+
+    with Cluster(settings=_ini_settings(request.config)) as cluster:
+        yield cluster
+
+
+class _Marked:
+    """What the markers of a test say, the nearest first."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self.settings: dict[str, object] = {}
+        self.topics: Topics = ()
+        self.partitions = 1
+        for marker in reversed(list(request.node.iter_markers("kafka"))):
+            self._add(**_keywords(marker))
+
+    def _add(
+        self, settings: Mapping[str, object] | None = None, topics: Topics | None = None, partitions: int | None = None
+    ) -> None:
+        self.settings.update(settings or {})
+        if topics is not None:
+            self.topics = topics
+        if partitions is not None:
+            self.partitions = partitions
+
+
+def _keywords(marker: pytest.Mark) -> Mapping[str, Any]:
+    unknown = set(marker.kwargs) - {"settings", "topics", "partitions"}
+    if marker.args or unknown:
+        what = f"has no {', '.join(sorted(unknown))}" if unknown else "takes names"
+        raise pytest.UsageError(f"@pytest.mark.kafka {what}: settings=…, topics=…, partitions=…")
+    return marker.kwargs
+
+
+def _ini_settings(config: pytest.Config) -> dict[str, object]:
+    settings: dict[str, object] = {}
+    for line in config.getini("kafka_settings"):
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise pytest.UsageError(f"kafka_settings: {line!r} should be name=value")
+        settings[name.strip()] = value.strip()
+    return settings
