@@ -98,7 +98,7 @@ def print_metrics(metrics: Mapping[Any, object]) -> None:
     width = max(len(name) for name, _ in rows)
     print(f"\n{'Metric Name':<{width}}   Value")
     for name, value in rows:
-        print(f"{name:<{width}} : {fixed(value, 3) if isinstance(value, float) else value}")
+        print(f"{name:<{width}} : {fixed(value, 3) if isinstance(value, float | int) else value}")
 
 
 def _tags(tags: Iterable[tuple[str, str]]) -> str:
