@@ -14,8 +14,9 @@ import base64
 import binascii
 from typing import Any, NamedTuple, Protocol
 
+from ottla.cli.errors import CommandError
 from ottla.cli.formats import Format, dump_json, load_json
-from ottla.cli.times import parse_time_ms
+from ottla.cli.units import parse_time_ms
 
 FIELDS = ("partition", "timestamp", "headers", "key", "key_base64", "value", "value_base64")
 """What `produce` looks at."""
@@ -117,7 +118,10 @@ def _timestamp(value: object, now_ms: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return parse_time_ms(value, now_ms)
+        try:
+            return parse_time_ms(value, now_ms)
+        except CommandError as error:
+            raise ValueError(f"timestamp: {error}") from None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"timestamp: it has to be milliseconds since 1970 or an ISO time, not {value!r}")
     return value

@@ -112,7 +112,6 @@ class _Plan:
         self.partitions: list[int] = options.partition
         self.follows: bool = options.follow
         self.tail: int | None = options.tail
-        self.limit: Limit = Limit(options.max_records)
         self.group: str | None = options.group
         self.commits = not options.no_commit
         now_ms = int(time.time() * 1000)
@@ -126,6 +125,7 @@ class _Plan:
         self.counter: Counter | None = Counter() if options.count else None
         key_format, value_format = format_of(options.key_format), format_of(options.value_format)
         self.predicates = _predicates(options, key_format, self.start.since_ms)
+        self.limit: Limit = Limit(options.max_records, filtered=bool(self.predicates))
         self.printer: Printer = self.counter or _printer(options, key_format, value_format, self.notes)
 
 
@@ -297,7 +297,7 @@ def _tell_count(counts: dict[tuple[str, int], int], topics: Sequence[str], outpu
 
 
 def _time(text: str, now_ms: int) -> int:
-    from ottla.cli.times import parse_time_ms
+    from ottla.cli.units import parse_time_ms
 
     return parse_time_ms(text, now_ms)
 

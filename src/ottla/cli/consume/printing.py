@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Protocol
 
 from ottla.cli.formats import Format
-from ottla.cli.times import show_time
 
 if TYPE_CHECKING:
     from ottla.records.reader import ConsumerRecord
@@ -156,7 +155,7 @@ class Template:
             "p": lambda record: b"%d" % record.partition,
             "o": lambda record: b"%d" % record.offset,
             "T": lambda record: b"%d" % record.timestamp_ms,
-            "d": lambda record: show_time(record.timestamp_ms).encode(),
+            "d": lambda record: iso_time(record.timestamp_ms).encode(),
             "h": headers,
             "S": lambda record: b"%d" % (-1 if record.value is None else len(record.value)),
             "K": lambda record: b"%d" % (-1 if record.key is None else len(record.key)),
@@ -198,6 +197,18 @@ class Counter:
             tp = record.topic, record.partition
             counts[tp] = counts.get(tp, 0) + 1
         return b""
+
+
+def iso_time(timestamp_ms: int) -> str:
+    """A timestamp in local time, as ISO 8601 has it; `-` when there is none."""
+    if timestamp_ms < 0:
+        return "-"
+    from datetime import datetime
+
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000).astimezone().isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return str(timestamp_ms)
 
 
 def unescaped(text: str) -> bytes:

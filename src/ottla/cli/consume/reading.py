@@ -27,10 +27,11 @@ _OFFSET = attrgetter("offset")
 
 
 class Limit:
-    """How many records are still wanted; None: all."""
+    """How many records are still wanted; None: all. Of those that are filtered, more are read than are wanted."""
 
-    def __init__(self, count: int | None) -> None:
+    def __init__(self, count: int | None, *, filtered: bool = False) -> None:
         self.left = count
+        self._filtered = filtered
 
     @property
     def is_reached(self) -> bool:
@@ -38,7 +39,7 @@ class Limit:
 
     @property
     def poll_records(self) -> int:
-        return POLL_RECORDS if self.left is None else max(1, min(POLL_RECORDS, self.left))
+        return POLL_RECORDS if self.left is None or self._filtered else max(1, min(POLL_RECORDS, self.left))
 
     def taken(self, count: int) -> None:
         if self.left is not None:

@@ -293,7 +293,7 @@ def _pace(rate: float | None) -> Pace | None:
 
 
 def _time(text: str) -> int:
-    from ottla.cli.times import parse_time_ms
+    from ottla.cli.units import parse_time_ms
 
     return parse_time_ms(text, _now_ms())
 

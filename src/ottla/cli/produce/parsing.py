@@ -68,7 +68,21 @@ class Parser:
         if syntax.key_separator is None and syntax.value_format.takes_text_as_it_is and syntax.null is None:
             values: list[bytes | None] = list(items)
             return Columns(values, [syntax.key] * len(values) if syntax.has_key else None, None)
-        return self._columns(items, self._line, problem)
+        return self._plain_pairs(items) or self._columns(items, self._line, problem)
+
+    def _plain_pairs(self, items: Sequence[bytes]) -> Columns | None:
+        """Keys and values that are taken as they are, many at once; None when it takes a closer look."""
+        syntax = self._syntax
+        separator = syntax.key_separator
+        is_plain = syntax.key_format.takes_text_as_it_is and syntax.value_format.takes_text_as_it_is
+        if separator is None or not is_plain or syntax.null is not None:
+            return None
+        pairs = [item.split(separator, 1) for item in items]
+        try:
+            keys, values = zip(*pairs, strict=True)
+        except ValueError:
+            return None  # there is one without a separator, or nothing at all
+        return Columns(list(values), list(keys), None)
 
     def _columns(
         self, items: Sequence[Any], parse: Callable[[Any], tuple[bytes | None, bytes | None]], problem: Problem
