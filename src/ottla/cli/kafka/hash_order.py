@@ -36,14 +36,17 @@ def _hash(element: object) -> int:
     raise TypeError(f"Java has no hash code here for {element!r}")
 
 
-def hash_ordered(elements: Iterable[T], hash_code: Callable[[T], int] = _hash) -> list[T]:
+def hash_ordered(
+    elements: Iterable[T], hash_code: Callable[[T], int] = _hash, *, capacity: int = _SMALLEST_TABLE
+) -> list[T]:
     """Distinct elements as a hash table gives them that they were put into one after the other.
 
+    `capacity`: what the table was made for, as in `new HashMap<>(capacity)`.
     Elements: texts, integers, `TopicPartition` and `TopicPartitionReplica` (any tuples of theirs); anything else needs
     its own `hash_code`.
     """
     distinct = list(dict.fromkeys(elements))
-    size = _SMALLEST_TABLE
+    size = 1 << max(0, capacity - 1).bit_length()
     while len(distinct) * 4 > size * 3:  # a table grows when more than three quarters of it are taken
         size *= 2
 
