@@ -47,8 +47,9 @@ class MakeCluster(Protocol):
         """A running cluster, stopped when the test is over."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare `kafka_settings`."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare `kafka_settings`; called as soon as this module is loaded."""
+    _spare_rewriting(pluginmanager)
     parser.addini("kafka_settings", "settings of the brokers of Ottla's fixtures, name=value", type="linelist")
 
 
@@ -111,6 +112,20 @@ def kafka_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
     with Cluster(settings=_ini_settings(request.config)) as cluster:
         yield cluster
+
+
+def _spare_rewriting(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Have Ottla imported as it is.
+
+    pytest rewrites the assertions of all modules of a distribution that has a plugin. Here these would be a whole
+    broker, with nothing in it to explain to a test: several hundred milliseconds where the result cannot be kept.
+    """
+    marked = getattr(getattr(pluginmanager, "rewrite_hook", None), "_must_rewrite", None)
+    if isinstance(marked, set):
+        marked.discard("ottla")
+        cache = getattr(pluginmanager.rewrite_hook, "_marked_for_rewrite_cache", None)
+        if isinstance(cache, dict):
+            cache.clear()
 
 
 class _Marked:
