@@ -143,7 +143,11 @@ class OttlaBroker(Broker):
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "ottla", "start", "--data", str(self.log_directory)]
-        for name, value in {"listeners": f"PLAINTEXT://{self.bootstrap}", **self.settings}.items():
+        for name, value in {
+            "listeners": f"PLAINTEXT://{self.bootstrap}",
+            "http.listeners": "",
+            **self.settings,
+        }.items():
             command += ["--set", f"{name}={value}"]
         return command
 

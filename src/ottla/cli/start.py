@@ -18,6 +18,9 @@ from ottla.version import VERSION
 if TYPE_CHECKING:
     from ottla.server.node.node import Node
 
+DEFAULT_HTTP = "http://127.0.0.1:8080"
+"""Where metrics and health are, unless somebody says otherwise; when it is taken, a warning says so."""
+
 _LOADED = time.monotonic()
 
 
@@ -72,6 +75,7 @@ def load_config(options: Namespace, environment: Mapping[str, str]) -> BrokerCon
             assignments=options.assignments,
             environment=environment,
             options={name: value for name, value in given.items() if value.text},
+            defaults={"http.listeners": DEFAULT_HTTP},
             read_text=_read_text,
         )
     except SettingError as error:

@@ -54,6 +54,11 @@ class Env:
         """A fine steady clock (nanoseconds) that tells how long our own code takes."""
         return time.perf_counter_ns()
 
+    @property
+    def work_clock(self) -> Callable[[], int]:
+        """`work_ns` as a plain function, for where it is called very often."""
+        return time.perf_counter_ns if type(self).work_ns is Env.work_ns else self.work_ns
+
     def random_uuid(self) -> bytes:
         """A version 4 UUID as 16 bytes, as Kafka makes them: in base64url it never starts with a dash.
 

@@ -81,15 +81,18 @@ class BrokerConfig:
         assignments: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         options: Mapping[str, Given] | None = None,
+        defaults: Mapping[str, str] | None = None,
         read_text: Callable[[str], str] | None = None,
     ) -> BrokerConfig:
         """The configuration of a node about to start; raises `SettingError` for the first thing that is wrong.
 
         `properties` is the text of the properties file, `assignments` are the `key=value` texts of `--set`, `options`
-        are settings that command line options of their own give, `read_text` reads what config providers refer to.
+        are settings that command line options of their own give, `defaults` what the program sets where nobody does,
+        `read_text` reads what config providers refer to.
         """
         environment = environment or {}
-        given = _gather(properties, properties_name, assignments, environment)
+        given = {name: Given(text, DEFAULT_ORIGIN) for name, text in (defaults or {}).items()}
+        given.update(_gather(properties, properties_name, assignments, environment))
         given.update(options or {})
         if "config.providers" in given:
             given = _resolve_variables(given, environment, read_text or _no_files)

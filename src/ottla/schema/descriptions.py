@@ -89,6 +89,7 @@ group.streams.rack.aware.assignment.tags: Client tags in whose values copies of 
 group.streams.session.timeout.ms: How long a member of a streams group may be silent before it is removed.
 group.streams.task.offset.interval.ms: How often members of streams groups report the offsets of their tasks.
 group.streams.topology.description.plugin.class: Kafka's in-memory plugin, to ask members to describe their topology.
+http.listeners: Where metrics and health are served, as http://host:port; for `ottla start` http://127.0.0.1:8080.
 index.interval.bytes: Bytes of log between two entries of its offset index.
 inter.broker.listener.name: Listener that brokers use among each other.
 internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
@@ -151,6 +152,7 @@ metadata.log.max.record.bytes.between.snapshots: Bytes of metadata log after whi
 metadata.log.max.snapshot.interval.ms: Time after which a new snapshot of the metadata is taken.
 metadata.log.segment.bytes: Size at which the metadata log begins a new segment.
 metadata.log.segment.ms: Age at which the metadata log begins a new segment.
+metrics.names: Whose names metrics have, so that existing dashboards fit; several may be given.
 min.cleanable.dirty.ratio: Share of a log that must be uncleaned before it is compacted.
 min.compaction.lag.ms: Time for which a record is safe from compaction.
 min.insync.replicas: Replicas that must be in sync for a write with acks=all.
@@ -166,6 +168,8 @@ offsets.topic.compression.codec: Codec of the offsets topic: 0 none, 1 gzip, 2 s
 offsets.topic.num.partitions: Partitions of the offsets topic; not to be changed once it exists.
 offsets.topic.replication.factor: Replicas of the offsets topic; the default is at most the number of brokers.
 offsets.topic.segment.bytes: Segment size of the offsets topic.
+opentelemetry.endpoint: URL of an OTLP receiver that metrics are sent to, such as http://localhost:4318/v1/metrics.
+opentelemetry.interval.ms: How often metrics are sent to opentelemetry.endpoint.
 preallocate: Reserve a segment's file on disk in advance.
 process.roles: What this node is: broker, controller or both.
 producer.id.expiration.check.interval.ms: How often idle producers are looked for.
@@ -173,6 +177,7 @@ producer.id.expiration.ms: After this time without a write, a producer's sequenc
 quota.window.num: Samples over which the rates of quotas are measured.
 quota.window.size.seconds: Length of a sample; also the longest wait for request_percentage and connection rates.
 replica.high.watermark.checkpoint.interval.ms: How often the high watermarks are written down.
+request.slow.threshold.ms: A request that takes longer is logged with where its time went; -1: none.
 request.timeout.ms: How long a broker waits for others: for replicas when it writes transaction markers and states.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
 retention.ms: Age at which segments are deleted; -1 is never.
@@ -207,8 +212,8 @@ transaction.state.log.replication.factor: Replicas of the transactions topic; th
 transaction.state.log.segment.bytes: Segment size of the transactions topic.
 transaction.two.phase.commit.enable: Whether transactions without timeout may be begun (KIP-939).
 transactional.id.expiration.ms: After this time without a transaction a transactional id is forgotten.
-unstable.api.versions.enable: Serve versions of APIs that Apache Kafka has not settled yet.
 unclean.leader.election.enable: Whether a replica that is not in sync may become leader, at the price of lost records.
+unstable.api.versions.enable: Serve versions of APIs that Apache Kafka has not settled yet.
 """
 
 DESCRIPTIONS: dict[str, str] = dict(line.split(": ", 1) for line in _TEXT.strip().splitlines())

@@ -1,12 +1,17 @@
-"""What Ottla has of its own: three settings, and defaults that let a node start with no file at all."""
+"""What Ottla has of its own: a few settings, and defaults that let a node start with no file at all."""
 
 from ottla.schema.definition import SettingTable
 
 OTTLA_SETTINGS = SettingTable(
     """
-cluster.id       string   low    read-only    null
-logging.format   string   low    read-only    text [text, json]
-logging.level    string   low    read-only    info [debug, info, warning, error]
+cluster.id                string low    read-only    null
+http.listeners            list   medium read-only    []
+logging.format            string low    read-only    text [text, json]
+logging.level             string low    read-only    info [debug, info, warning, error]
+metrics.names list low cluster-wide confluent,strimzi,exporter,burrow [burrow, confluent, exporter, strimzi]
+opentelemetry.endpoint    string low    read-only    null
+opentelemetry.interval.ms int    low    read-only    60000 [1000,...]
+request.slow.threshold.ms long   low    cluster-wide -1 [-1,...]
 """,
     has_dynamic=True,
 )

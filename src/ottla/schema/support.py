@@ -31,7 +31,8 @@ group.streams.max.assignment.interval.ms group.streams.max.heartbeat.interval.ms
 group.streams.max.size group.streams.max.standby.replicas group.streams.min.assignment.interval.ms
 group.streams.min.heartbeat.interval.ms group.streams.min.session.timeout.ms group.streams.min.task.offset.interval.ms
 group.streams.num.standby.replicas group.streams.rack.aware.assignment.tags group.streams.session.timeout.ms
-group.streams.task.offset.interval.ms group.streams.topology.description.plugin.class inter.broker.listener.name
+group.streams.task.offset.interval.ms group.streams.topology.description.plugin.class http.listeners
+inter.broker.listener.name
 internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleaner.backoff.ms
 log.cleaner.dedupe.buffer.size log.cleaner.delete.retention.ms log.cleaner.enable log.cleaner.io.buffer.load.factor
 log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.cleaner.max.compaction.lag.ms
@@ -44,12 +45,15 @@ log.retention.hours log.retention.minutes log.retention.ms log.roll.hours log.ro
 log.roll.ms log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
 max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
 max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
-metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms min.insync.replicas node.id
+metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms metrics.names
+min.insync.replicas node.id
+opentelemetry.endpoint opentelemetry.interval.ms
 num.partitions num.recovery.threads.per.data.dir offset.metadata.max.bytes offsets.commit.timeout.ms
 offsets.load.buffer.size offsets.retention.check.interval.ms offsets.retention.minutes offsets.topic.compression.codec
 offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes process.roles
 producer.id.expiration.check.interval.ms producer.id.expiration.ms quota.window.num quota.window.size.seconds
-replica.high.watermark.checkpoint.interval.ms request.timeout.ms security.inter.broker.protocol
+replica.high.watermark.checkpoint.interval.ms request.slow.threshold.ms request.timeout.ms
+security.inter.broker.protocol
 share.coordinator.cold.partition.snapshot.interval.ms share.coordinator.load.buffer.size
 share.coordinator.snapshot.update.records.per.snapshot share.coordinator.state.topic.compression.codec
 share.coordinator.state.topic.min.isr share.coordinator.state.topic.num.partitions

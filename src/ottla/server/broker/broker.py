@@ -56,6 +56,7 @@ class Broker:
         "fetch_sessions",
         "log_directories",
         "node_id",
+        "on_loggers_changed",
         "quotas",
         "replicas",
     )
@@ -80,6 +81,8 @@ class Broker:
         self.replicas = replicas
         self.log_directories = log_directories
         self.coordinators = coordinators
+        # Called after the level of a logger was changed; the node, which knows who has to hear of it, sets it.
+        self.on_loggers_changed: Callable[[], object] = _nobody_listens
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
@@ -215,6 +218,10 @@ class Handler(Protocol):
 
     def __call__(self, broker: Broker, request: Any, context: RequestContext) -> Any | Awaitable[Any] | None:
         """Answer one request."""
+
+
+def _nobody_listens() -> None:
+    """What a broker on its own has to do when log levels change."""
 
 
 class CloseConnectionError(Exception):

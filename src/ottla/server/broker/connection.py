@@ -16,6 +16,7 @@ from ottla.protocol.headers import parse_request_header
 from ottla.runtime.file_range import FileRange, FileSender
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
+from ottla.server.broker.request_metrics import Timing
 
 if TYPE_CHECKING:
     from ottla.core.binary import Buffer
@@ -45,6 +46,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_arrived_ns",
         "_awaited",
         "_broker",
         "_can_send_files",
@@ -57,6 +59,7 @@ class Connection(asyncio.BufferedProtocol):
         "_router",
         "_sender",
         "_stopped",
+        "_timing",
         "_transport",
         "_usage",
         "_wire",
@@ -76,6 +79,9 @@ class Connection(asyncio.BufferedProtocol):
         self._route: Route | None = None
         self._request: Any = None
         self._stopped = 0
+        # When the bytes that wait came, 0 when none do; the request that is awaited, when it is timed.
+        self._arrived_ns = 0
+        self._timing: Timing | None = None
         self._muted: asyncio.TimerHandle | None = None
         self._usage: Usage | None = None
         self._closing = False
@@ -105,8 +111,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.active = True
+        self._listener.bytes_in += nbytes
         self._wire.bytes_received(nbytes)
         if self._awaited is not None or self._stopped:
+            if not self._arrived_ns:
+                self._arrived_ns = self._listener.clock_ns()
             self._pause_reading()
         else:
             self._handle_requests()
@@ -220,6 +229,12 @@ class Connection(asyncio.BufferedProtocol):
         quotas = self._broker.quotas
         usage = None
         context = self.context
+        clock = self._listener.clock_ns
+        arrived_ns = self._arrived_ns or clock()
+        self._arrived_ns = 0
+        timings: list[Timing] | None = None
+        log = self._router.log
+        handled = 0
         try:
             while not self._closing and not self._stopped and (frame := next_frame()) is not NEED_DATA:
                 buffer, offset, end = frame
@@ -231,7 +246,12 @@ class Connection(asyncio.BufferedProtocol):
                 if route is None and (route := self._find_route(api_key, version, parts)) is None:
                     continue
                 route.requests += 1
+                handled += 1
                 request = None
+                timing = None
+                if not route.requests & route.metrics.mask or log is not None:
+                    timing = self._time(route, arrived_ns, clock(), end - frame[1])
+                    timings = [timing] if timings is None else [*timings, timing]
                 if quotas is not None:
                     usage = self._usage = quotas.begin(api_key, end - frame[1], context)
                 try:
@@ -242,6 +262,8 @@ class Connection(asyncio.BufferedProtocol):
                             response = self._settle_encoded(usage, route, response)
                         size = len(response) + route.header_bytes
                         parts += (route.pack_header(size, context.correlation_id), response)
+                        if timing is not None:
+                            timing.end(clock())
                         continue
                     if response is None:
                         # What is left of the frame is ignored, as Kafka does: librdkafka sends three bytes too many
@@ -260,15 +282,46 @@ class Connection(asyncio.BufferedProtocol):
                     if usage is not None:
                         self._settle(usage, None, 0)
                 elif not self._settled_at_once(route, request, response, parts):
+                    if timing is not None and timings is not None:
+                        timing.pause(clock())
+                        self._timing = timings.pop()
                     break
+                if timing is not None:
+                    timing.end(clock())
                 if len(parts) > _MOST_PARTS:
                     self._write(parts)
                     parts = []
         except (ProtocolError, UnsupportedRequestError, CloseConnectionError) as error:
             self._refuse(error)
-        if parts:
+        self._listener.requests += handled
+        if timings:
+            self._write_timed(parts, timings)
+        elif parts:
             self._write(parts)
         self._close_if_done()  # what was answered before goes out first
+
+    def _time(self, route: Route, arrived_ns: int, started_ns: int, request_bytes: int) -> Timing:
+        """Take the times of a request: as one of a sample, or because requests are logged."""
+        mask = route.metrics.mask
+        weight = 0 if route.requests & mask else mask + 1
+        timing = Timing(route, weight, self.context, arrived_ns, started_ns)
+        timing.request_bytes = request_bytes
+        return timing
+
+    def _write_timed(self, parts: list[Buffer], timings: list[Timing]) -> None:
+        """Write responses of which some are timed."""
+        clock = self._listener.clock_ns
+        sending_ns = clock()
+        if parts:
+            self._write(parts)
+        now_ns = clock()
+        log = self._router.log
+        for timing in timings:
+            timing.sent(sending_ns, now_ns)
+            if timing.weight:
+                timing.route.metrics.record(timing)
+            if log is not None:
+                log.completed(timing, self.context)
 
     def _find_route(self, api_key: int, version: int, parts: list[Buffer]) -> Route | None:
         try:
@@ -328,9 +381,15 @@ class Connection(asyncio.BufferedProtocol):
         self.active = True
         if self._usage is not None:
             self._usage.resume()
+        timing, self._timing = self._timing, None
+        if timing is not None:
+            timing.resume(self._listener.clock_ns())
         parts: list[Buffer] = []
         self._encode_outcome(response, error, parts)
-        if parts:
+        if timing is not None:
+            timing.end(self._listener.clock_ns())
+            self._write_timed(parts, [timing])
+        elif parts:
             self._write(parts)
         if self._closing:
             self._close_if_done()
@@ -356,6 +415,8 @@ class Connection(asyncio.BufferedProtocol):
         start = len(parts)
         parts.append(b"")
         usage = self._usage
+        if (count_errors := route.count_errors) is not None and count_errors(response, route.metrics.errors):
+            route.metrics.failed += 1
         try:
             route.encode(response, parts)
             if len(parts) == start + 2:
@@ -363,6 +424,7 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 size = _size(parts, start + 1)
             if usage is not None and (throttle_ms := self._settle(usage, response, size)):
+                route.metrics.throttle.record(throttle_ms)
                 self._encode_throttled(route, request, response, parts, start + 1, throttle_ms)
                 size = _size(parts, start + 1)
             parts[start] = route.pack_header(size + route.header_bytes, self.context.correlation_id)
@@ -395,6 +457,7 @@ class Connection(asyncio.BufferedProtocol):
         throttle_ms = self._settle(usage, body, len(body))
         if not throttle_ms:
             return body
+        route.metrics.throttle.record(throttle_ms)
         response = decode(route.response_class, route.version, body)
         response.throttle_time_ms = throttle_ms
         return encode(response, route.version)
@@ -420,9 +483,13 @@ class Connection(asyncio.BufferedProtocol):
         if transport.is_closing():
             return
         if len(parts) == 2 and len(parts[1]) <= JOIN_BYTES:
-            transport.write(parts[0] + parts[1])
+            data = parts[0] + parts[1]
+            self._listener.bytes_out += len(data)
+            transport.write(data)
             return
-        if sum(map(len, parts)) <= JOIN_BYTES:
+        size = sum(map(len, parts))
+        self._listener.bytes_out += size
+        if size <= JOIN_BYTES:
             transport.write(b"".join(parts))
             return
         if any(part.__class__ is FileRange for part in parts):

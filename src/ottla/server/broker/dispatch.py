@@ -13,9 +13,11 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.codec import Decoder, Encoder, decoder, encoder
 from ottla.protocol.headers import response_header_version
 from ottla.server.broker.api_table import APIS, Api
+from ottla.server.broker.request_metrics import RequestMetrics, error_counter
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.request_log import RequestLog
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ class Route:
     __slots__ = (
         "_intercepted",
         "api",
+        "count_errors",
         "decode",
         "encode",
         "error_response",
         "failures",
         "handle",
         "header_bytes",
+        "metrics",
         "pack_header",
         "quick",
         "requests",
@@ -53,7 +57,7 @@ class Route:
         "version",
     )
 
-    def __init__(self, api: Api, version: int) -> None:
+    def __init__(self, api: Api, version: int, metrics: RequestMetrics | None = None) -> None:
         messages = import_module(api.message_module)
         handlers = import_module(api.handler_module)
         self.api = api
@@ -72,6 +76,8 @@ class Route:
         self.header_bytes = 5 if tagged else 4
         self.requests = 0
         self.failures = 0
+        self.metrics = metrics or RequestMetrics(api.name)
+        self.count_errors = error_counter(self.response_class)
         self._intercepted: tuple[Any, Any] | None = None
 
     def intercept(self, interceptor: Interceptor | None) -> None:
@@ -113,13 +119,16 @@ class Route:
 class Router:
     """The routes of one broker, by ``api_key << 16 | version``; `routes` may be read directly by the hot path.
 
-    `unstable_versions`: those that Apache Kafka has not settled yet are served as well.
+    `unstable_versions`: those that Apache Kafka has not settled yet are served as well. `metrics` are those of the APIs
+    that were asked for, by key. `log` is there while requests, or slow ones, are logged.
     """
 
-    __slots__ = ("_interceptor", "_unstable_versions", "routes")
+    __slots__ = ("_interceptor", "_unstable_versions", "log", "metrics", "routes")
 
     def __init__(self, *, unstable_versions: bool = False) -> None:
         self.routes: dict[int, Route] = {}
+        self.metrics: dict[int, RequestMetrics] = {}
+        self.log: RequestLog | None = None
         self._interceptor: Interceptor | None = None
         self._unstable_versions = unstable_versions
 
@@ -142,7 +151,10 @@ class Router:
             highest = api.newest_version if self._unstable_versions else api.max_version
             if not api.min_version <= version <= highest:
                 raise UnsupportedRequestError(f"version {version} of {api.name} is not served")
-            route = self.routes[api_key << 16 | version] = Route(api, version)
+            metrics = self.metrics.get(api_key)
+            if metrics is None:
+                metrics = self.metrics[api_key] = RequestMetrics(api.name)
+            route = self.routes[api_key << 16 | version] = Route(api, version, metrics)
             if self._interceptor is not None:
                 route.intercept(self._interceptor)
         return route

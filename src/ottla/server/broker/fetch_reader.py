@@ -142,9 +142,10 @@ class FetchReader:
         self, entry: FetchedPartition, budget: int, nothing_found_yet: bool
     ) -> tuple[PartitionData, LogSlice | None]:
         request = entry.request
-        partition = self.partition(entry)
+        partition = entry.partition = self.partition(entry)
         if partition is None:
             return self._failed(entry, self._missing_partition(entry)), None
+        partition.fetch_count += 1
         if (error := partition.check_leader_epoch(request.current_leader_epoch)) or (
             self.replica_id >= 0 and self.replica_id not in partition.replicas
         ):
@@ -244,7 +245,7 @@ class FetchReader:
                 if records is None:
                     cold.append(index)
                 else:
-                    _put(data, records)
+                    self._put(index, data, records)
         return cold
 
     def load_cold(self, indexes: Sequence[int]) -> list[ColdRead]:
@@ -267,7 +268,19 @@ class FetchReader:
             elif isinstance(records, CorruptRecordError):
                 self.results[index] = self._corrupt(self.entries[index], records)
             else:
-                _put(self.results[index], records)
+                self._put(index, self.results[index], records)
+
+    def _put(self, index: int, data: PartitionData, records: Buffer | FileRange) -> None:
+        data.records = records  # type: ignore[assignment]  # a range is encoded like a buffer: by its length, uncopied
+        partition = self.entries[index].partition
+        if partition is not None:
+            partition.bytes_out += len(records)
+        if data.aborted_transactions and not isinstance(records, FileRange):
+            # They were looked for up to the stable offset; the client needs those that begin within the range.
+            end_offset = _end_offset(records)
+            data.aborted_transactions = [
+                aborted for aborted in data.aborted_transactions if aborted.first_offset < end_offset
+            ]
 
     def _read_failed(self, index: int, error: DiskError) -> None:
         entry = self.entries[index]
@@ -278,18 +291,10 @@ class FetchReader:
     def _corrupt(self, entry: FetchedPartition, error: CorruptRecordError) -> PartitionData:
         """The other partitions of the request are read all the same."""
         wanted = entry.request
+        if entry.partition is not None:
+            entry.partition.failed_fetch_count += 1
         logger.error("%r-%d cannot be read at offset %d: %s", entry.topic, wanted.partition, wanted.fetch_offset, error)
         return self._failed(entry, ErrorCode.CORRUPT_MESSAGE)
-
-
-def _put(data: PartitionData, records: Buffer | FileRange) -> None:
-    data.records = records  # type: ignore[assignment]  # a range is encoded like a buffer: by its length, uncopied
-    if data.aborted_transactions and not isinstance(records, FileRange):
-        # They were looked for up to the stable offset; the client needs those that begin within the range.
-        end_offset = _end_offset(records)
-        data.aborted_transactions = [
-            aborted for aborted in data.aborted_transactions if aborted.first_offset < end_offset
-        ]
 
 
 def _end_offset(records: Buffer) -> int:

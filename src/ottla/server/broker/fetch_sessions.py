@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from ottla.protocol.messages.fetch import FetchPartition, ForgottenTopic, PartitionData
+    from ottla.server.replication.partition import Partition
 
     TopicKey = str | bytes
 
@@ -43,11 +44,12 @@ def next_epoch(epoch: int) -> int:
 class FetchedPartition:
     """One partition somebody fetches: the request's parameters and, in a session, what was last answered."""
 
-    __slots__ = ("high_watermark", "log_start_offset", "request", "topic")
+    __slots__ = ("high_watermark", "log_start_offset", "partition", "request", "topic")
 
     def __init__(self, topic: TopicKey, request: FetchPartition) -> None:
         self.topic = topic  # the name, or the 16-byte id from Fetch v13 on
         self.request = request
+        self.partition: Partition | None = None  # where it was read last
         self.high_watermark = -1
         self.log_start_offset = -1
 

@@ -61,6 +61,9 @@ class Listener:
         self.accepted_count = 0
         self.refused_count = 0
         self.idle_closed_count = 0
+        # Of all its connections, those of the past as well.
+        self.bytes_in = self.bytes_out = self.requests = 0
+        self.clock_ns = broker.env.work_clock
         self._max_idle_s: float = config["connections.max.idle.ms"] / 1000
         self._backlog: int = config["socket.listen.backlog.size"]
         self._socket_options = _buffer_sizes(config)

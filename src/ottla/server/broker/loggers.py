@@ -9,6 +9,7 @@ import logging
 from typing import Final
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.server.broker.request_log import REQUEST_LOGGER
 from ottla.server.controller.configs import DELETE, SET, Change
 
 ROOT: Final = "root"
@@ -26,7 +27,8 @@ _OFF: Final = logging.CRITICAL + 10
 
 def logger_levels() -> dict[str, str]:
     """The level in force of the root logger and of every logger of Ottla's."""
-    names = sorted(name for name in logging.root.manager.loggerDict if name.split(".")[0] == "ottla")
+    loggers = logging.root.manager.loggerDict
+    names = sorted({REQUEST_LOGGER, *(name for name in loggers if name.split(".")[0] == "ottla")})
     return {name: _level_name(_logger(name).getEffectiveLevel()) for name in (ROOT, *names)}
 
 

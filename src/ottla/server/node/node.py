@@ -18,6 +18,7 @@ from ottla.server.broker.broker import Broker
 from ottla.server.broker.connection_limits import ConnectionLimits
 from ottla.server.broker.dispatch import Router
 from ottla.server.broker.listener import Listener
+from ottla.server.broker.request_log import follow_settings, quiet_request_log
 from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.service import Controller
 from ottla.server.log.directories import LogDirectories
@@ -56,12 +57,18 @@ class Node:
         self._limits: ConnectionLimits | None = None
         self._finding_hosts: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
+        self._router: Router | None = None
 
     @property
     def broker(self) -> Broker:
         """The running broker."""
         assert self._broker is not None, "not started"
         return self._broker
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """What clients connect to; nothing when it does not run."""
+        return tuple(self._listeners)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -113,7 +120,10 @@ class Node:
             log_directories=directories,
             coordinators=self._coordinators,
         )
-        router = Router(unstable_versions=config["unstable.api.versions.enable"])
+        router = self._router = Router(unstable_versions=config["unstable.api.versions.enable"])
+        quiet_request_log()
+        broker.on_loggers_changed = self._follow_request_log
+        self._follow_request_log()
         limits = self._limits = ConnectionLimits.from_config(controller.config)
         self._listeners = [Listener(broker, address, router, limits) for address in config.listeners]
 
@@ -142,6 +152,13 @@ class Node:
             self._apply_quotas(image)
         for listener in self._listeners:
             listener.follow_settings()
+        self._follow_request_log()
+
+    def _follow_request_log(self) -> None:
+        """Log requests as settings and levels of loggers say now."""
+        assert self._router is not None
+        assert self._controller is not None
+        follow_settings(self._router, self._controller.config)
 
     def _apply_quotas(self, image: MetadataImage) -> None:
         from ottla.server.node.quotas import apply_quotas

@@ -16,6 +16,34 @@ READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
 NO_EPOCH = -1
 
+# Refusals that say nothing of a broker's health, as Kafka sees it: they are not counted as failed requests.
+_UNCOUNTED_FAILURES = frozenset(
+    (
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+    )
+)
+_OUT_OF_ORDER = frozenset((ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.INVALID_PRODUCER_EPOCH))
+
+COUNTERS = (
+    "append_count",
+    "bytes_in",
+    "bytes_out",
+    "bytes_rejected",
+    "failed_append_count",
+    "failed_fetch_count",
+    "fetch_count",
+    "invalid_crc_count",
+    "invalid_magic_count",
+    "invalid_sequence_count",
+    "keyless_count",
+)
+"""What a `Partition` counts besides `messages_in`, from the moment it is opened."""
+
 
 class PartitionWaiter(Protocol):
     """Somebody waiting for a partition's offsets to move: a long-polling fetch, a produce with acks=all."""
@@ -33,7 +61,9 @@ class Partition:
     """
 
     __slots__ = (
+        *COUNTERS,
         "_awaits_flush",
+        "_first_offset",
         "_follower_end_offsets",
         "_min_isr",
         "_waiters",
@@ -65,6 +95,15 @@ class Partition:
         self._awaits_flush = False
         self._follower_end_offsets: dict[int, int] = {}
         self._waiters: dict[PartitionWaiter, None] = {}
+        self._first_offset = log.log_end_offset
+        self.append_count = self.bytes_in = self.fetch_count = self.bytes_out = 0
+        self.failed_append_count = self.failed_fetch_count = self.bytes_rejected = 0
+        self.invalid_crc_count = self.invalid_magic_count = self.invalid_sequence_count = self.keyless_count = 0
+
+    @property
+    def messages_in(self) -> int:
+        """Records appended since the partition was opened: the way that the end of its log has gone."""
+        return max(self.log.log_end_offset - self._first_offset, 0)
 
     # Leadership
 
@@ -133,18 +172,24 @@ class Partition:
         Raises ApiError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS (acks=all and too small an ISR), or what the log
         refuses.
         """
-        if not self.commits_alone:
-            self._check_may_append(required_acks)
+        self.append_count += 1
         log = self.log
-        result = log.append_as_leader(
-            records,
-            self.leader_epoch,
-            now_ms,
-            origin=origin,
-            produce_version=produce_version,
-            transaction_version=transaction_version,
-            verification=verification,
-        )
+        try:
+            if not self.commits_alone:
+                self._check_may_append(required_acks)
+            result = log.append_as_leader(
+                records,
+                self.leader_epoch,
+                now_ms,
+                origin=origin,
+                produce_version=produce_version,
+                transaction_version=transaction_version,
+                verification=verification,
+            )
+        except ApiError as error:
+            self._count_refused(error, len(records))
+            raise
+        self.bytes_in += len(records)
         if result.flush_pending:
             self._awaits_flush = True
             log.on_flushed = self._flushed
@@ -155,6 +200,21 @@ class Partition:
         if self._waiters:
             self.notify()
         return result
+
+    def _count_refused(self, error: ApiError, size: int) -> None:
+        code = error.code
+        if code not in _UNCOUNTED_FAILURES:
+            self.failed_append_count += 1
+        if code is ErrorCode.MESSAGE_TOO_LARGE or code is ErrorCode.RECORD_LIST_TOO_LARGE:
+            self.bytes_rejected += size
+        elif code is ErrorCode.CORRUPT_MESSAGE:
+            self.invalid_crc_count += "CRC" in (error.message or "")
+            self.invalid_magic_count += "magic" in (error.message or "")
+        elif code in _OUT_OF_ORDER:
+            self.invalid_sequence_count += 1
+        elif code is ErrorCode.INVALID_RECORD:
+            # How many records had no key; see `records.validation`.
+            self.keyless_count += len(getattr(error, "record_errors", ()))
 
     def _flushed(self) -> None:
         self._awaits_flush = self.log.is_flush_due

@@ -11,7 +11,7 @@ from ottla.core.topics import INTERNAL_TOPICS
 from ottla.schema.topic import topic_settings
 from ottla.server.log.config import LogConfig
 from ottla.server.metadata.image import ConfigResourceType
-from ottla.server.replication.partition import Partition
+from ottla.server.replication.partition import COUNTERS, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -51,6 +51,8 @@ class Replicas:
         self.config = config
         self._log_directories = log_directories
         self._offline: set[TopicPartition] = set()
+        # What partitions that are gone have counted, so that the totals of the broker never go back.
+        self.departed: dict[str, int] = dict.fromkeys(("messages_in", *COUNTERS), 0)
 
     # Looking up
 
@@ -67,6 +69,11 @@ class Replicas:
     def __iter__(self) -> Iterator[Partition]:
         for hosted in self.by_name.values():
             yield from hosted.partitions.values()
+
+    @property
+    def offline_count(self) -> int:
+        """Partitions that should be here, and whose directory failed."""
+        return len(self._offline)
 
     def is_internal(self, topic: str) -> bool:
         """True for the topics that coordinators keep their state in."""
@@ -158,6 +165,8 @@ class Replicas:
             self._remove_partition(partition)
 
     def _remove_partition(self, partition: Partition) -> None:
+        for name in self.departed:
+            self.departed[name] += getattr(partition, name)
         hosted = self.by_id[partition.topic_id]
         del hosted.partitions[partition.partition]
         if not hosted.partitions:

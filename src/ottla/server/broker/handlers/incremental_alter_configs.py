@@ -68,6 +68,7 @@ def _alter_loggers(broker: Broker, resource: AlterConfigsResource, validate_only
         check_changes(changes)
         check_own_broker(resource.resource_name, broker.node_id)
         change_levels(changes, validate_only=validate_only)
+        broker.on_loggers_changed()
     except ApiError as error:
         return Refusal(error.code, error.message)
     return ACCEPTED

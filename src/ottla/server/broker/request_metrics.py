@@ -1,0 +1,201 @@
+"""What is counted of requests: how many, which errors their answers held, where the time went.
+
+Counts are exact. Times are taken of a sample where there are many requests: all of them until a period has had enough,
+then every eighth, and so on, each weighing as much as it stands for; see `RequestMetrics.mask`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ottla.core.histogram import Histogram
+
+if TYPE_CHECKING:
+    from ottla.protocol.message import Message
+    from ottla.server.broker.broker import RequestContext
+    from ottla.server.broker.dispatch import Route
+
+ENOUGH_SAMPLES: Final = 1024
+"""Per period; with each such number the sample becomes thinner."""
+_MASKS: Final = (0, 7, 63, 255)
+
+_MS: Final = 1e-6
+
+CountErrors = Callable[[Any, dict[int, int]], bool]
+
+
+class RequestMetrics:
+    """One API's, over all versions. A request is timed when `route.requests & mask` is zero.
+
+    `failed` counts answers that held at least one error, `errors` each error, by code. Times are recorded in
+    nanoseconds and shown in milliseconds.
+    """
+
+    __slots__ = (
+        "errors",
+        "failed",
+        "local",
+        "mask",
+        "name",
+        "queue",
+        "remote",
+        "request_bytes",
+        "response_queue",
+        "samples",
+        "send",
+        "throttle",
+        "total",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.mask = 0
+        self.samples = 0
+        self.failed = 0
+        self.errors: dict[int, int] = {}
+        self.queue = Histogram(_MS)
+        self.local = Histogram(_MS)
+        self.remote = Histogram(_MS)
+        self.response_queue = Histogram(_MS)
+        self.send = Histogram(_MS)
+        self.total = Histogram(_MS)
+        self.throttle = Histogram()
+        self.request_bytes = Histogram()
+
+    def record(self, timing: Timing) -> None:
+        """Take over a finished request."""
+        weight = timing.weight
+        self.queue.record(timing.started_ns - timing.arrived_ns, weight)
+        self.local.record(timing.local_ns, weight)
+        self.remote.record(timing.remote_ns, weight)
+        self.response_queue.record(timing.response_queue_ns, weight)
+        self.send.record(timing.send_ns, weight)
+        self.total.record(timing.total_ns, weight)
+        self.request_bytes.record(timing.request_bytes, weight)
+        self.samples += 1
+        if self.samples % ENOUGH_SAMPLES == 0:
+            step = min(self.samples // ENOUGH_SAMPLES, len(_MASKS) - 1)
+            self.mask = max(self.mask, _MASKS[step])
+
+    def turn(self, now_ms: int) -> None:
+        """Begin new periods where they are over; a busy API goes on with a sample, a quiet one is timed throughout."""
+        if self.total.turn(now_ms):
+            counted = self.samples * (self.mask + 1)
+            self.mask = next(mask for mask in _MASKS if counted <= ENOUGH_SAMPLES * (mask + 1) or mask == _MASKS[-1])
+            self.samples = 0
+        for histogram in self.histograms:
+            histogram.turn(now_ms)
+
+    @property
+    def histograms(self) -> tuple[Histogram, ...]:
+        """All of them but the total time."""
+        return (
+            self.queue,
+            self.local,
+            self.remote,
+            self.response_queue,
+            self.send,
+            self.throttle,
+            self.request_bytes,
+        )
+
+
+class Timing:
+    """One timed request on its way. Times in nanoseconds of a steady clock.
+
+    arrived ─queue─ started ─local─ paused ─remote─ resumed ─local─ ended ─response queue─ sending ─send─ sent
+    """
+
+    __slots__ = (
+        "arrived_ns",
+        "client",
+        "client_id",
+        "correlation_id",
+        "local_ns",
+        "remote_ns",
+        "request_bytes",
+        "response_queue_ns",
+        "route",
+        "send_ns",
+        "started_ns",
+        "total_ns",
+        "weight",
+    )
+
+    def __init__(self, route: Route, weight: int, context: RequestContext, arrived_ns: int, started_ns: int) -> None:
+        self.route = route
+        self.weight = weight
+        self.client_id = context.client_id
+        self.client = context.client_host
+        self.correlation_id = context.correlation_id
+        self.arrived_ns = arrived_ns
+        self.started_ns = started_ns
+        self.local_ns = 0
+        self.remote_ns = 0
+        self.request_bytes = 0
+        self.response_queue_ns = self.send_ns = self.total_ns = 0
+
+    def pause(self, now_ns: int) -> None:
+        """The handler waits."""
+        self.local_ns = now_ns - self.started_ns
+
+    def resume(self, now_ns: int) -> None:
+        """What it waited for is there."""
+        self.remote_ns = now_ns - self.started_ns - self.local_ns
+
+    def end(self, now_ns: int) -> None:
+        """The response is made."""
+        self.local_ns = now_ns - self.started_ns - self.remote_ns
+
+    def sent(self, sending_ns: int, now_ns: int) -> None:
+        """It was handed to the socket, which began at `sending_ns`."""
+        self.response_queue_ns = sending_ns - self.started_ns - self.remote_ns - self.local_ns
+        self.send_ns = now_ns - sending_ns
+        self.total_ns = now_ns - self.arrived_ns
+
+
+def error_counter(cls: type[Message]) -> CountErrors | None:
+    """A function that adds the error codes in a response to a dict and tells whether there were any.
+
+    None for a response that has no place for errors.
+    """
+    own = [field.name for field in cls.FIELDS if field.name.endswith("error_code")]
+    lists: list[tuple[str, list[str], CountErrors | None]] = []
+    parts: list[tuple[str, CountErrors]] = []
+    for field in cls.FIELDS:
+        if field.struct is None:
+            continue
+        inner = error_counter(field.struct)
+        if inner is None:
+            continue
+        if field.type != "array":
+            parts.append((field.name, inner))
+        else:
+            codes = [one.name for one in field.struct.FIELDS if one.name.endswith("error_code")]
+            is_leaf = not any(one.struct is not None and error_counter(one.struct) for one in field.struct.FIELDS)
+            lists.append((field.name, codes, None if is_leaf else inner))
+    if not own and not lists and not parts:
+        return None
+
+    def count(message: Any, errors: dict[int, int]) -> bool:
+        found = False
+        for name in own:
+            if code := getattr(message, name):
+                errors[code] = errors.get(code, 0) + 1
+                found = True
+        for name, codes, inner in lists:
+            for item in getattr(message, name) or ():
+                if inner is not None:
+                    found |= inner(item, errors)
+                    continue
+                for code_name in codes:
+                    if code := getattr(item, code_name):
+                        errors[code] = errors.get(code, 0) + 1
+                        found = True
+        for name, part in parts:
+            if (value := getattr(message, name)) is not None:
+                found |= part(value, errors)
+        return found
+
+    return count
