@@ -104,3 +104,8 @@ WORDS = {
     ErrorCode.INVALID_REGULAR_EXPRESSION: "The regular expression is not valid.",
 }
 """Of what an admin client may hear. Codes that are not here have the same words, or are never shown by a tool."""
+
+
+def words_of(code: ErrorCode) -> str:
+    """The words for a code."""
+    return WORDS.get(code, code.message)
