@@ -1,4 +1,4 @@
-"""The command line in this process: `ottla("topics", "list")` → exit code, what it printed, what it complained about."""
+"""The command line in this process: `ottla("topics", "list")` → exit code, what it printed, what it complained of."""
 
 from __future__ import annotations
 

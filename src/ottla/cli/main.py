@@ -26,8 +26,19 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "topics and groups": {
         "topics": ("ottla.cli.topics", "List, create, describe, alter and delete topics."),
     },
-    "the cluster": {},
-    "who may do what": {},
+    "the cluster": {
+        "cluster": ("ottla.cli.cluster", "Show the cluster and its brokers; forget a broker that is gone."),
+        "features": ("ottla.cli.features", "Show the levels of features, raise and lower them."),
+        "configs": (
+            "ottla.cli.configs",
+            "Show and change settings of topics, brokers, groups, client metrics, loggers.",
+        ),
+    },
+    "who may do what": {
+        "acls": ("ottla.cli.acls", "Show, add and remove access rules."),
+        "users": ("ottla.cli.users", "Users with SCRAM credentials."),
+        "quotas": ("ottla.cli.quotas", "How much users, clients and addresses may have."),
+    },
     "other": {
         "version": ("ottla.cli.version", "Show the version."),
     },

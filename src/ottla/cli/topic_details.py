@@ -241,7 +241,7 @@ def _offsets(
     try:
         listed = admin.list_offsets(dict.fromkeys(partitions, spec))
     except KafkaError as error:  # what can be told is worth telling when a leader is away
-        listed = error.results
+        listed = dict(error.results)
     return {partition: found.offset for partition, found in listed.items()}
 
 
@@ -257,7 +257,7 @@ def _sizes(admin: ottla.Admin, topics: Mapping[str, TopicDescription]) -> dict[T
     try:
         by_broker = admin.describe_log_dirs(sorted(set(leaders.values())))
     except KafkaError as error:
-        by_broker = error.results
+        by_broker = dict(error.results)
     return {
         partition: replica.size_bytes
         for broker, directories in by_broker.items()
@@ -288,7 +288,7 @@ def _group_lags(admin: ottla.Admin, details: Details) -> dict[str, list[GroupLag
     try:
         committed = admin.list_consumer_group_offsets(groups)
     except KafkaError as error:  # groups that vanish meanwhile, or that one may not see
-        committed = error.results
+        committed = dict(error.results)
     lags: dict[str, list[GroupLag]] = {}
     for group in sorted(committed):
         for partition, offset in sorted(committed[group].items()):
