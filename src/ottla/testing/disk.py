@@ -11,7 +11,7 @@ import errno
 import os
 import time
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -46,16 +46,21 @@ TAKES_SPACE = frozenset({"create", "append", "write", "make_directory"})
 class DiskFault:
     """What is wrong with a disk, until it is taken off again: `ClusterDisk.impose`, `lift`."""
 
-    def __init__(self, *, operations: Collection[str] = OPERATIONS, number: int = 0, pause_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        operations: Collection[str] = OPERATIONS,
+        number: int = 0,
+        pause_s: float = 0.0,
+        on_strike: Callable[[], object] = lambda: None,
+    ) -> None:
         """Operations of these kinds wait for `pause_s` seconds, then fail with this errno unless it is 0."""
         if unknown := set(operations) - OPERATIONS:
             raise ValueError(f"no operation of a disk: {', '.join(sorted(unknown))} ({', '.join(sorted(OPERATIONS))})")
         self.operations = frozenset(operations)
         self.number = number
         self.pause_s = pause_s
-
-    def struck(self, operation: str, path: str) -> None:
-        """Told when an operation of the broker meets this fault."""
+        self.on_strike = on_strike
 
 
 class ClusterDisk:
@@ -104,7 +109,7 @@ class ClusterDisk:
         """An operation is about to happen: let it wait, let it fail. For operations that `faults` may be about."""
         for fault in self.faults:
             if operation in fault.operations:
-                fault.struck(operation, path)
+                fault.on_strike()
                 if fault.pause_s:
                     time.sleep(fault.pause_s)
                 if fault.number:
