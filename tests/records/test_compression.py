@@ -27,7 +27,7 @@ from ottla.records.compression import (
 TEXT = b"".join(b"line %d of a text that repeats itself, line %d\n" % (i, i * i) for i in range(6000))
 SAMPLES = {"empty": b"", "byte": b"x", "text": TEXT, "zeros": bytes(300_000), "noise": zlib.compress(TEXT) * 5}
 CODECS = [Codec.GZIP, Codec.SNAPPY, Codec.LZ4, Codec.ZSTD]
-LIMIT = 1 << 20
+LIMIT = 8 << 20
 
 
 @pytest.mark.parametrize("codec", list(Codec))
@@ -183,16 +183,41 @@ def test_xxh32_agrees_with_the_published_values() -> None:
     assert xxh32(b"\x60\x40") >> 8 & 0xFF == 0x82
 
 
-@pytest.mark.parametrize("level", [None, 1, 9, 12, 17])
-def test_lz4_is_written_as_java_writes_it(level: int | None) -> None:
-    data = bytes(compress(Codec.LZ4, TEXT, level))
-    assert data[:7] == bytes.fromhex("04224d18604082")
+def lz4_block_sizes(data: bytes, most: int) -> list[int]:
+    """What the blocks of a frame without checksums unfold to."""
     position, sizes = 7, []
     while size := struct.unpack_from("<I", data, position)[0]:
         block = data[position + 4 : position + 4 + (size & 0x7FFFFFFF)]
-        sizes.append(len(block) if size >> 31 else cramjam.lz4.decompress_block_into(block, bytearray(1 << 16)))
+        sizes.append(len(block) if size >> 31 else cramjam.lz4.decompress_block_into(block, bytearray(most)))
         position += 4 + len(block)
     assert position + 4 == len(data)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "block_size", "header"),
+    [
+        (65_536, 1 << 16, "04224d18604082"),
+        (65_537, 1 << 18, "04224d186050fb"),
+        (1 << 20, 1 << 20, "04224d18606051"),
+        (5 << 20, 1 << 22, "04224d18607073"),
+    ],
+)
+def test_lz4_is_written_as_one_frame_of_as_few_blocks_as_can_be(size: int, block_size: int, header: str) -> None:
+    text = (TEXT * (size // len(TEXT) + 1))[:size]
+    data = bytes(compress(Codec.LZ4, text))
+    assert data[:7].hex() == header
+    sizes = lz4_block_sizes(data, block_size)
+    assert sizes == [block_size] * (size // block_size) + [size % block_size] * bool(size % block_size)
+    assert bytes(cramjam.lz4.decompress(data)) == text
+    assert bytes(decompress(Codec.LZ4, data, LIMIT)) == text
+
+
+@pytest.mark.parametrize("level", [1, 12, 17])
+def test_lz4_levels_write_a_frame_of_independent_blocks(level: int) -> None:
+    data = bytes(compress(Codec.LZ4, TEXT, level))
+    assert data[:7] == bytes.fromhex("04224d18604082")
+    sizes = lz4_block_sizes(data, 1 << 16)
     assert sizes[:-1] == [1 << 16] * (len(sizes) - 1)
     assert sum(sizes) == len(TEXT)
     assert bytes(cramjam.lz4.decompress(data)) == TEXT

@@ -301,6 +301,11 @@ class ClientConnection:
         return len(self._in_flight)
 
     @property
+    def missing_bytes(self) -> int:
+        """What is still to come of the large response that is being received; 0 when there is none."""
+        return self._frame_bytes - self._frame_end if self._frame is not None else 0
+
+    @property
     def unread(self) -> bytes:
         """The first bytes of what has been received and not been understood, for messages."""
         return bytes(self._view[self._start : min(self._end, self._start + 16)])

@@ -1,7 +1,7 @@
 """The five codecs of a record batch, in the framings that Kafka's clients read and write.
 
-`compress` writes what Java's producer writes (gzip stream, xerial-framed snappy, one lz4 frame of independent 64 KiB
-blocks, one zstd frame); `decompress` accepts all that Java's consumer accepts, and never makes more than `limit_bytes`
+`compress` writes what Java's producer writes (gzip stream, xerial-framed snappy, one lz4 frame of independent blocks,
+one zstd frame); `decompress` accepts all that Java's consumer accepts, and never makes more than `limit_bytes`
 of it, whatever the input claims. The native codecs are imported on first use: a broker that only moves batches
 never loads them.
 """
@@ -243,8 +243,14 @@ _LZ4_CONTENT_CHECKSUM = 0x04
 _LZ4_DICTIONARY = 0x01
 _LZ4_BLOCK_SIZES = {0x40: 1 << 16, 0x50: 1 << 18, 0x60: 1 << 20, 0x70: 1 << 22}
 _LZ4_UNCOMPRESSED_BLOCK = 0x80000000
-_LZ4_BLOCK = 1 << 16
-_LZ4_HEADER = _LZ4_MAGIC + b"\x60\x40\x82"  # version 1, independent blocks of 64 KiB; xxh32 of the two, second byte
+# Version 1, independent blocks of 64 KiB, 256 KiB, 1 MiB or 4 MiB; then the second byte of the xxh32 of the two.
+_LZ4_HEADERS = {
+    1 << 16: _LZ4_MAGIC + b"\x60\x40\x82",
+    1 << 18: _LZ4_MAGIC + b"\x60\x50\xfb",
+    1 << 20: _LZ4_MAGIC + b"\x60\x60\x51",
+    1 << 22: _LZ4_MAGIC + b"\x60\x70\x73",
+}
+_LZ4_LARGEST_BLOCK = 1 << 22
 _LZ4_END_MARK = bytes(4)
 _LZ4_HIGHEST_LEVEL = 12  # Java's 13 to 17 do the same as this one
 _LITTLE_LENGTH = struct.Struct("<I")
@@ -256,9 +262,12 @@ def _compress_lz4(data: Buffer, level: int | None) -> bytes:
         return _compress_lz4_slowly(view, level)
     # Java's default level, too, is the fast compressor; only other levels choose the high compression one.
     compress_block = _codecs().lz4.compress_block
-    pieces: list[Buffer] = [_LZ4_HEADER]
-    for start in range(0, len(view), _LZ4_BLOCK):
-        raw = view[start : start + _LZ4_BLOCK]
+    # As few blocks as can be: while a block is compressed other threads run, and after each this one has to wait for
+    # the interpreter again.
+    block_size = next((size for size in _LZ4_HEADERS if size >= len(view)), _LZ4_LARGEST_BLOCK)
+    pieces: list[Buffer] = [_LZ4_HEADERS[block_size]]
+    for start in range(0, len(view), block_size):
+        raw = view[start : start + block_size]
         block = compress_block(raw, store_size=False)
         if len(block) < len(raw):
             pieces += (_LITTLE_LENGTH.pack(len(block)), block)
@@ -275,10 +284,11 @@ def _compress_lz4_slowly(view: memoryview, level: int) -> bytes:
     )
     compressor.compress(bytes(view))  # it takes nothing else
     frame = memoryview(compressor.finish())
-    if frame[5] != _LZ4_HEADER[5] or not frame[4] & _LZ4_INDEPENDENT:
+    block_size = _LZ4_BLOCK_SIZES.get(frame[5])
+    if block_size is None or not frame[4] & _LZ4_INDEPENDENT:
         raise AssertionError(f"the lz4 library wrote an unexpected frame: {bytes(frame[4:6]).hex()}")
     blocks, _ = _lz4_blocks(frame, 7, 4 if frame[4] & _LZ4_BLOCK_CHECKSUM else 0)
-    pieces: list[Buffer] = [_LZ4_HEADER]
+    pieces: list[Buffer] = [_LZ4_HEADERS[block_size]]
     for is_raw, block in blocks:
         pieces += (_LITTLE_LENGTH.pack(len(block) | (_LZ4_UNCOMPRESSED_BLOCK if is_raw else 0)), block)
     pieces.append(_LZ4_END_MARK)

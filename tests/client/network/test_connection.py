@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -14,8 +16,10 @@ from ottla.client.network.cluster import Cluster
 from ottla.client.network.connection import BrokerConnection, Call, reason_of
 from ottla.client.settings import ProducerSettings
 from ottla.protocol.apis import ApiKey
+from ottla.protocol.codec import encode
+from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 from ottla.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
-from ottla.protocol.messages.produce import ProduceRequest
+from ottla.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from ottla.testing.sim.env import simulate
 from tests.client.network.fake_broker import FakeCluster
 
@@ -163,3 +167,125 @@ def test_metrics_count_what_goes_over_the_wire():
     assert total["connection-count"] == 2
     assert node["request-total"] == node["response-total"] == 6, "ApiVersions too"
     assert total["outgoing-byte-total"] > node["outgoing-byte-total"] > 5 * 20
+
+
+class Collector(Owner):
+    """Keeps what comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def response_received(self, call, response, size_bytes):
+        self.sizes.append(size_bytes)
+
+
+@asynccontextmanager
+async def peer(serve):
+    """A connection over real sockets to `serve(reader, writer)`, which may receive large responses."""
+    served = []
+
+    async def accept(reader, writer):
+        served.append(asyncio.current_task())
+        await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1 << 24)
+    loop = asyncio.get_running_loop()
+    host, port = server.sockets[0].getsockname()
+    transport, connection = await loop.create_connection(
+        lambda: BrokerConnection(Collector(), "me", "broker:1"), host, port
+    )
+    connection.set_socket_options(None, None)
+    connection.accept_large_frames()
+    try:
+        yield connection
+    finally:
+        transport.abort()
+        server.close()
+        for task in served:
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
+
+
+def test_requests_arrive_whole_and_in_order_at_a_peer_that_reads_slowly():
+    received = bytearray()
+    records = [bytes([number]) * 700_000 for number in range(12)]
+
+    async def main():
+        done = asyncio.Event()
+
+        async def serve(reader, writer):
+            while len(received) < sum(map(len, records)):
+                received.extend(await reader.read(50_000))
+                await asyncio.sleep(0)
+            while b"\x0b" * 700_000 not in received[-800_000:]:
+                received.extend(await reader.read(50_000))
+            done.set()
+
+        async with peer(serve) as connection:
+            for data in records:
+                topics = [TopicProduceData(name="t", partition_data=[PartitionProduceData(index=0, records=data)])]
+                connection.write(call(ProduceRequest(acks=1, topic_data=topics)), 9)
+            assert connection._transport.get_write_buffer_size() > 0  # more than the system takes at once
+            await done.wait()
+
+    run(main)
+    places = [received.find(data) for data in records]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("trickle", [100_000, 1_500_000])
+def test_a_large_response_that_trickles_in_is_read_whole(trickle):
+    async def main():
+        body = response_of(5_000_000)
+
+        async def serve(reader, writer):
+            await reader.read(1000)
+            for start in range(0, len(body), trickle):
+                writer.write(body[start : start + trickle])
+                await writer.drain()
+                await asyncio.sleep(0.001)
+            await reader.read(1000)
+            writer.write(SMALL)
+
+        async with peer(serve) as connection:
+            large = call(FetchRequest())
+            connection.write(large, 12)
+            response = await large.future
+            assert len(response.responses[0].partitions[0].records) == 5_000_000
+            small = call(FetchRequest())
+            connection.write(small, 12)  # and small ones do not wait for more afterwards
+            await small.future
+            assert connection._owner.sizes == [len(body) - 4, len(SMALL) - 4]
+
+    run(main)
+
+
+def test_the_end_in_the_middle_of_a_large_response_is_noticed_at_once():
+    async def main():
+        body = response_of(5_000_000)
+
+        async def serve(reader, writer):
+            await reader.read(1000)
+            writer.write(body[:2_100_000])
+            await writer.drain()
+
+        async with peer(serve) as connection:
+            large = call(FetchRequest())
+            connection.write(large, 12)
+            with pytest.raises(ConnectionFailedError, match="closed the connection"):
+                await asyncio.wait_for(large.future, 30)
+
+    run(main)
+
+
+def response_of(size, correlation_id=0):
+    """A framed Fetch response (v12) with so many bytes of records."""
+    partition = PartitionData(partition_index=0, high_watermark=1, records=b"r" * size)
+    body = encode(FetchResponse(responses=[FetchableTopicResponse(topic="t", partitions=[partition])]), 12)
+    return struct.pack(">iix", len(body) + 5, correlation_id) + body
+
+
+SMALL = response_of(10, correlation_id=1)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -19,11 +20,18 @@ from ottla.protocol.errors import EncodeError, ProtocolError
 from ottla.protocol.errors import UnsupportedVersionError as LossyVersionError
 
 if TYPE_CHECKING:
+    from ottla.core.binary import Buffer
     from ottla.protocol.connection import Response
     from ottla.protocol.message import Request
 
 FIRST_FRAME_BYTES = 1024 * 1024
 """No response is larger until the peer has answered ApiVersions: other servers' greetings look like huge frames."""
+
+_LARGE_BYTES = 2 * 1024 * 1024
+"""Of a response of which more than this is missing we are told in pieces of _PIECE_BYTES."""
+_PIECE_BYTES = 1024 * 1024
+_MOST_PARTS = 64
+"""Pieces of a request that are handed to the system in one call, which takes 1024 at most."""
 
 
 class Call:
@@ -95,6 +103,9 @@ class BrokerConnection(asyncio.BufferedProtocol):
         self._owner = owner
         self._wire = ClientConnection(client_id, FIRST_FRAME_BYTES)
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
+        """Of the socket, when it takes bytes as they are."""
+        self._low_water_bytes = 1
         self._is_paused = False
         self._unwritten: list[asyncio.Future[Any]] = []
         self._error: KafkaError | None = None
@@ -130,16 +141,20 @@ class BrokerConnection(asyncio.BufferedProtocol):
             return 0
         if call.expect_response:
             self.in_flight.append(call)
-        if len(parts) == 1:
-            transport.write(parts[0])
-        else:
-            transport.writelines(parts)
+        size_bytes = sum(map(len, parts))
+        unsent = parts
+        if self._descriptor >= 0 and not transport.get_write_buffer_size():
+            unsent = _written(self._descriptor, parts)
+        if len(unsent) == 1:
+            transport.write(unsent[0])
+        elif unsent:
+            transport.writelines(unsent)
         if not call.expect_response:
             if self._is_paused:
                 self._unwritten.append(call.future)
             elif not call.future.done():
                 call.future.set_result(None)
-        return sum(map(len, parts))
+        return size_bytes
 
     def accept_large_frames(self) -> None:
         """The peer has shown that it speaks our protocol."""
@@ -152,6 +167,8 @@ class BrokerConnection(asyncio.BufferedProtocol):
         if found is None:
             return
         sock = cast("socket.socket", found)
+        if hasattr(os, "writev") and transport is not None and transport.get_extra_info("ssl_object") is None:
+            self._descriptor = sock.fileno()
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -200,6 +217,8 @@ class BrokerConnection(asyncio.BufferedProtocol):
                 self._owner.response_received(call, response, wire.received_bytes)
                 if not call.future.done():
                     call.future.set_result(response.body)
+            if self._descriptor >= 0 and (wire.missing_bytes > _LARGE_BYTES or self._low_water_bytes > 1):
+                self._receive_at_least(min(wire.missing_bytes, _PIECE_BYTES) or 1)
         except ProtocolError as error:
             what = _other_protocol(wire.unread) if wire.max_frame_bytes == FIRST_FRAME_BYTES else None
             self.abort(
@@ -208,6 +227,16 @@ class BrokerConnection(asyncio.BufferedProtocol):
                     hint="Check the port, and security.protocol.",
                 )
             )
+
+    def _receive_at_least(self, count: int) -> None:
+        """Have the system wake us for so many bytes, or the end, or when it has no room for more, but not for fewer.
+
+        Each time costs this thread a wait for the interpreter, and the one that decodes records a stop.
+        """
+        if count != self._low_water_bytes and sys.platform == "linux" and self._transport is not None:
+            self._low_water_bytes = count
+            sock = cast("socket.socket", self._transport.get_extra_info("socket"))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def eof_received(self) -> bool:
         return False
@@ -250,6 +279,21 @@ class BrokerConnection(asyncio.BufferedProtocol):
 
 
 ConnectionFactory = Callable[[], BrokerConnection]
+
+
+def _written(descriptor: int, parts: list[Buffer]) -> list[Buffer]:
+    """Write what the socket takes at once; what is left. Unlike a transport, this lets other threads run meanwhile:
+    a megabyte takes the system a while, and waking the broker may cost us the processor.
+    """
+    try:
+        count = os.writev(descriptor, parts[:_MOST_PARTS])
+    except OSError:  # it is full; or gone, and then the transport finds out
+        return parts
+    for index, part in enumerate(parts):
+        if count < len(part):
+            return [memoryview(part)[count:], *parts[index + 1 :]]
+        count -= len(part)
+    return []
 
 
 def _other_protocol(received: bytes) -> str | None:
