@@ -249,6 +249,7 @@ def test_a_large_response_that_trickles_in_is_read_whole(trickle):
                 await asyncio.sleep(0.001)
             await reader.read(1000)
             writer.write(SMALL)
+            await reader.read(1000)
 
         async with peer(serve) as connection:
             large = call(FetchRequest())
