@@ -187,8 +187,10 @@ async def peer(serve):
 
     async def accept(reader, writer):
         served.append(asyncio.current_task())
-        await serve(reader, writer)
-        writer.close()
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.transport.abort()
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1 << 24)
     loop = asyncio.get_running_loop()
@@ -206,6 +208,7 @@ async def peer(serve):
         for task in served:
             task.cancel()
         await asyncio.gather(*served, return_exceptions=True)
+        await asyncio.sleep(0)  # what is aborted closes its socket in the next round
 
 
 def test_requests_arrive_whole_and_in_order_at_a_peer_that_reads_slowly():
@@ -272,6 +275,8 @@ def test_the_end_in_the_middle_of_a_large_response_is_noticed_at_once():
             await reader.read(1000)
             writer.write(body[:2_100_000])
             await writer.drain()
+            writer.close()
+            await writer.wait_closed()
 
         async with peer(serve) as connection:
             large = call(FetchRequest())
