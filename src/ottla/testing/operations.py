@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ottla.records.reader import ConsumerRecord
     from ottla.serde.base import DeserializerLike, SerializerLike
     from ottla.server.node.node import Node
+    from ottla.testing.reading import Reader
 
 V = TypeVar("V")
 
@@ -33,6 +34,8 @@ LONGEST_PAUSE_S = 0.02
 FIRST_PAUSE_S = 0.001
 _FETCH_VERSION = 12  # the last one that names topics
 _PRODUCE_VERSION = 12
+_LATEST = -1
+_EARLIEST = -2
 
 Headers = "Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]"
 
@@ -197,11 +200,11 @@ class Operations:
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """The end of each partition, which is the offset of its next record. Raises `UnknownTopicError`."""
-        return await self._offsets(topic, -1)
+        return await self._offsets(topic, _LATEST)
 
     async def start_offsets(self, topic: str) -> dict[int, int]:
         """The offset of the first record that each partition has still. Raises `UnknownTopicError`."""
-        return await self._offsets(topic, -2)
+        return await self._offsets(topic, _EARLIEST)
 
     async def assert_topic_empty(self, topic: str, *, for_s: float = 0.0) -> None:
         """A topic has no records, or does not exist, and stays so `for_s` seconds; AssertionError with what it has."""
@@ -262,7 +265,7 @@ class Operations:
         check(answered)
         return int(answered.base_offset)
 
-    async def _read_on(self, reader: Any) -> None:
+    async def _read_on(self, reader: Reader) -> None:
         """Read what has come since the last time."""
         try:
             described = await self._describe(reader.topic)
@@ -273,7 +276,12 @@ class Operations:
         for partition in described.partitions:
             while (request := reader.next_fetch(partition.partition_index)) is not None:
                 response = await ask(request, _FETCH_VERSION, partition.leader_id)
-                reader.take(response.responses[0].partitions[0])
+                data = response.responses[0].partitions[0]
+                if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:  # what was there has been deleted
+                    start = await self._offset(reader.topic, data.partition_index, partition.leader_id, _EARLIEST)
+                    reader.start_at(data.partition_index, start)
+                else:
+                    reader.take(data)
 
     async def _offsets(self, topic: str, timestamp: int) -> dict[int, int]:
         described = await self._describe(topic)

@@ -81,11 +81,6 @@ class Reader:
         """The answer to it. Raises `KafkaError`, and `RecordDeserializationError` for what the deserializers refuse."""
         partition = data.partition_index
         offset = self._offsets[partition]
-        if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE and offset < data.log_start_offset:
-            self._offsets[partition] = data.log_start_offset  # what was before it has been deleted
-            return
-        if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE and data.log_start_offset < 0:
-            raise error_for(data.error_code)
         if data.error_code != ErrorCode.NONE:
             raise error_for(data.error_code)
         records = bytes(data.records or b"")
@@ -97,17 +92,25 @@ class Reader:
             raise found.error
         for position, header in found.batches:
             cursor = RecordCursor(records, position, header, topic=self.topic, partition=partition, from_offset=offset)
-            try:
-                cursor.take(_MOST_RECORDS, self._key, self._value, self._records[partition])
-            except UndeserializableRecordError as error:
-                raise RecordDeserializationError(
-                    f"The {error.origin} at offset {error.offset} of {self.topic}-{partition} can not be "
-                    f"deserialized: {error.__cause__}.",
-                    hint="Say what it is, or read bytes.",
-                ) from error.__cause__
+            while not cursor.exhausted:
+                self._take(cursor, self._records[partition])
         self._offsets[partition] = found.end_offset
         if found.end_offset == offset:
             self._seen_end.add(partition)
+
+    def start_at(self, partition: int, offset: int) -> None:
+        """Where to go on after OFFSET_OUT_OF_RANGE."""
+        self._offsets[partition] = offset
+
+    def _take(self, cursor: RecordCursor, output: list[ConsumerRecord[Any, Any]]) -> None:
+        try:
+            cursor.take(_MOST_RECORDS, self._key, self._value, output)
+        except UndeserializableRecordError as error:
+            raise RecordDeserializationError(
+                f"The {error.origin} at offset {error.offset} of {error.topic}-{error.partition} can not be "
+                f"deserialized: {error.__cause__}.",
+                hint="Say what it is, or read bytes.",
+            ) from error.__cause__
 
 
 def _deserializer(spec: Any, field: str) -> Any:
