@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ottla.server.metadata.image import MetadataImage
+    from ottla.testing.faults import Faults
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,6 +125,7 @@ class Cluster:
         self.threads: list[BrokerThread | None] = [None] * brokers
         """The lives of the brokers that are under way; None for one that was never started."""
         self._fresh: MetadataImage | None = None
+        self._faults: Faults | None = None
         self._lock = threading.RLock()
         weakref.finalize(self, _forgotten, self.threads).atexit = False
 
@@ -146,17 +148,27 @@ class Cluster:
     def stop(self) -> None:
         """Stop the brokers in order. What is in memory is gone, what is in `data` stays."""
         with self._lock:
+            self._clear_faults()
             for thread in self.threads:
                 if thread is not None:
                     thread.stop()
             self._ports = [0] * len(self.threads)
             self._renew()
 
-    def kill(self, broker: int = 0) -> None:
-        """End a broker as `kill -9` would: connections break, nothing is flushed. `restart` finds what was written."""
+    def kill(self, broker: int = 0, *, power_loss: bool = False) -> None:
+        """End a broker as `kill -9` would: connections break, nothing is flushed. `restart` finds what was written.
+
+        With `power_loss` the machine goes down with it: of what was not flushed, `restart` finds some or nothing, and
+        some of it torn. That is for clusters in memory.
+        """
         with self._lock:
+            if power_loss and self._data is not None:
+                raise ConfigError("power can be lost by a cluster in memory only.", hint="Make it without data=.")
             self.thread(broker).kill()
-            self.disks[broker].end_process()
+            if power_loss:
+                self.disks[broker].lose_power(Random(0))
+            else:
+                self.disks[broker].end_process()
 
     def restart(self, broker: int = 0) -> None:
         """Start a broker again at its address, with its data: one that was killed, or one that runs (in order)."""
@@ -168,15 +180,39 @@ class Cluster:
 
     def reset(self) -> None:
         """Make the cluster as new for the next test: no topics (but those of the constructor), groups, offsets,
-        transactions, dynamic settings and quotas; brokers that were killed run again, and the clock shows real time.
+        transactions, dynamic settings, quotas and faults; brokers that were killed run again, and the clock shows real
+        time.
 
         Topics that are made again have new ids. Clients may stay connected, unless the brokers had to be started anew
         (after a kill, a skip of the clock, or a change that can not be taken back).
         """
         with self._lock:
+            self._clear_faults()
             if not self._has_reset():
                 self._restart_as_new()
             self._create_topics()
+
+    # What goes wrong
+
+    @property
+    def faults(self) -> Faults:
+        """Faults by plain calls; see `ottla.testing.faults`."""
+        with self._lock:
+            if self._faults is None:
+                from ottla.testing.faults import Faults
+
+                self._faults = Faults(weakref.proxy(self))
+            return self._faults
+
+    def skip(self, seconds: float) -> None:
+        """Move the brokers' clock forward. What is due in that time (retention, sessions, timeouts) has happened when
+        this returns, in its order. Clients do not skip: to a broker they were silent for that long.
+        """
+        self.clock.skip(seconds)
+
+    def _clear_faults(self) -> None:
+        if self._faults is not None:
+            self._faults.clear()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -260,6 +296,8 @@ class Cluster:
         self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
         if self._fresh is None:
             self._fresh = thread.node.broker.image
+        if self._faults is not None:
+            self._faults.attach(index)
 
     def _create_topics(self) -> None:
         for topic, partitions in self._topics.items():
@@ -343,9 +381,18 @@ class AsyncCluster:
         """As `Cluster.reset`."""
         await asyncio.to_thread(self.cluster.reset)
 
-    async def kill(self, broker: int = 0) -> None:
+    async def kill(self, broker: int = 0, *, power_loss: bool = False) -> None:
         """As `Cluster.kill`."""
-        await asyncio.to_thread(self.cluster.kill, broker)
+        await asyncio.to_thread(functools.partial(self.cluster.kill, broker, power_loss=power_loss))
+
+    @property
+    def faults(self) -> Faults:
+        """As `Cluster.faults`. Its calls do not wait; to wait for a hit, await `wait_hit_async`."""
+        return self.cluster.faults
+
+    async def skip(self, seconds: float) -> None:
+        """As `Cluster.skip`."""
+        await asyncio.to_thread(self.cluster.skip, seconds)
 
     async def restart(self, broker: int = 0) -> None:
         """As `Cluster.restart`."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -70,6 +72,9 @@ class ClusterDisk:
         self.inner = inner
         self.life = 0
         self.faults: tuple[DiskFault, ...] = ()
+        self.mutex: AbstractContextManager[object]
+        """A disk in memory is for one thread at a time, but while there are faults operations wait in workers."""
+        self.mutex = threading.RLock() if isinstance(inner, MemoryDisk) else nullcontext()
         self._files: weakref.WeakSet[ClusterFile] = weakref.WeakSet()
         self._locks: weakref.WeakSet[ClusterLock] = weakref.WeakSet()
 
@@ -120,14 +125,16 @@ class ClusterDisk:
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
         if self.faults:
             self.strike("create" if create and not self.inner.exists(path) else "open", path)
-        file = ClusterFile(self, self.inner.open(path, create=create, read_only=read_only))
+        with self.mutex:
+            file = ClusterFile(self, self.inner.open(path, create=create, read_only=read_only))
         self._files.add(file)
         return file
 
     def make_directories(self, path: str) -> None:
         if self.faults and not self.inner.exists(path):
             self.strike("make_directory", path)
-        self.inner.make_directories(path)
+        with self.mutex:
+            self.inner.make_directories(path)
 
     def list_directory(self, path: str) -> list[str]:
         if self.faults:
@@ -143,22 +150,26 @@ class ClusterDisk:
     def rename(self, old: str, new: str) -> None:
         if self.faults:
             self.strike("rename", old)
-        self.inner.rename(old, new)
+        with self.mutex:
+            self.inner.rename(old, new)
 
     def remove(self, path: str) -> None:
         if self.faults:
             self.strike("remove", path)
-        self.inner.remove(path)
+        with self.mutex:
+            self.inner.remove(path)
 
     def remove_tree(self, path: str) -> None:
         if self.faults:
             self.strike("remove", path)
-        self.inner.remove_tree(path)
+        with self.mutex:
+            self.inner.remove_tree(path)
 
     def sync_directory(self, path: str) -> None:
         if self.faults:
             self.strike("sync", path)
-        self.inner.sync_directory(path)
+        with self.mutex:
+            self.inner.sync_directory(path)
 
     def size(self, path: str) -> int:
         return self.inner.size(path)
@@ -175,12 +186,14 @@ class ClusterDisk:
         if self.faults:
             self.strike("create", path)
             self.strike("sync", path)
-        self.inner.replace(path, data)
+        with self.mutex:
+            self.inner.replace(path, data)
 
     def lock(self, path: str) -> DiskLock:
         if self.faults:
             self.strike("lock", path)
-        lock = ClusterLock(self.inner.lock(path))
+        with self.mutex:
+            lock = ClusterLock(self.inner.lock(path))
         self._locks.add(lock)
         return lock
 
@@ -234,19 +247,23 @@ class ClusterFile:
 
     def append(self, data: Buffer) -> None:
         self._pass("append")
-        self.inner.append(data)
+        with self._disk.mutex:
+            self.inner.append(data)
 
     def write_at(self, position: int, data: Buffer) -> None:
         self._pass("write")
-        self.inner.write_at(position, data)
+        with self._disk.mutex:
+            self.inner.write_at(position, data)
 
     def truncate(self, size: int) -> None:
         self._pass("truncate")
-        self.inner.truncate(size)
+        with self._disk.mutex:
+            self.inner.truncate(size)
 
     def sync(self) -> None:
         self._pass("sync")
-        self.inner.sync()
+        with self._disk.mutex:
+            self.inner.sync()
 
     def size(self) -> int:
         return self.inner.size()
