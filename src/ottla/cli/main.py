@@ -25,6 +25,9 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "topics and groups": {
         "topics": ("ottla.cli.topics", "List, create, describe, alter and delete topics."),
+        "groups": ("ottla.cli.groups", "Consumer groups: list, describe, move offsets, delete, remove members."),
+        "share-groups": ("ottla.cli.share_groups", "Share groups (queues): list, describe, move offsets, delete."),
+        "streams-groups": ("ottla.cli.streams_groups", "Streams groups: list, describe, move offsets, delete."),
     },
     "the cluster": {
         "cluster": ("ottla.cli.cluster", "Show the cluster and its brokers; forget a broker that is gone."),
