@@ -33,13 +33,22 @@ def is_formatted(disk: Disk, directory: str) -> bool:
 
 
 def format_directory(disk: Disk, directory: str, voters: Sequence[Voter], frames: Iterable[bytes], now_ms: int) -> None:
-    """Write both checkpoints; `frames` are the framed bootstrap records. A second run after a crash starts over."""
+    """Write both checkpoints; `frames` are the framed bootstrap records.
+
+    A second run after a crash goes on. Bootstrap records that are there stay: somebody else formatted the directory.
+    """
     metadata = f"{directory}/{METADATA_DIRECTORY}"
     disk.make_directories(metadata)
-    bootstrap = snapshot_pieces(frames, kraft_version=0, voters=(), timestamp_ms=0, now_ms=now_ms)
-    write_snapshot_file(disk, f"{directory}/{BOOTSTRAP_FILE}", bootstrap, "format")
+    if not disk.exists(f"{directory}/{BOOTSTRAP_FILE}"):
+        write_bootstrap(disk, directory, frames, now_ms)
     quorum = snapshot_pieces((), kraft_version=1, voters=voters, timestamp_ms=now_ms, now_ms=now_ms)
     write_snapshot_file(disk, f"{metadata}/{SnapshotId(0, 0).file_name}", quorum, "format")
+
+
+def write_bootstrap(disk: Disk, directory: str, frames: Iterable[bytes], now_ms: int) -> None:
+    """Write the framed records that a metadata log begins with; `directory` must be there."""
+    bootstrap = snapshot_pieces(frames, kraft_version=0, voters=(), timestamp_ms=0, now_ms=now_ms)
+    write_snapshot_file(disk, f"{directory}/{BOOTSTRAP_FILE}", bootstrap, "format")
 
 
 def read_bootstrap(disk: Disk, directory: str) -> list[bytes]:
