@@ -40,6 +40,7 @@ TOOLS = {
     "kafka-replica-verification": "ottla.cli.kafka.replica_verification",
     "kafka-share-consumer-perf-test": "ottla.cli.kafka.share_consumer_perf_test",
     "kafka-share-groups": "ottla.cli.kafka.share_groups",
+    "kafka-storage": "ottla.cli.kafka.storage",
     "kafka-streams-application-reset": "ottla.cli.kafka.streams_application_reset",
     "kafka-streams-groups": "ottla.cli.kafka.streams_groups",
     "kafka-topics": "ottla.cli.kafka.topics",
