@@ -134,8 +134,13 @@ def _log_dirs(options: Namespace) -> int:
             for broker, path, directory in listed
             for partition, one in sorted(directory.replicas.items())
         ]
-        columns = ["broker", "directory", "partition", Column("size", right=True), "behind", "moving in"]
-        output.table(None, columns, rows, json_rows=[_log_dir_json(*one) for one in listed])
+        size = Column("size", right=True)
+        output.table(
+            None,
+            ["broker", "directory", "partition", size, "behind", "moving in"],
+            rows,
+            json_rows=[_log_dir_json(*one) for one in listed],
+        )
         return 0
     rows = [
         [
@@ -149,7 +154,8 @@ def _log_dirs(options: Namespace) -> int:
         ]
         for broker, path, one in listed
     ]
-    columns = ["broker", "directory", "replicas", *(Column(name, right=True) for name in ("used", "free", "volume"))]
+    columns: list[str | Column] = ["broker", "directory", "replicas"]
+    columns += [Column(name, right=True) for name in ("used", "free", "volume")]
     output.table(None, [*columns, "state"], rows, json_rows=[_log_dir_json(*one) for one in listed])
     return 0
 
