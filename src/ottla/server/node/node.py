@@ -13,6 +13,7 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
+from ottla.runtime.disk import DiskError
 from ottla.schema.listeners import SECURITY_PROTOCOL_IDS
 from ottla.server.broker.broker import Broker
 from ottla.server.broker.connection_limits import ConnectionLimits
@@ -213,12 +214,18 @@ class Node:
         self._coordinators.stop()
         controller, self._controller = self._controller, None
         broker_epoch = -1
+        clean = True
         if controller is not None:
             broker_epoch = controller.broker_epoch
-            await controller.stop()
+            try:
+                await controller.stop()
+            except DiskError as error:
+                # A full disk mostly. The directories must be free for the next start, which then recovers.
+                logger.error("the metadata log could not be closed in order: %s", error)
+                clean = False
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
-            await directories.stop(broker_epoch=broker_epoch)
+            await directories.stop(broker_epoch=broker_epoch, clean=clean)
         self.env.close()
 
     async def abort(self) -> None:
