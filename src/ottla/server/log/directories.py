@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID, TopicPartition, uuid_to_text
-from ottla.runtime.disk import Disk, DiskError
+from ottla.runtime.disk import Disk, DiskError, DiskFullError
 from ottla.runtime.env import Env
 from ottla.schema.config import BrokerConfig
 from ottla.schema.topic import topic_settings
@@ -467,18 +467,22 @@ class LogDirectories:
             for name in names:
                 try:
                     await self.write_checkpoint(directory, name)
+                except DiskFullError as error:
+                    logger.warning("%s is not up to date: %s", name, error)  # written when there is space again
                 except DiskError:
                     pass  # the directory is out of service, which was said where it happened
 
     async def write_checkpoint(self, directory: DataDirectory, name: str) -> None:
-        """Bring one of the checkpoints to its file, durably, if it changed. Raises `DiskError`; the directory has
-        failed then.
+        """Bring one of the checkpoints to its file, durably, if it changed. Raises `DiskError`; unless it is a
+        `DiskFullError` (the old one stands, which is right if not new) the directory has failed then.
         """
         async with self._checkpoint_lock:
             content = directory.checkpoint(name)
             if directory.is_outdated(name, content):
                 try:
                     await self._env.run_blocking(directory.write_checkpoint, name, content)
+                except DiskFullError:
+                    raise
                 except DiskError as error:
                     directory.disk_failed(error)
                     raise
