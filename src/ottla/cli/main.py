@@ -18,6 +18,8 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
             "ottla.cli.start",
             "Start a broker. No file is needed: data in ./ottla-data, Kafka on 127.0.0.1:9092.",
         ),
+        "stop": ("ottla.cli.stop", "Stop the broker of a data directory, and wait until it is gone."),
+        "status": ("ottla.cli.status", "Say whether a broker runs, and whether all is well with its cluster."),
     },
     "records": {
         "produce": ("ottla.cli.produce", "Send arguments, files or what comes through a pipe."),
@@ -25,13 +27,19 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "topics and groups": {
         "topics": ("ottla.cli.topics", "List, create, describe, alter and delete topics."),
+        "offsets": ("ottla.cli.offsets", "Where partitions start and end, or were at a time; delete old records."),
         "groups": ("ottla.cli.groups", "Consumer groups: list, describe, move offsets, delete, remove members."),
         "share-groups": ("ottla.cli.share_groups", "Share groups (queues): list, describe, move offsets, delete."),
         "streams-groups": ("ottla.cli.streams_groups", "Streams groups: list, describe, move offsets, delete."),
+        "transactions": ("ottla.cli.transactions", "Show transactions, find hanging ones, end them."),
     },
     "the cluster": {
         "cluster": ("ottla.cli.cluster", "Show the cluster and its brokers; forget a broker that is gone."),
         "features": ("ottla.cli.features", "Show the levels of features, raise and lower them."),
+        "partitions": (
+            "ottla.cli.partitions",
+            "Move partitions to other brokers or directories, elect their leaders.",
+        ),
         "configs": (
             "ottla.cli.configs",
             "Show and change settings of topics, brokers, groups, client metrics, loggers.",

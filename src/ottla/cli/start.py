@@ -40,6 +40,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (logging.level)")
     parser.add_argument("--log-format", metavar="FORMAT", help="text or json (logging.format)")
+    parser.add_argument(
+        "--detach", action="store_true", help="run in the background; `ottla stop` ends it, `ottla status` shows it"
+    )
+    parser.add_argument("--log-file", metavar="FILE", help="where the log of --detach goes (ottla.log with the data)")
 
 
 def run(options: Namespace) -> int:
@@ -49,6 +53,12 @@ def run(options: Namespace) -> int:
     gc.disable()
     try:
         config = load_config(options, os.environ)
+        if options.detach:
+            from ottla.cli.detach import start_detached
+
+            return start_detached(options, config)
+        if options.log_file:
+            raise CommandError("--log-file is for --detach; the log is on standard error otherwise")
         from ottla.cli.logs import configure_logging
 
         configure_logging(config["logging.level"], config["logging.format"])
@@ -133,12 +143,14 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
         loop.add_signal_handler(number, on_signal, number)
     starting = loop.create_task(node.start())
     told = loop.create_task(stopping.wait())
+    node_file = None
     try:
         await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
             _settle()
             _warn_without_effect(config)
+            node_file = _write_node_file(node)
             print(_ready_line(node), flush=True)
             assert node.failed is not None
             await asyncio.wait((node.failed, told), return_when=asyncio.FIRST_COMPLETED)
@@ -148,7 +160,33 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
         told.cancel()
         starting.cancel()
         await asyncio.gather(starting, told, return_exceptions=True)
+        if node_file is not None:
+            _remove(node_file)  # while the directory is still ours
         await node.stop()
+
+
+def _write_node_file(node: Node) -> str | None:
+    """Tell `ottla stop` and `ottla status` who runs here; see `ottla.cli.running`, which reads it."""
+    path = f"{node.config.log_dirs[0]}/ottla.node"
+    fields = {
+        "pid": os.getpid(),
+        "version": VERSION,
+        "started_ms": int(time.time() * 1000),
+        "bootstrap_servers": node.bootstrap_servers,
+    }
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{name}={value}\n" for name, value in fields.items())
+    except OSError:  # a full disk is no reason not to run
+        return None
+    return path
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # the directory may be gone, or have failed
 
 
 def _settle() -> None:
