@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from benchmarks.brokers import OttlaOnProperties, free_port
 from ottla.cli.errors import CommandError
 from ottla.cli.reassignments import Target, parse_moves, plan_json, read_plan
 from ottla.core.ids import TopicPartition
@@ -67,10 +68,22 @@ def test_electing(ottla, topic):
     assert ottla("partitions", "elect", topic, "--unclean", "--json").json["failed"] == {}
 
 
-def test_moving_to_another_directory(ottla, topic, make_broker, tmp_path):
-    directories = [tmp_path / "a", tmp_path / "b"]
-    own = make_broker({"log.dirs": ",".join(map(str, directories))})
-    here = ["-b", own.bootstrap]
+@pytest.fixture
+def two_directories(tmp_path):
+    """A broker with two data directories."""
+    port = free_port()
+    properties = tmp_path / "server.properties"
+    properties.write_text(
+        f"listeners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={tmp_path}/a,{tmp_path}/b\nhttp.listeners=\n"
+    )
+    broker = OttlaOnProperties(tmp_path / "broker", properties, tmp_path / "a", port=port)
+    broker.start()
+    yield broker.bootstrap
+    broker.stop()
+
+
+def test_moving_to_another_directory(ottla, two_directories):
+    here = ["-b", two_directories]
     ottla("topics", "create", "moving", "-p", "2", *here)
     before = {
         one["directory"]: [replica["partition"] for replica in one["replicas"]]

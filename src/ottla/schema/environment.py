@@ -18,7 +18,7 @@ KAFKA_LOG4J_ROOT_LOGLEVEL KAFKA_LOG4J_LOGGERS KAFKA_TOOLS_LOG4J_LOGLEVEL KAFKA_J
 KAFKA_LOG4J_CMD_OPTS KAFKA_JDK_COMPATIBILITY_OPTS KAFKA_HOME KAFKA_DEBUG KAFKA_MODE KAFKA_USER KAFKA_CLASSPATH
 KAFKA_MIRROR KAFKA_SCALA_VERSION OTTLA_VERSION OTTLA_HOME OTTLA_BOOTSTRAP_SERVERS OTTLA_PROFILE OTTLA_DEBUG
 """
-"""They speak to Kafka's start scripts and the JVM (the image leaves them out of its properties), and to our commands."""
+"""They speak to Kafka's start scripts and the JVM (the image leaves them out of its properties), or our commands."""
 
 NOT_SETTINGS = frozenset(_NOT_SETTINGS.split())
 
