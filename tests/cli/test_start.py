@@ -127,6 +127,8 @@ def test_what_can_go_wrong_is_explained(error, line):
 class FakeNode:
     """A node of which a test decides how long it takes to start and whether it can."""
 
+    bootstrap_servers = "127.0.0.1:9092"
+
     def __init__(self, log, *, start=None, failure=None):
         self.log = log
         self.failed = None

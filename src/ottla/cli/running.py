@@ -48,7 +48,7 @@ def find_node(data: str) -> RunningNode | None:
         )
     except FileNotFoundError:
         raise CommandError(
-            f"{data} is in use, but not by `ottla start`, or by one that starts or ends just now; stop it by its own means"
+            f"{data} is in use, but not by `ottla start`, or by one that starts or ends now; stop it by its own means"
         ) from None
     except (OSError, ValueError, KeyError):
         raise CommandError(f"cannot make sense of {data}/{NODE_FILE}; stop the node with --pid PID") from None

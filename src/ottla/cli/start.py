@@ -150,7 +150,7 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
             starting.result()
             _settle()
             _warn_without_effect(config)
-            node_file = _write_node_file(node)
+            node_file = _write_node_file(node, config)
             print(_ready_line(node), flush=True)
             assert node.failed is not None
             await asyncio.wait((node.failed, told), return_when=asyncio.FIRST_COMPLETED)
@@ -165,9 +165,9 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
         await node.stop()
 
 
-def _write_node_file(node: Node) -> str | None:
+def _write_node_file(node: Node, config: BrokerConfig) -> str | None:
     """Tell `ottla stop` and `ottla status` who runs here; see `ottla.cli.running`, which reads it."""
-    path = f"{node.config.log_dirs[0]}/ottla.node"
+    path = f"{config.log_dirs[0]}/ottla.node"
     fields = {
         "pid": os.getpid(),
         "version": VERSION,
