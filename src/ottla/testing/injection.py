@@ -230,9 +230,12 @@ async def _carry_out(
         raise CloseConnectionError(ending.text)
     else:
         refusal = Refusal(code, ending.effect.message, ending.requests.target)
-        response, has_struck = await refuse(refusal, route, handle, broker, request, context)
-        if not has_struck:
-            interceptor.give_back(ending)
+        has_struck = False
+        try:
+            response, has_struck = await refuse(refusal, route, handle, broker, request, context)
+        finally:
+            if not has_struck:
+                interceptor.give_back(ending)
     if delay_s := sum(effect.delay_response_s for effect in effects):
         await asyncio.sleep(delay_s)
     for fault in struck:

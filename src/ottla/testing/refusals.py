@@ -86,12 +86,14 @@ _MIRRORS: dict[str, dict[Path, tuple[Path, ...]]] = {
     "UpdateFeatures": {("results",): (("feature_updates",),)},
     "ShareAcknowledge": {("responses", "partitions"): (("topics", "partitions"),)},
     "InitializeShareGroupState": {("results", "partitions"): (("topics", "partitions"),)},
+    "ReadShareGroupState": {("results", "partitions"): (("topics", "partitions"),)},
+    "ReadShareGroupStateSummary": {("results", "partitions"): (("topics", "partitions"),)},
     "WriteShareGroupState": {("results", "partitions"): (("topics", "partitions"),)},
     "DeleteShareGroupState": {("results", "partitions"): (("topics", "partitions"),)},
     "AlterShareGroupOffsets": {("responses", "partitions"): (("topics", "partitions"),)},
     "DeleteShareGroupOffsets": {("responses",): (("topics",),)},
 }
-"""Of APIs that change something: arrays of the response, and those of the request that name the same elements."""
+"""Of APIs that change something (or refuse as a whole what they read): arrays of the response, and those of the request that name the same elements."""
 
 _OF_ELEMENTS = frozenset(
     {
@@ -520,7 +522,7 @@ def _fetched_partitions(broker: Broker, request: Any) -> dict[tuple[str | bytes,
     for topic in request.topics:
         for wanted in topic.partitions:
             fetched[_topic_key(topic), wanted.partition] = wanted
-    for topic in request.forgotten_topics_data:
+    for topic in request.forgotten_topics_data if fetched and request.session_epoch > 0 else ():
         for index in topic.partitions:
             fetched.pop((_topic_key(topic), index), None)
     return fetched
