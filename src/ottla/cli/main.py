@@ -51,6 +51,11 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "quotas": ("ottla.cli.quotas", "How much users, clients and addresses may have."),
     },
     "other": {
+        "profiles": ("ottla.cli.profile_commands", "Names for clusters and how to reach them."),
+        "completion": (
+            "ottla.cli.completion",
+            "Completion for bash, zsh and fish: commands, topics, groups, settings.",
+        ),
         "version": ("ottla.cli.version", "Show the version."),
     },
 }
@@ -121,12 +126,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_help(), end="")
         return 0 if arguments else USAGE
     name = {"--version": "version", "-V": "version"}.get(arguments[0], arguments[0])
-    if name.startswith(_TOOL_PREFIXES) and (code := _run_tool(name, arguments[1:])) is not None:
+    if is_tool(name) and (code := _run_tool(name, arguments[1:])) is not None:
         return code
     if name not in COMMANDS:
         complain(_unknown(name))
         return USAGE
     return _guarded(lambda: _run(name, arguments[1:]))
+
+
+def is_tool(name: str) -> bool:
+    """Whether a command may be one of Kafka's own tools."""
+    return name.startswith(_TOOL_PREFIXES)
 
 
 def command_parser(name: str) -> tuple[Command, CommandParser]:
@@ -203,7 +213,7 @@ def _unknown(name: str) -> str:
     if name.startswith("-"):
         return f"{name} must follow a command, as in `ottla start {name}`"
     names = list(COMMANDS)
-    if name.startswith(_TOOL_PREFIXES):
+    if is_tool(name):
         from ottla.cli import kafka
 
         names += kafka.TOOLS
