@@ -184,7 +184,7 @@ def run_ours(arguments: list[str], text: str = "") -> Outcome:
             code = main(arguments)
     finally:
         sys.stdin = before
-    return Outcome(code, *(bytes(stream.buffer.getvalue()).decode() for stream in (output, errors)))  # type: ignore[attr-defined]
+    return Outcome(code, *(bytes(stream.buffer.getvalue()).decode(errors="replace") for stream in (output, errors)))  # type: ignore[attr-defined]
 
 
 def run_process(arguments: list[str], text: str, timeout_s: float) -> Outcome:
@@ -222,6 +222,7 @@ def clean(admin) -> None:  # type: ignore[no-untyped-def]
 
 _LOG_LINE = re.compile(r"^(\[\d{4}-\d\d-\d\d .*?\]|\d{4}-\d\d-\d\d.*) ?(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)|^WARN ")
 _TRACE_LINE = re.compile(r"^\s+at |^Caused by: |^\s+\.\.\. \d+ more|^\s+Suppressed: ")
+_TRACE_HEAD = re.compile(r"^[\w.$]+(Exception|Error)(:|$)")
 _HELP_HEAD = re.compile(r"^Option( \(\* = required\))? +Description *$", re.MULTILINE)
 _ID = re.compile(r"(?<![\w-])(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{22}(?![\w-])")
 
@@ -247,14 +248,17 @@ def _messages(errors: str) -> str:
     The line before a trace repeats the message, but for the JVM's own about an exception that nobody caught.
     """
     kept: list[str] = []
+    in_trace = False
     for line in errors.split("\n"):
         if _TRACE_LINE.match(line):
-            if line.lstrip().startswith("at ") and kept and not kept[-1].startswith("Exception in thread"):
-                while kept and re.match(r"^[\w.$]+(Exception|Error)(:|$)", kept[-1]) is None and len(kept) > 1:
+            if not in_trace and kept and not kept[-1].startswith("Exception in thread"):
+                while len(kept) > 1 and not _TRACE_HEAD.match(kept[-1]):
                     kept.pop()  # a message of several lines
-                if kept and re.match(r"^[\w.$]+(Exception|Error)(:|$)", kept[-1]):
+                if _TRACE_HEAD.match(kept[-1]):
                     kept.pop()
+            in_trace = True
             continue
+        in_trace = False
         if not _LOG_LINE.match(line):
             kept.append(line)
     return "\n".join(kept).rstrip("\n")

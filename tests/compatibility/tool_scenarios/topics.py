@@ -110,6 +110,8 @@ SCENARIOS = [
         "--alter --topic tools-a --partitions 6 --delete-config retention.ms",
         "--alter --topic tools-a --partitions 7 --replication-factor 1",
         setup=one_topic,
+        # A set without an order of its own, in Kafka's tool too.
+        ignore=(r'combination "\[.*\]\]"',),
     ),
     Scenario(
         "delete",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from ottla.cli.kafka.jopt import Option, OptionParser, OptionSet
+from ottla.cli.kafka.jopt import Option, OptionError, OptionParser, OptionSet
 
 if TYPE_CHECKING:
     from ottla.client.admin.blocking import Admin
     from ottla.client.errors import KafkaError
+    from ottla.client.model import Node
 
 TOOLS_VERSION = "4.3.1"
 """The Apache Kafka whose tools these are; what `--version` says."""
@@ -96,6 +99,24 @@ class ToolParser(OptionParser):
             self.usage_error(str(error))
 
 
+def guarded(action: Callable[[], object], *, prefix: str = "") -> int:
+    """Run a tool that catches everything: the message goes to standard error, and the exit code is 1.
+
+    An error of the admin client comes out of a future there, so that its text begins with its class.
+    """
+    from ottla.client.errors import KafkaError
+
+    try:
+        action()
+    except (ToolError, OptionError) as error:
+        print(f"{prefix}{error}", file=sys.stderr)
+        return 1
+    except KafkaError as error:
+        print(f"{prefix}{java_error(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def bootstrap_settings(server: str | None, controller: str | None) -> dict[str, str]:
     """`bootstrap.servers` or `bootstrap.controllers`; raises `ToolError` unless exactly one is given."""
     if server is not None and controller is not None:
@@ -131,12 +152,40 @@ def open_admin(settings: Mapping[str, str]) -> Admin:
     from ottla.client.errors import ConfigError
 
     known = known_settings(settings, "admin")
+    failure = ToolError("Failed to create new KafkaAdminClient", "org.apache.kafka.common.KafkaException")
+    if not usable_addresses(known.get("bootstrap.servers") or known.get("bootstrap.controllers") or ""):
+        raise failure
     try:
         return Admin(known.pop("bootstrap.servers", None), known)
     except ConfigError as error:
-        message = "Failed to create new KafkaAdminClient"
         print(f"{error}", file=sys.stderr)
-        raise ToolError(message, "org.apache.kafka.common.KafkaException") from None
+        raise failure from None
+
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9+.-]+://)?\[?([0-9a-zA-Z\-%._:]*)\]?:([0-9]+)")
+
+
+def usable_addresses(text: str) -> bool:
+    """Whether all of `host:port,…` are addresses, and the name of at least one is known."""
+    import socket
+
+    matches = [_ADDRESS.fullmatch(one.strip()) for one in text.split(",") if one.strip()]
+    for match in matches if all(matches) else ():
+        assert match is not None
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(match[1], int(match[2]))
+            return True
+    return False
+
+
+def valid_server_list(text: str) -> str:
+    """What is wrong with a list of `host:port`, as the tools say it; "" when nothing is."""
+    if not text.strip():
+        return "Error while validating the bootstrap address\n"
+    parts = text.split(",")
+    if not all(_ADDRESS.fullmatch(part) for part in parts):
+        return "Please provide valid host:port like host1:9091,host2:9092\n"
+    return ""
 
 
 def known_settings(settings: Mapping[str, str], kind: str) -> dict[str, str]:
@@ -175,6 +224,12 @@ def java_text(value: object) -> str:
     return str(value)
 
 
+def node_text(node: Node) -> str:
+    """A node as Java writes it."""
+    rack, fenced = java_text(node.rack), java_text(node.fenced)
+    return f"{node.host}:{node.port} (id: {node.id} rack: {rack} isFenced: {fenced})"
+
+
 def cause(error: KafkaError) -> KafkaError:
     """Of a call about several items, the first one's error; the tools look at one future after the other."""
     return next(iter(error.errors.values())) if error.errors else error
@@ -189,6 +244,9 @@ def java_message(error: Exception, call: str = "") -> str:
     if isinstance(error, BootstrapError):
         return f"Timed out waiting for a node assignment. Call: {call}" if call else error.message
     first = cause(error)
+    if unsupported := re.search(r"does not offer (\w+)\.", first.message):
+        api = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unsupported[1]).upper()
+        return f"The node does not support {api}"
     if first.code is not None and first.message == first.code.message:  # the broker said nothing more
         from ottla.cli.kafka.error_words import WORDS
 
@@ -202,6 +260,9 @@ def java_class(error: Exception) -> str:
 
     if isinstance(error, ToolError):
         return error.java_class
+    if isinstance(error, OptionError):
+        several = str(error).startswith("Found multiple")
+        return f"joptsimple.{'MultipleArgumentsForOption' if several else 'OptionArgumentConversion'}Exception"
     if not isinstance(error, KafkaError):
         return "java.lang.RuntimeException"
     first = cause(error)

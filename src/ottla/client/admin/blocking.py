@@ -145,6 +145,7 @@ class Admin(Instrumented):
     # The cluster
 
     describe_cluster = blocking(aio.Admin.describe_cluster)
+    describe_api_versions = blocking(aio.Admin.describe_api_versions)
     describe_features = blocking(aio.Admin.describe_features)
     update_features = blocking(aio.Admin.update_features)
     describe_metadata_quorum = blocking(aio.Admin.describe_metadata_quorum)

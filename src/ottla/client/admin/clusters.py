@@ -147,6 +147,24 @@ class ClusterCalls(AdminCalls):
 
         return await self._routing.run_one("describe_cluster", AnyNode(), ask, timeout_s)
 
+    async def describe_api_versions(
+        self, brokers: int | Iterable[int] | None = None, *, timeout_s: float | None = None
+    ) -> dict[int, dict[int, VersionRange]]:
+        """The versions of each API that brokers (all without `brokers`) serve, by the number of the API."""
+
+        async def ask(target: Target, asked: list[int]) -> dict[int, dict[int, VersionRange] | KafkaError]:
+            request = ApiVersionsRequest(client_software_name="ottla", client_software_version=VERSION)
+            response = await target.request(request, ApiVersionsResponse, max_version=4)
+            if response.error_code:
+                raise error_for(response.error_code)
+            ranges = {api.api_key: VersionRange(api.min_version, api.max_version) for api in response.api_keys}
+            return {target.node_id: ranges}
+
+        if brokers is None:
+            return await self._routing.run_everywhere("describe_api_versions", ask, timeout_s)
+        wanted = [brokers] if isinstance(brokers, int) else list(brokers)
+        return await self._routing.run("describe_api_versions", wanted, Brokers(int), ask, timeout_s)
+
     async def describe_features(self, *, node_id: int | None = None, timeout_s: float | None = None) -> FeatureMetadata:
         """The features of the cluster, and those that this node (or any) supports."""
 
