@@ -140,6 +140,11 @@ class OptionSet:
         self._given: dict[Option, list[str]] = {}
         self.arguments: list[str] = []
 
+    @property
+    def given(self) -> list[Option]:
+        """The options that were given, in this order."""
+        return list(self._given)
+
     def has(self, option: Option) -> bool:
         return option in self._given
 

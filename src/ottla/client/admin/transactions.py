@@ -58,6 +58,8 @@ class TransactionListing(NamedTuple):
     transactional_id: str
     producer_id: int
     state: TransactionState
+    coordinator_id: int
+    """The broker that coordinates it."""
 
 
 class TransactionDescription(NamedTuple):
@@ -160,7 +162,10 @@ class TransactionCalls(AdminCalls):
             return {
                 target.node_id: [
                     TransactionListing(
-                        found.transactional_id, found.producer_id, known(TransactionState, found.transaction_state)
+                        found.transactional_id,
+                        found.producer_id,
+                        known(TransactionState, found.transaction_state),
+                        target.node_id,
                     )
                     for found in response.transaction_states
                 ]
