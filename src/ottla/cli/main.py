@@ -24,6 +24,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
     "records": {
         "produce": ("ottla.cli.produce", "Send arguments, files or what comes through a pipe."),
         "consume": ("ottla.cli.consume", "Show records: by time, offset, key, header or a JSON path; follow, count."),
+        "bench": ("ottla.cli.bench", "Measure how fast a cluster is: produce, consume, there and back."),
     },
     "topics and groups": {
         "topics": ("ottla.cli.topics", "List, create, describe, alter and delete topics."),
@@ -40,6 +41,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
             "ottla.cli.partitions",
             "Move partitions to other brokers or directories, elect their leaders.",
         ),
+        "metadata": ("ottla.cli.metadata", "The metadata quorum and its voters; what the metadata log says."),
         "configs": (
             "ottla.cli.configs",
             "Show and change settings of topics, brokers, groups, client metrics, loggers.",
