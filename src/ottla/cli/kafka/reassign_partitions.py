@@ -17,9 +17,7 @@ from ottla.client.admin.configs import AlterConfigOp, ConfigResource, ConfigType
 from ottla.client.admin.log_dirs import TopicPartitionReplica
 from ottla.client.errors import KafkaError, error_for
 from ottla.client.model import TopicPartition
-from ottla.core.errors import ApiError, ErrorCode
-from ottla.server.controller.placement import place
-from ottla.server.metadata.image import BrokerImage
+from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
     from ottla.client.admin.blocking import Admin
@@ -278,7 +276,7 @@ class Tool:
         current = self._assignment_of(topics)
         log_dirs = self._log_dirs(current)
         usable = self._usable(brokers, rack_aware=rack_aware)
-        proposed = propose(current, usable, Random())
+        proposed = core.propose(current, usable, Random())
         print(f"Current partition replica assignment\n{core.plan_json(current, log_dirs)}\n")
         print(f"Proposed partition reassignment configuration\n{core.plan_json(proposed, {})}")
 
@@ -493,23 +491,6 @@ class Tool:
         if wanted:
             with by_future("incrementalAlterConfigs"):
                 self._admin.incremental_alter_configs(wanted)
-
-
-def propose(current: core.Assignment, brokers: Mapping[int, str | None], random: Random) -> core.Assignment:
-    """Replicas on these brokers (with their racks), as many as there are now, placed as new topics are."""
-    images = {
-        broker_id: BrokerImage(broker_id, 0, bytes(16), {}, {}, rack=rack, fenced=False)
-        for broker_id, rack in brokers.items()
-    }
-    proposed: core.Assignment = {}
-    for topic in hash_ordered(partition.topic for partition in current):
-        assignments = [replicas for partition, replicas in current.items() if partition.topic == topic]
-        try:
-            placed = place(images, 0, len(assignments), len(assignments[0]), random.randrange)
-        except ApiError as error:
-            raise ToolError(error.message, "org.apache.kafka.common.errors.InvalidReplicationFactorException") from None
-        proposed |= {TopicPartition(topic, number): tuple(replicas) for number, replicas in enumerate(placed)}
-    return proposed
 
 
 def _replicas_of(topic: TopicDescription, partition: TopicPartition) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from ottla.cli.kafka.common import ToolError
@@ -12,6 +13,9 @@ from ottla.cli.kafka.message_json import compact_json
 from ottla.client.admin.log_dirs import ReplicaLogDirInfo, TopicPartitionReplica
 from ottla.client.admin.partitions import PartitionReassignment
 from ottla.client.model import TopicPartition
+from ottla.core.errors import ApiError
+from ottla.server.controller.placement import place
+from ottla.server.metadata.image import BrokerImage
 
 T = TypeVar("T")
 ANY_LOG_DIR = "any"
@@ -330,3 +334,23 @@ def _throttles(brokers: Iterable[tuple[int, frozenset[int]]]) -> str:
 def moving_brokers(moves: Moves) -> list[int]:
     """All brokers that send or receive."""
     return sorted({broker for of in moves.values() for one in of.values() for broker in one.sources | one.destinations})
+
+
+# Proposals
+
+
+def propose(current: Assignment, brokers: Mapping[int, str | None], random: Random) -> Assignment:
+    """Replicas on these brokers (with their racks), as many as there are now, placed as new topics are."""
+    images = {
+        broker_id: BrokerImage(broker_id, 0, bytes(16), {}, {}, rack=rack, fenced=False)
+        for broker_id, rack in brokers.items()
+    }
+    proposed: Assignment = {}
+    for topic in hash_ordered(partition.topic for partition in current):
+        assignments = [replicas for partition, replicas in current.items() if partition.topic == topic]
+        try:
+            placed = place(images, 0, len(assignments), len(assignments[0]), random.randrange)
+        except ApiError as error:
+            raise ToolError(error.message, "org.apache.kafka.common.errors.InvalidReplicationFactorException") from None
+        proposed |= {TopicPartition(topic, number): tuple(replicas) for number, replicas in enumerate(placed)}
+    return proposed
