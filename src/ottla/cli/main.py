@@ -35,6 +35,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "transactions": ("ottla.cli.transactions", "Show transactions, find hanging ones, end them."),
     },
     "the cluster": {
+        "top": ("ottla.cli.top", "Watch brokers, topics and groups live."),
         "cluster": ("ottla.cli.cluster", "Show the cluster and its brokers; forget a broker that is gone."),
         "features": ("ottla.cli.features", "Show the levels of features, raise and lower them."),
         "partitions": (
