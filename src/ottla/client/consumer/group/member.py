@@ -352,9 +352,9 @@ class GroupMember:
         self._watched = topics
         self._cluster.interest(topics)
         attempt = 0
-        while True:
+        while not self._has_just_heard_of(topics):
             try:
-                metadata = await self._cluster.refresh_metadata(self._settings.request_timeout_ms)
+                await self._cluster.refresh_metadata(self._settings.request_timeout_ms)
                 break
             except KafkaError as error:
                 if not error.retriable:
@@ -362,8 +362,18 @@ class GroupMember:
                     return
             await asyncio.sleep(self._cluster.backoff.delay_ms(attempt) / 1000)
             attempt += 1
-        core.described(self._view(metadata), self._cluster.now_ms())
+        core.described(self._view(self._cluster.metadata), self._cluster.now_ms())
         self._pump()
+
+    def _has_just_heard_of(self, topics: frozenset[str]) -> bool:
+        """Whether metadata of all these topics is younger than the pause that is made between two requests for it."""
+        cluster = self._cluster
+        known = cluster.metadata.topics
+        return (
+            bool(topics)
+            and all(topic in known and not known[topic].error for topic in topics)
+            and cluster.metadata_state.age_ms(cluster.now_ms()) < self._settings.retry_backoff_ms
+        )
 
     def _metadata_changed(self, metadata: ClusterMetadata) -> None:
         core = self._core
