@@ -1,7 +1,8 @@
 import pytest
 
 from ottla.cli.errors import CommandError
-from ottla.cli.features import METADATA_VERSIONS, parse_level
+from ottla.cli.features import parse_level
+from ottla.cli.kafka.feature_versions import METADATA_VERSIONS
 
 
 def test_the_cluster(ottla, bootstrap):

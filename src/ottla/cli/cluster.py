@@ -87,7 +87,7 @@ def release_of(level: int | None) -> str | None:
     """`4.3-IV0 (29)` for a level of metadata.version."""
     if level is None:
         return None
-    from ottla.cli.features import METADATA_VERSIONS
+    from ottla.cli.kafka.feature_versions import METADATA_VERSIONS
 
     name = METADATA_VERSIONS.get(level)
     return f"{name} (level {level})" if name else f"level {level}"

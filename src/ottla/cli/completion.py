@@ -33,10 +33,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the script."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
     shell = options.shell
-    script = argcomplete.shellcode(["ottla"], use_defaults=True, shell=shell)  # type: ignore[no-untyped-call]
+    script = shellcode(["ottla"], use_defaults=True, shell=shell)
     output = Output()
     output.line(f"# {_HOW[shell]}")
     output.line(script.strip("\n"))

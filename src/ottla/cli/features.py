@@ -9,29 +9,13 @@ from typing import TYPE_CHECKING
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin, split_assignments
 from ottla.cli.errors import CommandError, suggestion
+from ottla.cli.kafka.feature_versions import METADATA_VERSION, METADATA_VERSIONS
 from ottla.cli.output import Column, Output
 
 if TYPE_CHECKING:
     from ottla.client.admin.clusters import FeatureMetadata, FeatureUpdate, UpgradeType
 
 run = run_action
-
-METADATA_VERSION = "metadata.version"
-_LEVELS_OF_RELEASES = {"3.3": 1, "3.4": 1, "3.5": 3, "3.6": 3, "3.7": 5, "3.8": 1, "3.9": 1, "4.0": 4, "4.1": 2}
-_LEVELS_OF_RELEASES |= {"4.2": 2, "4.3": 1, "4.4": 1}
-
-
-def _metadata_versions() -> dict[int, str]:
-    """Level 7 is 3.3-IV3, the first of KRaft in production; the others follow without a gap."""
-    names = ["3.3-IV3"]
-    for release, count in _LEVELS_OF_RELEASES.items():
-        if release != "3.3":
-            names += [f"{release}-IV{number}" for number in range(count)]
-    return dict(enumerate(names, 7))
-
-
-METADATA_VERSIONS = _metadata_versions()
-"""Kafka's names of the levels of metadata.version."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -136,7 +120,7 @@ def parse_level(name: str, text: str) -> int:
     if text.isdigit():
         return int(text)
     if name == METADATA_VERSION:
-        for level, release in reversed(METADATA_VERSIONS.items()):
+        for level, release in sorted(METADATA_VERSIONS.items(), reverse=True):
             if text.upper() == release or text == release.partition("-")[0]:
                 return level
         raise CommandError(f"there is no metadata.version {text!r}; write a level, 4.3-IV0 or 4.3")
