@@ -259,7 +259,9 @@ def _messages(errors: str) -> str:
             in_trace = True
             continue
         in_trace = False
-        if not _LOG_LINE.match(line):
+        is_cause = logged and _EXCEPTION.match(line) is not None
+        logged = _LOG_LINE.match(line) is not None
+        if not logged and not is_cause:
             kept.append(line)
     return "\n".join(kept).rstrip("\n")
 

@@ -73,7 +73,9 @@ class _Parser(ToolParser):
             options = self.parse(arguments)
         except OptionError as error:
             self.usage_error(str(error))
-        self.help_or_version(arguments, options, "Reads records of topics and writes them to standard output.")
+        self.help_or_version(
+            arguments, options, "This tool helps to read data from Kafka topics and outputs it to standard output."
+        )
         self.exactly_one(options, self.topic, self.include)
         if options.has(self.partition):
             options.value(self.partition)
@@ -166,8 +168,7 @@ def _consume(
             "See https://kafka.apache.org/documentation/#consumer_rebalance_protocol",
             file=sys.stderr,
         )
-    maximum = options.value(parser.max_messages) if options.has(parser.max_messages) else -1
-    loop = ConsoleLoop(_SOURCE, consumer.poll, maximum, timeout_ms)
+    loop = ConsoleLoop(_SOURCE, consumer.poll, timeout_ms)
     write = formatter.write
     if options.has(parser.skip):
 
@@ -179,7 +180,7 @@ def _consume(
 
     try:
         _place(consumer, parser, options, start)
-        loop.run(write)
+        loop.run(write, options.value(parser.max_messages) if options.has(parser.max_messages) else -1)
     finally:
         _give_back(consumer, loop)
         close_quietly(consumer.close)

@@ -190,23 +190,22 @@ Poll = Callable[["float | None", "int | None"], "list[Record]"]
 class ConsoleLoop:
     """Polls, writes, counts. `source` names the tool's class in what it logs."""
 
-    def __init__(self, source: str, poll: Poll, maximum: int, timeout_ms: int | None) -> None:
+    def __init__(self, source: str, poll: Poll, timeout_ms: int | None) -> None:
         self._source = source
         self._poll = poll
-        self._maximum = maximum
         self._timeout_ms = timeout_ms
         self.count = 0
         self.unread: list[Record] = []
         """Records of the last poll that were not written."""
 
-    def run(self, write: Callable[[Record, BinaryIO], None]) -> None:
-        """Until there are enough, or none for too long. Errors of polling end it with a log line, as in Kafka's tool;
-        those of `write` are raised."""
+    def run(self, write: Callable[[Record, BinaryIO], None], maximum: int) -> None:
+        """Until there are `maximum` (-1: without end), or none for too long. Errors of polling end it with a log line,
+        as in Kafka's tool; those of `write` are raised."""
         output = sys.stdout.buffer
         sys.stdout.flush()
         try:
-            while self.count < self._maximum or self._maximum == -1:
-                records = self._receive()
+            while self.count < maximum or maximum == -1:
+                records = self._receive(None if maximum == -1 else maximum - self.count)
                 if records is None:
                     return
                 self.unread = records[::-1]
@@ -224,8 +223,7 @@ class ConsoleLoop:
             except BrokenPipeError:
                 silence_output()
 
-    def _receive(self) -> list[Record] | None:
-        wanted = None if self._maximum == -1 else self._maximum - self.count
+    def _receive(self, wanted: int | None) -> list[Record] | None:
         timeout_s = None if self._timeout_ms is None else self._timeout_ms / 1000
         started = time.monotonic()
         try:

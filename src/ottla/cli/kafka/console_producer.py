@@ -109,7 +109,9 @@ class _Parser(ToolParser):
             options = self.parse(arguments)
         except OptionError as error:
             self.usage_error(str(error))
-        self.help_or_version(arguments, options, "Reads lines of standard input and writes them to a topic.")
+        self.help_or_version(
+            arguments, options, "This tool helps to read data from standard input and publish it to Kafka."
+        )
         self.require(options, self.topic)
         pairs = [
             (self.command_config, self.producer_config),

@@ -52,7 +52,9 @@ class _Parser(ToolParser):
         except OptionError as error:
             self.usage_error(str(error))
         self.help_or_version(
-            arguments, options, "Reads records of a topic with a share group and writes them to standard output."
+            arguments,
+            options,
+            "This tool helps to read data from Kafka topics using share groups and outputs it to standard output.",
         )
         if not options.has(self.topic):
             self.usage_error("--topic is a required argument")
@@ -107,12 +109,11 @@ def _consume(parser: _Parser, options: OptionSet, settings: Mapping[str, str], f
             log_error(_SOURCE, "Error processing message, rejecting this message: ", error)
             consumer.acknowledge(record, AcknowledgeType.REJECT)
 
-    maximum = options.value(parser.max_messages) if options.has(parser.max_messages) else -1
     timeout_ms = options.value(parser.timeout_ms) if options.has(parser.timeout_ms) else -1
-    loop = ConsoleLoop(_SOURCE, consumer.poll, maximum, None if timeout_ms < 0 else timeout_ms)
+    loop = ConsoleLoop(_SOURCE, consumer.poll, None if timeout_ms < 0 else timeout_ms)
     try:
         consumer.subscribe([options.value(parser.topic)])
-        loop.run(write)
+        loop.run(write, options.value(parser.max_messages) if options.has(parser.max_messages) else -1)
     finally:
         close_quietly(consumer.close)
         loop.report()

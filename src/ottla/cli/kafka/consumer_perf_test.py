@@ -37,7 +37,7 @@ class _Parser(PerfParser):
 def run(arguments: list[str]) -> int:
     """The tool."""
     parser = _Parser()
-    options = parser.read_options(arguments, "Measures a consumer.")
+    options = parser.read_options(arguments, "This tool is used to verify the consumer performance.")
     try:
         _measure(parser, options)
     except ToolExit:

@@ -66,7 +66,11 @@ class _Parser(ToolParser):
             options = self.parse(arguments)
         except OptionError as error:
             self.usage_error(str(error))
-        self.help_or_version(arguments, options, "Measures how long records take from a producer to a consumer.")
+        self.help_or_version(
+            arguments,
+            options,
+            "This tool measures end-to-end latency in Kafka by sending messages and timing their reception.",
+        )
         self.require(options, self.bootstrap_server, self.topic, self.num_records, self.acks, self.record_size)
         if options.value(self.acks) not in ("1", "all"):
             self.usage_error(

@@ -54,7 +54,9 @@ class DefaultFormatter:
         self._null = b"null"
         self._headers_separator = b","
         self._topic = ""
-        self._key = self._value = self._headers = deserializers.AS_IT_IS
+        self._key: deserializers.Deserialize = deserializers.AS_IT_IS
+        self._value: deserializers.Deserialize = deserializers.AS_IT_IS
+        self._headers: deserializers.Deserialize = deserializers.AS_IT_IS
 
     def configure(self, properties: Mapping[str, str]) -> None:
         def separator(name: str, default: str) -> bytes:
@@ -171,7 +173,7 @@ def _deserializer(properties: Mapping[str, str], name: str, *, is_key: bool = Fa
     except ToolError as error:
         log_error(
             f"{_TOOLS}DefaultMessageFormatter",
-            f"Unable to instantiate a deserializer from {properties[name]}",
+            f"Unable to instantiate a deserializer from {properties[name]}: ",
             error,
         )
         return deserializers.AS_IT_IS

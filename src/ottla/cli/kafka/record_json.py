@@ -35,7 +35,7 @@ def record_json(
     among `shown`. Raises `UnreadableRecordError`.
     """
     kind = _number(key, "key")
-    messages = _types(topic).get(kind)
+    messages = messages_of(topic).get(kind)
     if messages is None:
         return None
     key_class, value_class = messages
@@ -68,7 +68,7 @@ def _read(cls: type[Message], version: int, data: bytes, told: int, name: str) -
 
 
 @cache
-def _types(topic: InternalTopic) -> dict[int, tuple[type[Message], type[Message]]]:
+def messages_of(topic: InternalTopic) -> dict[int, tuple[type[Message], type[Message]]]:
     """Record type → messages of key and value. Where two modules have a type, the first one counts."""
     keys: dict[int, type[Message]] = {}
     values: dict[int, type[Message]] = {}

@@ -34,7 +34,7 @@ class _Parser(PerfParser):
 def run(arguments: list[str]) -> int:
     """The tool."""
     parser = _Parser()
-    options = parser.read_options(arguments, "Measures share consumers.")
+    options = parser.read_options(arguments, "This tool is used to verify the share consumer performance.")
     try:
         _measure(parser, options)
     except ToolExit:

@@ -1,4 +1,4 @@
-"""What Kafka's tools log on standard error: a line for what went wrong, and one for the Java exception."""
+"""What Kafka's tools log on standard error: a line for what went wrong."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def log_line(level: str, source: str, message: str) -> None:
 
 
 def log_error(source: str, message: str, error: Exception | None = None) -> None:
-    """An error with what caused it: the name of the Java class and its message, without the stack that Java shows."""
-    log_line("ERROR", source, message)
+    """An error with what caused it: the name of the Java class and its message, where Java shows a stack."""
     if error is not None:
         from ottla.cli.kafka.common import java_error
 
-        print(java_error(error), file=sys.stderr)
+        message += java_error(error)
+    log_line("ERROR", source, message)
