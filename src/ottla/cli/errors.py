@@ -68,6 +68,9 @@ def explain(error: BaseException) -> str | None:
         return _disk_line(error)
     if isinstance(error, ListenError):
         return _listen_line(error.errno, error.address, str(error))
+    http = sys.modules.get("ottla.runtime.http")
+    if http is not None and isinstance(error, http.HttpListenError):
+        return f"{error}; choose another address with --set http.listeners=http://HOST:PORT, or none"
     if isinstance(error, SettingError | CommandError | LogError | MetadataLogError | MetadataError):
         return str(error)
     if isinstance(error, OSError):

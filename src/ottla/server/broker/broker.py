@@ -105,6 +105,11 @@ class Broker:
             self._telemetry = Telemetry(self)
         return self._telemetry
 
+    @property
+    def existing_telemetry(self) -> Telemetry | None:
+        """The same, when it was made already."""
+        return self._telemetry
+
     async def close(self) -> None:
         """Finish what handlers have left to do; no request comes any more."""
         if self._telemetry is not None:

@@ -177,6 +177,21 @@ class Connection(asyncio.BufferedProtocol):
         return bool(self._stopped & (_HELD | _MUTED))
 
     @property
+    def awaited_api(self) -> str | None:
+        """The API of the request whose answer is awaited; None when none is."""
+        return self._route.api.name if self._awaited is not None and self._route is not None else None
+
+    @property
+    def has_requests_waiting(self) -> bool:
+        """True while something arrived that is not handled before an earlier answer has gone."""
+        return bool(self._arrived_ns)
+
+    @property
+    def is_blocked(self) -> bool:
+        """True while its client does not read what was written."""
+        return bool(self._stopped & _BLOCKED)
+
+    @property
     def transport(self) -> asyncio.Transport:
         """The asyncio transport."""
         return self._transport

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.histogram import Histogram
 from ottla.protocol.messages import metadata_records as messages
 from ottla.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
 from ottla.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -90,6 +91,12 @@ class Controller:
         self._committing: asyncio.Task[None] | None = None
         self._snapshot: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
+        # For metrics: how long decisions and commits take, and what became of snapshots.
+        self.decision_times = Histogram(1e-6)
+        self.commit_times = Histogram(1e-6)
+        self.election_ns = 0
+        self.snapshot_ended_ms = -1
+        self.snapshot_bytes = 0
         self._producer_ids = iter(range(0))
         self._allocation: asyncio.Task[None] | None = None
         self._started_core: ControllerCore | None = None
@@ -130,7 +137,9 @@ class Controller:
     def _load(self, loader: RecordLoader) -> None:
         for batch in self._metadata_log.load():
             loader.add(map(read_frame, batch.frames), batch.last_offset, batch.epoch, batch.timestamp_ms)
+        begin_ns = self._env.work_ns()
         self._metadata_log.lead(self._env.clock.now_ms())
+        self.election_ns = self._env.work_ns() - begin_ns
 
     async def register_broker(self, registration: BrokerRegistration) -> int:
         """This node's broker is ready to serve; its broker epoch."""
@@ -270,6 +279,16 @@ class Controller:
         await self._execute(lambda: self._core.unregister_broker(broker_id))
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the metadata log is of no use any more."""
+        return self._failure is not None
+
+    @property
+    def metadata_log(self) -> MetadataLog:
+        """The log, to be looked at only."""
+        return self._metadata_log
+
+    @property
     def kraft_version(self) -> int:
         """Level of `kraft.version`."""
         return self._metadata_log.kraft_version
@@ -305,13 +324,16 @@ class Controller:
         """Decide, append, wait for the commit."""
         if self._failure is not None:
             raise self._refusal()
+        begin_ns = self._env.work_ns()
         records, response, atomic = command()
+        done: asyncio.Future[None] | None
         if records:
             done = self._append(records, atomic).done
-        elif self._pending:
-            # Decided on records that are not committed yet: the answer must not be known before they are.
-            done = self._pending[-1].done
         else:
+            # Decided on records that are not committed yet, the answer must not be known before they are.
+            done = self._pending[-1].done if self._pending else None
+        self.decision_times.record(self._env.work_ns() - begin_ns)
+        if done is None:
             return response
         # A client that goes away must not take the commit of the others with it.
         await asyncio.shield(done)
@@ -346,7 +368,9 @@ class Controller:
         """Until nothing is pending: wait for the device, publish in order. All that is pending shares an fsync."""
         try:
             while self._pending:
+                begin_ns = self._env.work_ns()
                 committed = await self._metadata_log.commit()
+                self.commit_times.record(self._env.work_ns() - begin_ns)
                 while self._pending and self._pending[0].end_offset <= committed:
                     self._publish(self._pending.popleft())
         except Exception as error:
@@ -401,8 +425,19 @@ class Controller:
         try:
             frames = map(RecordWriter(image.features).frame, image_records(image))
             log = self._metadata_log
-            await self._env.run_blocking(log.write_snapshot, image.offset + 1, image.epoch, image.timestamp_ms, frames)
+            size = 0
+
+            def counted() -> Iterator[bytes]:
+                nonlocal size
+                for frame in frames:
+                    size += len(frame)
+                    yield frame
+
+            end_offset, timestamp_ms = image.offset + 1, image.timestamp_ms
+            await self._env.run_blocking(log.write_snapshot, end_offset, image.epoch, timestamp_ms, counted())
+            self.snapshot_bytes = size
             log.drop_before_snapshot()
+            self.snapshot_ended_ms = self._env.clock.now_ms()
         except (OSError, MetadataLogError, ApiError) as error:
             # The log still has everything; the next commit tries again.
             _log.warning("no snapshot of the metadata could be written: %s", error)

@@ -42,6 +42,9 @@ _MACHINES: dict[GroupType, tuple[str, str, frozenset[int]]] = {
     GroupType.STREAMS: ("streams.groups", "StreamsGroups", frozenset(range(17, 24))),
 }
 
+#: Key types of the records that hold a group's epoch: each new one is a rebalance.
+_EPOCH_KEY_TYPES = frozenset({3, 11, 17})
+
 _MACHINE_OF_KEY_TYPE = {key_type: kind for kind, (_, _, key_types) in _MACHINES.items() for key_type in key_types}
 
 
@@ -70,6 +73,8 @@ class GroupShard(TimedShard):
         self.classic = ClassicGroups(settings, self.groups, self.timers, self.completions, new_id)
         self.offsets = Offsets(settings, self.groups, self.classic.member_seen)
         self._machines: dict[GroupType, GroupMachine] = {}
+        #: How often groups of a kind have begun a new epoch since this shard was loaded; for metrics.
+        self.rebalance_counts: dict[GroupType, int] = dict.fromkeys(_MACHINES, 0)
 
     def machine(self, kind: GroupType) -> Any:
         """The machine of consumer, share or streams groups; it is made when first asked for."""
@@ -95,6 +100,8 @@ class GroupShard(TimedShard):
             self._replay_group(record.key.group, record.value)
         elif (kind := _MACHINE_OF_KEY_TYPE.get(key_type)) is not None:
             self.machine(kind).replay(record)
+            if key_type in _EPOCH_KEY_TYPES and record.value is not None:
+                self.rebalance_counts[kind] += 1
 
     def replay_end_of_transaction(self, producer_id: int, *, committed: bool) -> None:
         """Apply a transaction marker of the partition."""
@@ -102,6 +109,7 @@ class GroupShard(TimedShard):
 
     def loaded(self, now: Instant) -> None:
         """All records are replayed: sessions and retention start to run."""
+        self.rebalance_counts = dict.fromkeys(_MACHINES, 0)
         self.classic.start_sessions(now)
         for machine in self._machines.values():
             machine.loaded(now)

@@ -60,6 +60,8 @@ class Offsets:
         self.committed: dict[str, GroupOffsets] = {}
         #: Commits of open transactions: producer id → group → topic → partition → offset.
         self.pending: dict[int, dict[str, GroupOffsets]] = {}
+        #: Offsets committed, deleted and expired by commands, for metrics.
+        self.commit_count = self.deletion_count = self.expiration_count = 0
         self._groups = groups
         self._member_seen = member_seen
 
@@ -100,6 +102,7 @@ class Offsets:
                     OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
                 )
             topics.append(OffsetCommitResponseTopic(name=name, topic_id=topic_id, partitions=answers))
+        self.commit_count += len(records)
         return Result(OffsetCommitResponse(topics=topics), records)
 
     def _check_commit(self, request: OffsetCommitRequest, version: int, now: Instant) -> PartitionCommitCheck | None:
@@ -151,6 +154,7 @@ class Offsets:
                     records.append(group_records.offset_commit(request.group_id, topic.name, index, committed))
                 answers.append(TxnOffsetCommitResponsePartition(partition_index=index, error_code=code))
             topics.append(TxnOffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id, partitions=answers))
+        self.commit_count += len(records)
         return Result(TxnOffsetCommitResponse(topics=topics), records)
 
     def _check_commit_in_transaction(
@@ -227,6 +231,7 @@ class Offsets:
                     records.append(group_records.offset_tombstone(request.group_id, topic.name, index))
                 partitions.append(OffsetDeleteResponsePartition(partition_index=index, error_code=code))
             answers.append(OffsetDeleteResponseTopic(name=topic.name, partitions=partitions))
+        self.deletion_count += len(records)
         return Result(OffsetDeleteResponse(topics=answers), records)
 
     def tombstones_of_group(self, group_id: str) -> list[CoordinatorRecord]:
@@ -268,6 +273,7 @@ class Offsets:
                 records.append(group_records.offset_tombstone(group_id, topic, index))
             else:
                 has_more = True
+        self.expiration_count += len(records)
         return records, not has_more
 
     # -- replay

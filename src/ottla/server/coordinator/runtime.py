@@ -153,6 +153,7 @@ class CoordinatorPartition(Generic[S]):
         "_when_active",
         "_written_end_offset",
         "leader_epoch",
+        "load_ms",
         "partition",
         "shard",
         "state",
@@ -172,6 +173,8 @@ class CoordinatorPartition(Generic[S]):
         self.leader_epoch = leader_epoch
         self.shard = shard
         self.state = PartitionState.LOADING
+        #: How long loading took.
+        self.load_ms = 0
         self._log = log
         self._codec = codec
         self._settings = settings
@@ -472,7 +475,7 @@ class CoordinatorPartition(Generic[S]):
             self.state = PartitionState.FAILED
             return
         self._became_active()
-        elapsed_ms = self.monotonic_ms() - begin_ms
+        elapsed_ms = self.load_ms = self.monotonic_ms() - begin_ms
         logger.debug("coordinator partition %d: %d records loaded in %d ms", self.partition, count, elapsed_ms)
 
 

@@ -85,6 +85,14 @@ class TopicCoordinator(ABC, Generic[S]):
         """The loaded partition that coordinates the key; ApiError NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS."""
         return self._runtime.active(coordinator_partition(key, self._partition_count))
 
+    def partitions(self) -> list[CoordinatorPartition[S]]:
+        """The partitions coordinated here, in whatever state."""
+        return self._runtime.partitions()
+
+    def active_partitions(self) -> list[CoordinatorPartition[S]]:
+        """Those that are loaded."""
+        return self._runtime.active_partitions()
+
     async def ensure_topic(self) -> None:
         """Have the topic created, once for everybody who asks meanwhile; ApiError when it cannot be."""
         if self._topic_id is not None:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.histogram import Histogram
 from ottla.core.ids import ZERO_UUID, TopicPartition, uuid_to_text
 from ottla.runtime.disk import Disk, DiskError, DiskFullError
 from ottla.runtime.env import Env
@@ -62,6 +63,29 @@ class DirectoryDescription(NamedTuple):
     futures: list[ReplicaMove]
 
 
+class CleaningTotals:
+    """What metrics tell of the log cleaner: of its last round, and since the start."""
+
+    __slots__ = (
+        "bytes_moved",
+        "ended_ms",
+        "last_buffer_share",
+        "last_recopied_share",
+        "last_s",
+        "rounds",
+        "uncleanable",
+    )
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.bytes_moved = 0
+        self.ended_ms = -1  # wall clock
+        self.last_s = 0.0
+        self.last_recopied_share = 0.0
+        self.last_buffer_share = 0.0
+        self.uncleanable: dict[TopicPartition, str] = {}
+
+
 class LogDirectories:
     """The logs of a broker, by partition.
 
@@ -77,6 +101,9 @@ class LogDirectories:
         self.cluster_id = ""
         self.on_failure: Callable[[str, OSError], None] | None = None
         self.on_replaced: Callable[[Log, Log], None] | None = None
+        # For metrics: how long flushes take, and the last rounds of the cleaner.
+        self.flush_times = Histogram(1e-6)
+        self.cleaning = CleaningTotals()
         open_files, index_cache = OpenFiles(max_open_files), IndexCache()
         self._upkeep = Upkeep(self, env)
         work = BackgroundWork(self._upkeep.delete_later, self.flush_later, self._directory_failed)
@@ -442,7 +469,9 @@ class LogDirectories:
         try:
             task = log.begin_flush()
             if task is not None:
+                begin_ns = self._env.work_ns()
                 await self._env.run_blocking(task.run)
+                self.flush_times.record(self._env.work_ns() - begin_ns)
                 log.complete_flush(task, self._env.clock.now_ms())
         except DiskError as error:
             home.disk_failed(error)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
+    from ottla.server.metrics.endpoint import HttpEndpoint
+    from ottla.server.node.observation import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class Node:
         self._finding_hosts: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
         self._router: Router | None = None
+        self._endpoint: HttpEndpoint | None = None
+        self._observation: Observation | None = None
 
     @property
     def broker(self) -> Broker:
@@ -70,6 +74,12 @@ class Node:
     def listeners(self) -> tuple[Listener, ...]:
         """What clients connect to; nothing when it does not run."""
         return tuple(self._listeners)
+
+    @property
+    def router(self) -> Router:
+        """What requests go through, with what is counted of them."""
+        assert self._router is not None, "not started"
+        return self._router
 
     @property
     def bootstrap_servers(self) -> str:
@@ -87,6 +97,8 @@ class Node:
         loop = asyncio.get_running_loop()
         config, env = self.config, self.env
         self.failed = loop.create_future()
+        if config["http.listeners"]:
+            await self._open_endpoint()
         _raise_open_files_limit()
         directories = self._log_directories = LogDirectories(config, env)
         await directories.start()
@@ -104,6 +116,22 @@ class Node:
         self._take_over(controller)
         for listener in self._listeners:
             await listener.accept()
+        if self._observation is not None:
+            self._observation.started(self)
+
+    async def _open_endpoint(self) -> None:
+        """From the start on it can be asked whether the node is ready."""
+        from ottla.server.metrics.endpoint import HttpEndpoint
+        from ottla.server.node.observation import Observation
+
+        self._observation = Observation(self.config)
+        self._endpoint = HttpEndpoint(self.config, self._observation)
+        await self._endpoint.open()
+
+    @property
+    def http_ports(self) -> list[int]:
+        """Where metrics and health are served."""
+        return [] if self._endpoint is None else self._endpoint.ports
 
     def _compose(self, controller: Controller, directories: LogDirectories) -> None:
         config, env = self.config, self.env
@@ -205,6 +233,8 @@ class Node:
 
         Requests under way have `grace_s` seconds.
         """
+        if self._observation is not None:
+            await self._observation.stop()
         listeners, self._listeners = self._listeners, []
         await asyncio.gather(*(listener.close(grace_s) for listener in listeners))
         if self._broker is not None:
@@ -243,6 +273,9 @@ class Node:
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
             await directories.stop(clean=False)
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            await endpoint.close()
         self.env.close()
 
 

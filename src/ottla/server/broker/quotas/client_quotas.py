@@ -42,7 +42,10 @@ class RateQuota:
         rate.record(amount, now_ms)
         throttle_ms = rate.throttle_ms(limit.value, now_ms)
         longest_ms = self.longest_throttle_ms
-        return throttle_ms if longest_ms is None else min(throttle_ms, longest_ms)
+        if longest_ms is not None:
+            throttle_ms = min(throttle_ms, longest_ms)
+        rate.last_throttle_ms = throttle_ms
+        return throttle_ms
 
     def record(self, user: str, client_id: str, amount: float, now_ms: int) -> None:
         """Count an amount that is charged for with the next request, or (negative) was counted in vain."""

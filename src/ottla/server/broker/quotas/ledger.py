@@ -39,6 +39,11 @@ class Ledger(Generic[Key, Account]):
         self.expire(now_ms)
         return account
 
+    def latest(self, most: int) -> list[tuple[Key, Account]]:
+        """The entities seen last, with their accounts; for metrics."""
+        found = [(key, account) for key, (_, account) in self._accounts.items()]
+        return found[-most:]
+
     def expire(self, now_ms: int) -> None:
         """Forget who was not seen for `EXPIRY_MS`, and the longest unseen of too many."""
         accounts = self._accounts

@@ -21,11 +21,13 @@ class Rate:
     A new rate counts as if it had been idle before: the window is never shorter than all samples but the current one.
     """
 
-    __slots__ = ("_samples", "sample_ms", "samples")
+    __slots__ = ("_samples", "last_throttle_ms", "sample_ms", "samples")
 
     def __init__(self, samples: int = DEFAULT_SAMPLES, sample_ms: int = DEFAULT_SAMPLE_MS) -> None:
         self.samples = samples
         self.sample_ms = sample_ms
+        # What the last one who was charged was told; for metrics.
+        self.last_throttle_ms = 0
         # [first time, last time, amount], oldest first.
         self._samples: deque[list[float]] = deque()
 

@@ -84,6 +84,8 @@ class Acknowledgements:
         if hosted is None or hosted.core is None:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         change = hosted.core.acknowledge(member_id, acknowledgements, hosted.now_ms())
+        for one in acknowledgements:
+            hosted.group.acknowledged[one.type] += one.end_offset - one.first_offset
         if change is not None:
             self.outstanding += 1
             change.on_settled = partial(self._settled, key)

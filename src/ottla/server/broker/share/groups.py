@@ -20,6 +20,7 @@ class ShareGroup:
     """`auto_offset_reset` is `latest`, `earliest` or `by_duration:PT…`; `dead_letter_topic` is "" without a queue."""
 
     __slots__ = (
+        "acknowledged",
         "auto_offset_reset",
         "copies_dead_letters",
         "dead_letter_topic",
@@ -36,6 +37,7 @@ class ShareGroup:
         self.group_id = group_id
         self.partitions: dict[PartitionKey, HostedSharePartition] = {}
         self.session_count = 0
+        self.acknowledged = [0] * 5  # records, by type; those who make groups share one
         self.update(config, image)
 
     def update(self, config: BrokerConfig, image: MetadataImage) -> None:

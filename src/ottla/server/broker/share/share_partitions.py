@@ -28,6 +28,8 @@ class SharePartitions:
     def __init__(self, broker: Broker) -> None:
         self.sessions = ShareSessions(broker.config["group.share.max.share.sessions"])
         self._broker = broker
+        # Records acknowledged, by type of acknowledgement; for metrics.
+        self.acknowledged = [0] * 5
         self._groups: dict[str, ShareGroup] = {}
         self._by_connection: dict[RequestContext, list[ShareSession]] = {}
         self._dead_letter_queue: DeadLetterQueue | None = None
@@ -39,6 +41,7 @@ class SharePartitions:
         group = self._groups.get(group_id)
         if group is None:
             group = self._groups[group_id] = ShareGroup(group_id, self._broker.config, self._broker.image)
+            group.acknowledged = self.acknowledged
         return group
 
     def group_settings(self, group_id: str) -> ShareSettings:

@@ -72,6 +72,7 @@ class ClientInstances:
         self._configs: Mapping[ConfigResource, Mapping[str, str]] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._revision = 0
+        self.unknown_subscription_count = 0
         self._instances: OrderedDict[bytes, ClientInstance] = OrderedDict()
         """Least recently heard of first."""
 
@@ -126,6 +127,7 @@ class ClientInstances:
         elif not request.terminating:
             raise _too_early(instance)
         if request.subscription_id != instance.subscription_id:
+            self.unknown_subscription_count += 1
             raise ApiError(ErrorCode.UNKNOWN_SUBSCRIPTION_ID, ErrorCode.UNKNOWN_SUBSCRIPTION_ID.message)
         if request.compression_type not in _CODECS:
             raise ApiError(

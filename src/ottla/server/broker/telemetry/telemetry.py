@@ -17,6 +17,7 @@ from ottla.protocol.messages.push_telemetry import PushTelemetryRequest, PushTel
 from ottla.records.batch import CorruptRecordError
 from ottla.records.compression import Codec, decompress
 from ottla.server.broker.telemetry.clients import ClientInstances
+from ottla.server.broker.telemetry.latest import LatestSamples, Sample, samples_of
 from ottla.server.broker.telemetry.metrics_file import MetricsFile
 from ottla.server.broker.telemetry.otlp import OtlpError, read_metrics
 
@@ -40,6 +41,7 @@ class Telemetry:
         self._env = broker.env
         self.instances = ClientInstances(config["telemetry.max.bytes"], broker.env.random_uuid)
         self.file = MetricsFile(broker.env, config.log_dirs[0])
+        self.latest = LatestSamples()
         self._last: OrderedDict[bytes, bytes] = OrderedDict()
         self._last_bytes = 0
 
@@ -76,8 +78,11 @@ class Telemetry:
                 "terminating": request.terminating,
             }
             payload, codec = bytes(request.metrics), request.compression_type
-            line = await self._env.run_blocking(_line, heading, payload, codec, self.instances.max_payload_bytes)
+            line, samples = await self._env.run_blocking(
+                _line, heading, payload, codec, self.instances.max_payload_bytes
+            )
             self._keep(instance.instance_id, line)
+            self.latest.keep(instance.instance_id, instance.client, samples, instance.expires_at_ms)
             self.file.write(line)
         return PushTelemetryResponse()
 
@@ -112,15 +117,16 @@ def _client(context: RequestContext) -> dict[str, str]:
     }
 
 
-def _line(heading: dict[str, Any], payload: bytes, codec: int, limit_bytes: int) -> bytes:
-    """One push as JSON; for a worker thread, since a push can be a megabyte."""
+def _line(heading: dict[str, Any], payload: bytes, codec: int, limit_bytes: int) -> tuple[bytes, list[Sample]]:
+    """One push as JSON, and its numbers; for a worker thread, since a push can be a megabyte."""
     try:
         data = payload if codec == Codec.NONE else bytes(decompress(codec, payload, limit_bytes))
         resource, metrics = read_metrics(data)
     except (CorruptRecordError, OtlpError) as error:
         raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from error
     content = {**heading, "resource": _finite(resource), "metrics": [_entry(metric) for metric in metrics]}
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    line = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    return line, samples_of(metrics)
 
 
 def _entry(metric: Metric) -> dict[str, Any]:

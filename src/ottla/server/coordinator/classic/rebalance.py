@@ -36,6 +36,8 @@ class Rebalances:
         self._all = groups
         self._timers = timers
         self._completions = completions
+        #: Generations begun, for metrics.
+        self.completed_count = 0
 
     # -- groups
 
@@ -152,6 +154,7 @@ class Rebalances:
             self._schedule_join(group, now, shortest_ms=_SHORTEST_WAIT_FOR_ABSENT_MS)
             return NOTHING
         group.begin_generation(now.wall_ms)
+        self.completed_count += 1
         logger.info("group %s: generation %d, members: %d", group.group_id, group.generation_id, len(group.members))
         if not group.members:
             return Result(None, [group_records.group_metadata(group, {})], replay=False, appended=_log_refusal(group))

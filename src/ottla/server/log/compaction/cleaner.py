@@ -136,6 +136,7 @@ class LogCleaner:
 
     def _give_up(self, log: Log, error: Exception) -> None:
         self._uncleanable = {other for other in self._uncleanable if self._is_current(other)} | {log}
+        self._directories.cleaning.uncleanable = {one.topic_partition: one.directory for one in self._uncleanable}
         logger.error(
             "%s can not be compacted and is left alone until the next start: %s (in %s)",
             log.topic_partition,
@@ -168,6 +169,13 @@ class LogCleaner:
         await self._write_checkpoint(log, CLEANER_OFFSET_CHECKPOINT)
         elapsed_s = asyncio.get_running_loop().time() - started_s
         statistics = cleaning.statistics
+        totals = self._directories.cleaning
+        totals.rounds += 1
+        totals.bytes_moved += statistics.bytes_read + statistics.bytes_written
+        totals.ended_ms = self._env.clock.now_ms()
+        totals.last_s = elapsed_s
+        totals.last_recopied_share = statistics.bytes_written / statistics.bytes_read if statistics.bytes_read else 0.0
+        totals.last_buffer_share = statistics.memory_bytes / cleaning.budget_bytes if cleaning.budget_bytes else 0.0
         logger.info(
             "compacted %s up to offset %d: %.1f MB rewritten as %.1f MB, %d segments written, %d keys, in %.1f s",
             log.topic_partition,
