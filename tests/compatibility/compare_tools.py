@@ -248,7 +248,7 @@ def _messages(errors: str) -> str:
     The line before a trace repeats the message, but for the JVM's own about an exception that nobody caught.
     """
     kept: list[str] = []
-    in_trace = False
+    in_trace = logged = False
     for line in errors.split("\n"):
         if _TRACE_LINE.match(line):
             if not in_trace and kept and not kept[-1].startswith("Exception in thread"):
@@ -259,7 +259,7 @@ def _messages(errors: str) -> str:
             in_trace = True
             continue
         in_trace = False
-        is_cause = logged and _EXCEPTION.match(line) is not None
+        is_cause = logged and _TRACE_HEAD.match(line) is not None
         logged = _LOG_LINE.match(line) is not None
         if not logged and not is_cause:
             kept.append(line)
