@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ottla.testing.lines import Cut
 
 
+_ACCEPTING_ROUNDS = 4
+"""Rounds of the event loop from a connection the kernel has, to one that the broker has."""
+
+
 class Board:
     """The switches of one broker, in one of its lives."""
 
@@ -61,11 +65,13 @@ class Board:
 
     # The port
 
-    def refuse_connections(self) -> None:
+    async def refuse_connections(self) -> None:
         """Listen no more, but let nobody else have the port."""
         self._refusing += 1
         if self._refusing > 1:
             return
+        for _ in range(_ACCEPTING_ROUNDS):
+            await asyncio.sleep(0)
         for listener in self._listeners:
             listener.stop_accepting()
             # A client that tries again and again could else meet itself there.

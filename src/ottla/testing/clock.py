@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
         _ready: list[asyncio.Handle]
         _scheduled: list[asyncio.TimerHandle]
+        _transports: dict[int, Any]
+
+        async def _accept_connection2(self, *arguments: Any, **options: Any) -> None: ...
 
 else:
 
@@ -125,6 +128,24 @@ class ClusterLoop(asyncio.SelectorEventLoop, _Internals):
         self._in_workers += 1
         future.add_done_callback(self._worked)
         return future
+
+    async def _accept_connection2(self, factory: Any, sock: Any, extra: Any, *more: Any, **options: Any) -> None:
+        """A client that was accepted in the moment in which its server closed is hung up on. asyncio would forget it,
+        and leave it waiting.
+        """
+        server = options.get("server") or next((one for one in more if isinstance(one, asyncio.Server)), None)
+        if server is not None and not server.is_serving():
+            sock.close()
+            return
+        await super()._accept_connection2(factory, sock, extra, *more, **options)
+
+    def close(self) -> None:
+        """Close the loop, and every connection that is left on it: to its peer the process has ended."""
+        for transport in list(self._transports.values()):
+            if transport._sock is not None:
+                transport._sock.close()
+                transport._sock = None  # or it would complain that nobody has closed it
+        super().close()
 
     def settle(self) -> concurrent.futures.Future[float]:
         """Resolved once nothing is ready, running in a worker, or due: with the time of the next timer.

@@ -389,7 +389,7 @@ class _Cutting(_Part):
 
 class _Refusing(_Part):
     async def apply(self, board: Board) -> None:
-        board.refuse_connections()
+        await board.refuse_connections()
 
     async def withdraw(self, board: Board) -> None:
         await board.accept_connections()

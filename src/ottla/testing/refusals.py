@@ -93,7 +93,9 @@ _MIRRORS: dict[str, dict[Path, tuple[Path, ...]]] = {
     "AlterShareGroupOffsets": {("responses", "partitions"): (("topics", "partitions"),)},
     "DeleteShareGroupOffsets": {("responses",): (("topics",),)},
 }
-"""Of APIs that change something (or refuse as a whole what they read): arrays of the response, and those of the request that name the same elements."""
+"""Of APIs that change something, or refuse as a whole what they read: arrays of the response, and those of the request
+that name the same elements.
+"""
 
 _OF_ELEMENTS = frozenset(
     {
@@ -246,6 +248,8 @@ def _names(message: Message, topics: TopicsImage, around: _Names) -> _Names:
         topic = next((found for name in _TOPIC_FIELDS if (found := getattr(message, name, None))), topic)
         partition = next((getattr(message, name) for name in _PARTITION_FIELDS if name in slots), partition)
     group = getattr(message, "group_id", group)
+    if "key" in slots and "node_id" in slots:  # a coordinator, and whose it is
+        group = message.key  # type: ignore[attr-defined]
     return _Names(topic, partition, group)
 
 
