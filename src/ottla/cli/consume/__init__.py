@@ -78,6 +78,7 @@ def run(options: Namespace) -> int:
         raise CommandError(str(error)) from None
     from ottla.client.consumer.blocking import Consumer
 
+    _end_politely_when_told()
     settings = _consumer_settings(options)
     with (
         closing(_sink(options.output)) as sink,
@@ -294,6 +295,15 @@ def _tell_count(counts: dict[tuple[str, int], int], topics: Sequence[str], outpu
         output.json({"topics": list(topics), "records": total, "partitions": partitions})
     else:
         print(total)
+
+
+def _end_politely_when_told() -> None:
+    """SIGTERM (`timeout`, a container that is stopped) ends it as Ctrl-C does: what was shown is committed."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _time(text: str, now_ms: int) -> int:

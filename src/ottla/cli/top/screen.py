@@ -100,7 +100,7 @@ def frame(view: View, choices: Choices, history: Sequence[float], height: int, m
 
     head = Text()
     head.append("ottla top", style="bold cyan")
-    head.append(f"  cluster {view.cluster_id or '-'}  {len(view.brokers)} brokers  ")
+    head.append(f"  cluster {view.cluster_id or '-'}  {len(view.brokers)} broker{'' if len(view.brokers) == 1 else 's'}  ")
     head.append(f"{rate_text(view.records_per_second)} records/s ", style="bold green")
     head.append(sparkline(history), style="green")
     if choices.paused:
