@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.brokers import ROOT, ApacheKafka, Broker, OttlaBroker
+from benchmarks.brokers import ROOT, ApacheKafka, Broker, OttlaBroker, java
 from tests.compatibility import tool_scenarios
 from tests.compatibility.drivers import Java
 from tests.compatibility.tool_scenarios import Place, Scenario, Step
@@ -147,9 +147,16 @@ class Comparer:
             time.sleep(0.15 if scenario.setup is not None else 0)  # until every part of a broker has heard of it
             fill = {"bootstrap": self.bootstrap, "directory": str(self.directory), **(values or {})}
             started = time.monotonic()
-            runs.append([self.call(module, scenario, step, fill, ours=ours) for step in scenario.steps])
-            self.seconds[ours] += time.monotonic() - started
-        for step, theirs, found in zip(scenario.steps, *runs, strict=True):
+            try:
+                runs.append([self.call(module, scenario, step, fill, ours=ours) for step in scenario.steps])
+                self.seconds[ours] += time.monotonic() - started
+                if scenario.result is not None:
+                    runs[-1].append(Outcome(0, scenario.result(place), ""))
+            finally:
+                if scenario.teardown is not None:
+                    scenario.teardown()
+        steps = scenario.steps if scenario.result is None else (*scenario.steps, Step("(what came of it)"))
+        for step, theirs, found in zip(steps, *runs, strict=True):
             theirs, found = (normalized(one, scenario) for one in (theirs, found))
             if theirs == found:
                 yield None
@@ -162,13 +169,14 @@ class Comparer:
         for name, value in fill.items():
             words = [word.replace(f"{{{name}}}", value) for word in words]
         time.sleep(step.settle_ms / 1000)
+        if scenario.process:
+            command = [sys.executable, "-m", "ottla", module.TOOL] if ours else [*java("-Xmx256m"), module.CLASS]
+            return run_process([*command, *words], step.input, scenario.timeout_s)
         if not ours:
             code, output, errors, _ = self.java.run_tool(
                 module.CLASS, words, input=step.input, timeout_s=scenario.timeout_s
             )
             return Outcome(code, output, errors)
-        if scenario.process:
-            return run_process([module.TOOL, *words], step.input, scenario.timeout_s)
         return run_ours([module.TOOL, *words], step.input)
 
 
@@ -187,9 +195,8 @@ def run_ours(arguments: list[str], text: str = "") -> Outcome:
     return Outcome(code, *(bytes(stream.buffer.getvalue()).decode(errors="replace") for stream in (output, errors)))  # type: ignore[attr-defined]
 
 
-def run_process(arguments: list[str], text: str, timeout_s: float) -> Outcome:
-    """`ottla ARGUMENTS…` in a process of its own."""
-    command = [sys.executable, "-m", "ottla", *arguments]
+def run_process(command: list[str], text: str, timeout_s: float) -> Outcome:
+    """A tool in a process of its own, asked to end when it did not in time."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -388,15 +395,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
     parser.add_argument("--docs", action="store_true", help="write docs/kafka-tools.md")
     options = parser.parse_args(argv)
-    java = Java()
-    if missing := java.missing():
+    jvm = Java()
+    if missing := jvm.missing():
         parser.error(f"missing: {missing}")
     modules = tool_modules()
     if unknown := set(options.tool or ()) - set(modules):
         parser.error(f"no scenarios for {', '.join(sorted(unknown))}")
     results = []
     try:
-        with clusters(options.cluster or ("kafka", "ottla"), java) as comparers:
+        with clusters(options.cluster or ("kafka", "ottla"), jvm) as comparers:
             for tool, module in modules.items():
                 if options.tool and tool not in options.tool:
                     continue
@@ -407,7 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if not options.json:
                     _tell(results[-1], time.monotonic() - started)
     finally:
-        java.close()
+        jvm.close()
     if options.json:
         print(json.dumps([_as_json(result) for result in results], indent=2))
     if options.docs:

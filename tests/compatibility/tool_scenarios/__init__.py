@@ -65,12 +65,15 @@ class Scenario:
     `quick`: runs in the test suite too. `ignore`: regular expressions of what may differ, e.g. a measured time; they
     are cut out of both outputs. `unordered`: lines may come in any order. `differs`: why the outputs are known not to
     be equal; the table tells it. `only`: "kafka" or "ottla" when the other cannot do what it needs. `process`: run
-    ours as a process (it handles signals, or never ends by itself).
+    both as processes (they handle signals, never end by themselves, or say something when they end); who does not end
+    in time gets SIGTERM. `result`: a text about what the calls have brought about, compared like what they print.
+    `teardown` ends what `setup` began, after each run.
     """
 
     name: str
     steps: tuple[Step, ...]
     setup: Setup | None
+    teardown: Callable[[], None] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False
     quick: bool = False
@@ -80,12 +83,14 @@ class Scenario:
     only: str = ""
     process: bool = False
     timeout_s: float = 60
+    result: Callable[[Place], str] | None = None
 
     def __init__(
         self,
         name: str,
         *steps: str | Step,
         setup: Setup | None = None,
+        teardown: Callable[[], None] | None = None,
         files: Mapping[str, str] | None = None,
         bare: bool = False,
         quick: bool = False,
@@ -95,11 +100,13 @@ class Scenario:
         only: str = "",
         process: bool = False,
         timeout_s: float = 60,
+        result: Callable[[Place], str] | None = None,
     ) -> None:
         made = tuple(Step(step) if isinstance(step, str) else step for step in steps)
         for attribute, value in {
-            "name": name, "steps": made, "setup": setup, "files": dict(files or {}), "bare": bare, "quick": quick,
+            "name": name, "steps": made, "setup": setup, "teardown": teardown,
+            "files": dict(files or {}), "bare": bare, "quick": quick,
             "ignore": tuple(ignore), "unordered": unordered, "differs": differs, "only": only, "process": process,
-            "timeout_s": timeout_s,
+            "timeout_s": timeout_s, "result": result,
         }.items():  # fmt: skip
             object.__setattr__(self, attribute, value)
