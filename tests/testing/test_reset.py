@@ -66,9 +66,8 @@ def test_a_consumer_that_outlives_a_reset_joins_again_and_reads_the_new_topic(cl
         assert [record.value for record in consumer.poll(5)] == [b"old"]
         cluster.reset()
         cluster.produce("base", "new")
-        values: list[bytes] = []
-        cluster.wait_until(lambda: values.extend(record.value for record in consumer.poll(0.1)) or values)
-        assert values == [b"new"]
+        found = cluster.wait_until(lambda: consumer.poll(0.1))
+        assert [record.value for record in found] == [b"new"]
         cluster.assert_group_stable("shop", 1)
 
 
@@ -104,11 +103,12 @@ def test_share_groups_start_anew(cluster: Cluster) -> None:
             consumer.subscribe(["base"])
             consumer.poll(0.05)
             cluster.assert_group_stable("queue", 1)
-            cluster.wait_until(lambda consumer=consumer: [consumer.poll(0.05)] and cluster.committed("queue"))
+            while not cluster.committed("queue"):
+                consumer.poll(0.05)
             cluster.produce("base", "1")
-            got: list[Any] = []
-            cluster.wait_until(lambda consumer=consumer, got=got: got.extend(consumer.poll(0.1)) or got)
-            assert [record.offset for record in got] == [0]
+            while not (found := consumer.poll(0.1)):
+                pass
+            assert [record.offset for record in found] == [0]
         cluster.reset()
         assert cluster.groups() == []
 

@@ -38,6 +38,7 @@ GRACE_S = 0.01
 """How long an orderly stop waits for requests under way: what is parked (fetches, joins) is not worth a test's time."""
 JOIN_TIMEOUT_S = 10.0
 EXIT_TIMEOUT_S = 1.0
+_LAST_ROUNDS = 6
 
 
 class InlineEnv(Env):
@@ -198,7 +199,6 @@ async def _live(thread: BrokerThread, node: Node, end: asyncio.Future[bool]) -> 
             await asyncio.wait((starting,))
             thread._started.cancel()
         elif (error := starting.exception()) is not None:
-            await node.stop(GRACE_S)
             thread._started.set_exception(error)
             return
         else:
@@ -213,6 +213,9 @@ async def _live(thread: BrokerThread, node: Node, end: asyncio.Future[bool]) -> 
             await node.stop(GRACE_S)
         else:
             await node.abort()
+        # Connections that were on their way in are met by a closed listener, and end.
+        for _ in range(_LAST_ROUNDS):
+            await asyncio.sleep(0)
 
 
 def _bury(loop: asyncio.AbstractEventLoop) -> None:

@@ -171,6 +171,9 @@ class Listener:
         loop = asyncio.get_running_loop()
         self.follow_settings()
         self.connections.add(connection)
+        if self._closed is not None:  # it was on its way in when the listener was closed
+            connection.abort()
+            return
         connection.idle_since = loop.time()
         if self._closed is not None:  # it was on its way in when the listener closed
             connection.abort()
