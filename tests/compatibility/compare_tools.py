@@ -252,7 +252,8 @@ def _text(text: str, scenario: Scenario) -> str:
 def _messages(errors: str) -> str:
     """Standard error without log lines and stack traces.
 
-    The line before a trace repeats the message, but for the JVM's own about an exception that nobody caught.
+    The line before a trace repeats the message, unless there is nothing else, or it is the JVM's own about an
+    exception that nobody caught.
     """
     kept: list[str] = []
     in_trace = logged = False
@@ -261,7 +262,7 @@ def _messages(errors: str) -> str:
             if not in_trace and kept and not kept[-1].startswith("Exception in thread"):
                 while len(kept) > 1 and not _TRACE_HEAD.match(kept[-1]):
                     kept.pop()  # a message of several lines
-                if _TRACE_HEAD.match(kept[-1]):
+                if _TRACE_HEAD.match(kept[-1]) and len(kept) > 1:
                     kept.pop()
             in_trace = True
             continue

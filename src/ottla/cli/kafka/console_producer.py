@@ -192,7 +192,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _produce(parser: _Parser, options: OptionSet) -> int:
-    from ottla.client.errors import KafkaError
+    from ottla.client.errors import KafkaError, KafkaTimeoutError, RecordTooLargeError, UnknownTopicError
     from ottla.client.producer.blocking import Producer
 
     try:
@@ -206,11 +206,19 @@ def _produce(parser: _Parser, options: OptionSet) -> int:
     is_sync = options.has(parser.sync)
     try:
         for record in reader.records(_lines()):
-            delivery = producer.send(topic, record.value, record.key, headers=record.headers)
-            if is_sync:
-                delivery.result()
+            try:
+                delivery = producer.send(topic, record.value, record.key, headers=record.headers)
+                if is_sync:
+                    delivery.result()
+                    continue
+            except KafkaError as error:
+                if is_sync or not isinstance(error, RecordTooLargeError | KafkaTimeoutError | UnknownTopicError):
+                    raise
+                _complain(topic, record, error)
             else:
-                delivery.add_done_callback(lambda done, record=record: _complain(topic, record, done))  # type: ignore[misc]
+                delivery.add_done_callback(
+                    lambda done, record=record: _complain(topic, record, done.exception())  # type: ignore[misc]
+                )
     except KafkaError as error:
         wrapping = "java.util.concurrent.ExecutionException: " if is_sync else ""
         print(f"{wrapping}{java_error(error)}", file=sys.stderr)
@@ -232,8 +240,7 @@ def _told(settings: dict[str, str], is_sync: bool) -> dict[str, str]:
     return settings
 
 
-def _complain(topic: str, record: LineRecord, delivery: Any) -> None:
-    error = delivery.exception()
+def _complain(topic: str, record: LineRecord, error: Exception | None) -> None:
     if error is None:
         return
 
