@@ -30,7 +30,7 @@ listTransactions metrics registerMetricForSubscription removeMembersFromConsumer
 renewDelegationToken unregisterBroker unregisterMetricFromSubscription updateFeatures
 """
 
-CONVENIENCES = {"set_config"}
+CONVENIENCES = {"set_config", "describe_api_versions"}
 AREAS = sorted(base.__module__ for base in ottla.aio.Admin.__mro__ if base.__module__.startswith("ottla.client.admin."))
 
 
