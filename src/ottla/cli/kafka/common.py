@@ -261,8 +261,7 @@ def java_class(error: Exception) -> str:
     if isinstance(error, ToolError):
         return error.java_class
     if isinstance(error, OptionError):
-        several = str(error).startswith("Found multiple")
-        return f"joptsimple.{'MultipleArgumentsForOption' if several else 'OptionArgumentConversion'}Exception"
+        return f"joptsimple.{error.kind}"
     if not isinstance(error, KafkaError):
         return "java.lang.RuntimeException"
     first = cause(error)

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ottla.cli.kafka.common import ToolError, ToolParser, java_class, java_error, load_properties, open_admin
+from ottla.cli.kafka.common import ToolError, ToolParser, java_class, java_error, open_admin
 from ottla.cli.kafka.consumer_group_output import MISSING, Row, print_members, print_offsets, print_state
-from ottla.cli.kafka.group_offsets import chosen, delete_named_offsets, new_offsets, print_error
+from ottla.cli.kafka.error_words import regex_words
+from ottla.cli.kafka.group_offsets import chosen, client_settings, delete_named_offsets, new_offsets, print_error
 from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.jopt import LONG, Option, OptionError, OptionSet
 from ottla.cli.kafka.offset_resets import OffsetResets, Offsets, committed_offsets, plan_csv, print_resets
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from ottla.client.admin.blocking import Admin
     from ottla.client.admin.groups import ConsumerGroupDescription, GroupListing
 
-_HELP = "This tool looks after consumer groups: lists, describes and deletes them, and moves or deletes their offsets."
+_HELP = (
+    "This tool helps to list all consumer groups, describe a consumer group, delete consumer group info, or reset "
+    "consumer group offsets."
+)
 _STATES = ("PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Empty", "Assigning", "Reconciling")
 _TYPES = ("Classic", "Consumer")
 
@@ -189,17 +193,12 @@ def run(arguments: list[str]) -> int:
         if given.has(options.validate_regex):
             _validate_regex(given.value(options.validate_regex))
             return 0
-        settings = load_properties(given.value(options.command_config)) if given.has(options.command_config) else {}
-        with open_admin(settings | {"bootstrap.servers": given.value(options.bootstrap_server)}) as admin:
+        with open_admin(client_settings(given, options.command_config, options.bootstrap_server)) as admin:
             Service(options, admin).act()
-    except OptionError as error:
-        parser.usage_error(str(error))
-    except ToolError as error:
+    except (ToolError, OptionError) as error:
         if java_class(error) == "java.lang.IllegalArgumentException":
             parser.usage_error(str(error))
-        print_error(f"Executing consumer group command failed due to {error}", error)
-    except KafkaError as error:
-        print_error(f"Executing consumer group command failed due to {java_error(error)}", error)
+        print_error(f"Executing consumer group command failed due to {error}")
     return 0
 
 
@@ -209,7 +208,7 @@ def _validate_regex(text: str) -> None:
     try:
         Regex(text)
     except RegexError as error:
-        print(f"The regular expression `{text}` is invalid: {error}.")
+        print(f"The regular expression `{text}` is invalid: {regex_words(str(error), text)}.")
     else:
         print(f"The regular expression `{text}` is valid.")
 

@@ -390,7 +390,12 @@ def run(arguments: list[str]) -> int:
     }
     skip = parser.accepts("skip-record-metadata", "Show only the contents of records, and nothing of control records.")
     options = parser.parse(arguments)
-    parser.help_or_version(arguments, options, "This tool shows what is in the files of a log.")
+    parser.help_or_version(
+        arguments,
+        options,
+        "This tool helps to parse a log file and dump its contents to the console, useful for debugging a seemingly "
+        "corrupt log segment.",
+    )
     parser.require(options, files)
     contents = options.has_any([print_option, value_decoder, key_decoder, *topics])
     decoder = None

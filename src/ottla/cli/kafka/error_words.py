@@ -109,3 +109,33 @@ WORDS = {
 def words_of(code: ErrorCode) -> str:
     """The words for a code."""
     return WORDS.get(code, code.message)
+
+
+_REGEX_WORDS = {
+    "missing )": "missing closing )",
+    "unexpected )": "missing closing )",
+    "there is nothing to repeat": "missing argument to repetition operator",
+    "a repetition of a repetition": "invalid nested repetition operator",
+    "no number of repetitions": "invalid repeat count",
+    "is no name of a group": "invalid named capture",
+    "two groups are named": "duplicate capture group name",
+    "is not supported": "invalid or unsupported Perl syntax",
+    "references are not supported": "invalid escape sequence",
+    "is no escape": "invalid escape sequence",
+    "is no character": "invalid escape sequence",
+    "is no range": "invalid character class range",
+    "is no class": "invalid character class range",
+    "a range ends with a class": "invalid character class range",
+}
+
+
+def regex_words(message: str, pattern: str) -> str:
+    """What RE2 says of an expression that our `core.regex` refuses with this message."""
+    for ours, theirs in _REGEX_WORDS.items():
+        if ours in message:
+            return theirs
+    if pattern.endswith("\\") and not pattern.endswith("\\\\"):
+        return "trailing backslash at end of expression"
+    if "too early" in message or "does not end" in message:
+        return "missing closing ]" if "[" in pattern else "missing closing )"
+    return message

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ottla.cli.kafka.common import ToolError, java_class, java_error
+from ottla.cli.kafka.common import ToolError, java_error, load_properties
 from ottla.cli.kafka.error_words import words_of
 from ottla.cli.kafka.hash_order import hash_ordered
 from ottla.cli.kafka.jopt import Option, OptionSet
@@ -74,12 +73,20 @@ def new_offsets(
     return None
 
 
-def print_error(message: str, thrown: Exception | None = None) -> None:
-    """On standard output, as the tools for groups do; the exception goes to standard error."""
+def print_error(message: str) -> None:
+    """On standard output, as the tools for groups do."""
     print(f"\nError: {message}")
-    if thrown is not None:
-        name = java_class(thrown)
-        print(f"{name}: {thrown}" if isinstance(thrown, ToolError) else java_error(thrown), file=sys.stderr)
+
+
+def client_settings(given: OptionSet, command_config: Option, bootstrap_server: Option) -> dict[str, str]:
+    """The settings of the admin client. Raises `ToolError`."""
+    settings = {}
+    if given.has(command_config):
+        try:
+            settings = load_properties(given.value(command_config))
+        except ToolError as error:
+            raise ToolError(java_error(error), "RuntimeException") from None
+    return settings | {"bootstrap.servers": given.value(bootstrap_server)}
 
 
 def chosen(text: str | None, names: Sequence[str], what: str) -> list[str]:

@@ -26,7 +26,11 @@ _INDENT = 2
 
 
 class OptionError(Exception):
-    """The command line cannot be read; the text is jopt-simple's."""
+    """The command line cannot be read; the text is jopt-simple's, and `kind` the name of its exception."""
+
+    def __init__(self, message: str, kind: str = "OptionArgumentConversionException") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Type(NamedTuple):
@@ -139,6 +143,8 @@ class OptionSet:
     def __init__(self) -> None:
         self._given: dict[Option, list[str]] = {}
         self.arguments: list[str] = []
+        self.occurrences: list[Option] = []
+        """An option for each of its values, in the order in which they were given."""
 
     @property
     def given(self) -> list[Option]:
@@ -163,13 +169,17 @@ class OptionSet:
         """The only value, or the default, or None. Raises `OptionError` for several values."""
         values = self.values(option)
         if len(values) > 1:
-            raise OptionError(f"Found multiple arguments for option {option.slashed}, but you asked for only one")
+            raise OptionError(
+                f"Found multiple arguments for option {option.slashed}, but you asked for only one",
+                "MultipleArgumentsForOptionException",
+            )
         return values[0] if values else None
 
     def add(self, option: Option, text: str | None = None) -> None:
         values = self._given.setdefault(option, [])
-        if text is not None:
-            values.extend(option.split(text))
+        parts = [] if text is None else option.split(text)
+        values.extend(parts)
+        self.occurrences += [option] * (len(parts) or 1)
 
 
 class OptionParser:
@@ -241,7 +251,7 @@ class OptionParser:
         name, equals, value = word.partition("=")
         option = self._find(name)
         if option is None:
-            raise OptionError(f"{name} is not a recognized option")
+            raise OptionError(f"{name} is not a recognized option", "UnrecognizedOptionException")
         self._take(option, value if equals else None, rest, found)
 
     def _short(self, word: str, rest: list[str], found: OptionSet) -> None:
@@ -254,7 +264,7 @@ class OptionParser:
         for position, letter in enumerate(word):
             option = self._find(letter)
             if option is None:
-                raise OptionError(f"{letter} is not a recognized option")
+                raise OptionError(f"{letter} is not a recognized option", "UnrecognizedOptionException")
             attached = word[position + 1 :] if option.takes != "nothing" else ""
             cluster.append((option, attached or None))
             if option.takes != "nothing":
@@ -269,7 +279,9 @@ class OptionParser:
             found.add(option, argument)
         elif option.takes == "required":
             if not rest:
-                raise OptionError(f"Option {option.slashed} requires an argument")
+                raise OptionError(
+                    f"Option {option.slashed} requires an argument", "OptionMissingRequiredArgumentException"
+                )
             found.add(option, rest.pop())
         else:
             follows = rest[-1] if rest else "--"
@@ -282,11 +294,12 @@ class OptionParser:
             return
         missing = [option for option in self.options if not found.has(option) and _needed(option, found)]
         if missing:
-            raise OptionError(f"Missing required option(s) {_slashed(missing)}")
+            raise OptionError(f"Missing required option(s) {_slashed(missing)}", "MissingRequiredOptionsException")
         forbidden = [option for option in self.options if found.has(option) and _forbidden(option, found)]
         if forbidden:
             raise OptionError(
-                f"Option(s) {_slashed(forbidden)} are unavailable given other options on the command line"
+                f"Option(s) {_slashed(forbidden)} are unavailable given other options on the command line",
+                "UnavailableOptionException",
             )
 
     # Help

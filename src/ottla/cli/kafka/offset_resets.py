@@ -17,7 +17,9 @@ from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.thrown import by_runtime
 from ottla.cli.kafka.tool_log import log_line
 from ottla.client.admin.offsets import OffsetSpec
+from ottla.client.errors import error_for
 from ottla.client.model import OffsetAndMetadata, TopicPartition
+from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
     from ottla.client.admin.blocking import Admin
@@ -138,6 +140,8 @@ class OffsetResets:
         if not wanted:
             return {}
         with by_runtime("listOffsets"):
+            if timestamp_ms < min(OffsetSpec):  # before 1970: brokers would take it for a newer kind of request
+                raise error_for(ErrorCode.UNSUPPORTED_VERSION)
             found = self._admin.list_offsets(dict.fromkeys(wanted, timestamp_ms), timeout_s=self._timeout_s)
         late = [partition for partition in hash_ordered(wanted) if found[partition].offset is None]
         for partition in late:
@@ -262,7 +266,7 @@ def read_plan(path: str, groups: Sequence[str]) -> list[PlanRow]:
         with open(path, encoding="utf-8", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except OSError:
-        raise ToolError(f"java.nio.file.NoSuchFileException: {path}", "RuntimeException") from None
+        raise ToolError(f"java.io.IOException: Unable to read file {path}", "RuntimeException") from None
     single = len(groups) == 1 and all(len(row) <= 3 for row in rows)
     plan = []
     for row in rows:

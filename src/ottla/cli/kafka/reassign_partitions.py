@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ottla.client.admin.blocking import Admin
     from ottla.client.admin.topics import TopicDescription
 
-_HELP = "This tool moves the partitions of topics between brokers and directories."
+_HELP = "This tool helps to move topic partitions between replicas."
 _LEADER_RATE = "leader.replication.throttled.rate"
 _FOLLOWER_RATE = "follower.replication.throttled.rate"
 _LOG_DIR_RATE = "replica.alter.log.dirs.io.max.bytes.per.second"
@@ -217,7 +217,7 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError:
-        raise ToolError(path, "java.nio.file.NoSuchFileException") from None
+        raise ToolError(f"Unable to read file {path}", "java.io.IOException") from None
 
 
 class Tool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ottla.client.admin.topics import TopicDescription
 
 _CLASS = "org.apache.kafka.tools.ReplicaVerificationTool"
-_HELP = "Check that all replicas of topics have the same data."
+_HELP = "Validate that all replicas for a set of topics have the same data."
 _DEBUGGING_CONSUMER = -2
 """Replica id of one who may fetch from any replica, and up to its end."""
 _NAMES_UNTIL = 12
@@ -255,8 +255,8 @@ class Comparison:
                 if other.last_offset != first.last_offset:
                     self.failed = True
                     yield (
-                        f": replica {order[0]}'s offset {first.last_offset} doesn't match replica {replica_id}'s offset "
-                        f"{other.last_offset}"
+                        f": replica {order[0]}'s offset {first.last_offset} doesn't match replica {replica_id}'s "
+                        f"offset {other.last_offset}"
                     )
                     return
                 if other.crc != first.crc:

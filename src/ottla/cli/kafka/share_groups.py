@@ -13,11 +13,10 @@ from ottla.cli.kafka.common import (
     java_class,
     java_error,
     java_message,
-    load_properties,
     open_admin,
 )
 from ottla.cli.kafka.consumer_groups import check_described, check_one_target
-from ottla.cli.kafka.group_offsets import chosen, print_error
+from ottla.cli.kafka.group_offsets import chosen, client_settings, print_error
 from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.jopt import LONG, OptionError
 from ottla.cli.kafka.offset_resets import OffsetResets, Offsets, print_resets
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from ottla.client.admin.modern_groups import ShareGroupDescription
 
 MISSING = "-"
-_HELP = "This tool looks after share groups: lists, describes and deletes them, and moves where they start."
+_HELP = "This tool helps to list, describe, reset and delete share groups."
 _STATES = ("Stable", "Dead", "Empty")
 _GROUP_ERRORS = (
     ErrorCode.INVALID_GROUP_ID,
@@ -149,15 +148,12 @@ def run(arguments: list[str]) -> int:
         named = ", ".join(f"--{action.names[0]}" for action in actions)
         parser.usage_error(f"Command must include exactly one action: {named}.")
     try:
-        settings = load_properties(given.value(options.command_config)) if given.has(options.command_config) else {}
-        with open_admin(settings | {"bootstrap.servers": given.value(options.bootstrap_server)}) as admin:
+        with open_admin(client_settings(given, options.command_config, options.bootstrap_server)) as admin:
             Service(options, admin).act()
-    except OptionError as error:
-        parser.usage_error(str(error))
-    except ToolError as error:
+    except (ToolError, OptionError) as error:
         if java_class(error) == "java.lang.IllegalArgumentException":
             parser.usage_error(str(error))
-        print_error(f"Executing share group command failed due to {error}", error)
+        print_error(f"Executing share group command failed due to {error}")
     return 0
 
 

@@ -139,18 +139,8 @@ def run(arguments: list[str]) -> int:
     except KafkaError as error:
         print(f"ERROR: java.util.concurrent.ExecutionException: {java_error(error)}", file=sys.stderr)
     except OptionError as error:
-        print(f"ERROR: {_option_error(error)}", file=sys.stderr)
+        print(f"ERROR: {java_error(error)}", file=sys.stderr)
     return 1
-
-
-def _option_error(error: OptionError) -> str:
-    text = str(error)
-    kind = (
-        "MultipleArgumentsForOptionException"
-        if text.startswith("Found multiple")
-        else "OptionArgumentConversionException"
-    )
-    return f"joptsimple.{kind}: {text}"
 
 
 class Tool:
@@ -236,9 +226,7 @@ class Tool:
         try:
             offsets = self._new_offsets(wanted)
         except ToolError as error:
-            if java_class(error).endswith(("ParseException", "NoSuchFileException")) and "time." not in java_class(
-                error
-            ):
+            if java_class(error) in ("java.text.ParseException", "java.io.IOException"):
                 print("ERROR: Resetting offsets failed.", file=sys.stderr)
             raise
         for partition in wanted:
@@ -361,7 +349,7 @@ def _read_plan(path: str) -> Offsets:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError:
-        raise ToolError(path, "java.nio.file.NoSuchFileException") from None
+        raise ToolError(f"Unable to read file {path}", "java.io.IOException") from None
     if not text:
         raise ToolError("Error parsing reset plan CSV file. It is empty,", "java.text.ParseException")
     plan: Offsets = {}

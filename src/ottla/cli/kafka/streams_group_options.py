@@ -8,7 +8,7 @@ from ottla.cli.kafka.common import ToolParser, java_list
 from ottla.cli.kafka.consumer_groups import check_described, check_one_target
 from ottla.cli.kafka.jopt import LONG, OptionSet
 
-HELP = "This tool looks after streams groups: lists, describes and deletes them, and moves or deletes their offsets."
+HELP = "This tool helps to list, or describe streams groups."
 
 
 class Options:

@@ -6,8 +6,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ottla.cli.kafka.common import ToolError, java_class, java_error, load_properties, open_admin
-from ottla.cli.kafka.group_offsets import chosen, delete_named_offsets, delete_offsets, new_offsets, print_error
+from ottla.cli.kafka.common import ToolError, java_class, java_error, open_admin
+from ottla.cli.kafka.group_offsets import (
+    chosen,
+    client_settings,
+    delete_named_offsets,
+    delete_offsets,
+    new_offsets,
+    print_error,
+)
 from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.jopt import OptionError
 from ottla.cli.kafka.offset_resets import OffsetResets, Offsets, committed_offsets, plan_csv
@@ -47,15 +54,14 @@ def run(arguments: list[str]) -> int:
                 "Command must include exactly one action: --list, --describe, --delete, --reset-offsets, or "
                 "--delete-offsets."
             )
-        settings = load_properties(given.value(options.command_config)) if given.has(options.command_config) else {}
-        with open_admin(settings | {"bootstrap.servers": given.value(options.bootstrap_server)}) as admin:
+        with open_admin(client_settings(given, options.command_config, options.bootstrap_server)) as admin:
             Service(options, admin).act()
     except OptionError as error:
         options.parser.usage_error(str(error))
     except ToolError as error:
         if java_class(error) == "java.lang.IllegalArgumentException":
             options.parser.usage_error(str(error))
-        print_error(f"Executing streams group command failed due to {error}", error)
+        print_error(f"Executing streams group command failed due to {error}")
         return 1
     return 0
 
@@ -191,7 +197,7 @@ class Service:
         try:
             described = self._admin.describe_streams_groups(groups, timeout_s=self._timeout_s)
         except KafkaError as error:
-            print_error(f"Retrieving internal topics failed due to {java_error(error)}", error)
+            print_error(f"Retrieving internal topics failed due to {java_error(error)}")
             return {}
         found = {}
         for group_id in hash_ordered(described):
@@ -333,7 +339,7 @@ class Service:
             if error.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
                 print_error(f"{what} because the topics do not exist.")
             else:
-                print_error(f"{what} due to {java_error(error)}", error)
+                print_error(f"{what} due to {java_error(error)}")
 
 
 def _print_internal(
