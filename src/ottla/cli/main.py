@@ -20,6 +20,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "stop": ("ottla.cli.stop", "Stop the broker of a data directory, and wait until it is gone."),
         "status": ("ottla.cli.status", "Say whether a broker runs, and whether all is well with its cluster."),
+        "mock": ("ottla.cli.mock", "A Kafka in memory for tests in any language; faults and time over HTTP."),
     },
     "records": {
         "produce": ("ottla.cli.produce", "Send arguments, files or what comes through a pipe."),
