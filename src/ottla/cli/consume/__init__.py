@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ottla.cli.connection import add_connection_arguments, client_settings
+from ottla.cli.consume.interrupts import Interrupts
 from ottla.cli.errors import FAILURE, CommandError
 from ottla.cli.output import Output, add_output_arguments
 
@@ -78,13 +79,13 @@ def run(options: Namespace) -> int:
         raise CommandError(str(error)) from None
     from ottla.client.consumer.blocking import Consumer
 
-    _end_politely_when_told()
+    interrupts = Interrupts()
     settings = _consumer_settings(options)
     with (
         closing(_sink(options.output)) as sink,
         Consumer(settings.pop("bootstrap.servers", None), settings) as consumer,
     ):
-        reader = _Reading(consumer, plan, sink)
+        reader = _Reading(consumer, plan, sink, interrupts)
         try:
             reader.run()
         except KeyboardInterrupt:
@@ -133,8 +134,9 @@ class _Plan:
 class _Reading:
     """One run: takes batches, filters, prints, counts."""
 
-    def __init__(self, consumer: Consumer, plan: _Plan, sink: Sink) -> None:
+    def __init__(self, consumer: Consumer, plan: _Plan, sink: Sink, interrupts: Interrupts) -> None:
         self._consumer = consumer
+        self._interrupts = interrupts
         self._plan = plan
         self._sink = sink
         self._group: GroupReader | None = None
@@ -173,14 +175,15 @@ class _Reading:
         if limit.left is not None:
             passed = passed[: limit.left]
             limit.taken(len(passed))
-        if passed:
-            self._sink.write(plan.printer(passed))
-        if self._group is not None:
-            last = passed[-1] if limit.is_reached and passed else None
-            for record in records:
-                self._group.dealt_with(record)
-                if record is last:
-                    break  # what comes after it was not shown to anybody
+        with self._interrupts.held_back():
+            if passed:
+                self._sink.write(plan.printer(passed))
+            if self._group is not None:
+                last = passed[-1] if limit.is_reached and passed else None
+                for record in records:
+                    self._group.dealt_with(record)
+                    if record is last:
+                        break  # what comes after it was not shown to anybody
 
 
 def _ranges(consumer: Consumer, plan: _Plan) -> dict[TopicPartition, OffsetRange]:
@@ -295,15 +298,6 @@ def _tell_count(counts: dict[tuple[str, int], int], topics: Sequence[str], outpu
         output.json({"topics": list(topics), "records": total, "partitions": partitions})
     else:
         print(total)
-
-
-def _end_politely_when_told() -> None:
-    """SIGTERM (`timeout`, a container that is stopped) ends it as Ctrl-C does: what was shown is committed."""
-    import signal
-    import threading
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _time(text: str, now_ms: int) -> int:

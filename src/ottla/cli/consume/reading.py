@@ -54,6 +54,7 @@ def read_ranges(
         tp: one.end_offset for tp, one in ranges.items() if one.end_offset is None or one.start_offset < one.end_offset
     }
     consumer.assign(ends)
+    consumer.resume()  # what was read to its end before is still paused
     for tp in ends:
         consumer.seek(tp, ranges[tp].start_offset)
     while ends and not limit.is_reached:
