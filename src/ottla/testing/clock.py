@@ -87,14 +87,13 @@ class ClusterClock:
         if not (seconds >= 0 and math.isfinite(seconds)):
             raise ValueError(f"the clock goes forward only, by a number of seconds: {seconds!r}")
         with self._skipping:
-            end = self.time() + seconds
+            end_s = self._offset_s + seconds
             smallest_step = seconds / MOST_STOPS
-            while True:
+            while (left := end_s - self._offset_s) > 0:
                 due = self._settle()
-                now = self.time()
-                if now >= end:
-                    return
-                self._offset_s += min(end - now, max(due - now, smallest_step))
+                step = max(due - self.time(), smallest_step)
+                self._offset_s = end_s if step >= left else self._offset_s + step
+            self._settle()
 
     def _settle(self) -> float:
         """Wait until no broker has anything to do at this moment; when the next timer of any of them is due."""
