@@ -1,4 +1,4 @@
-"""The `ottla` command against a broker of either kind: in this process, or as a process where pipes and signals matter."""
+"""The `ottla` command against a broker of either kind: in this process, or as one of its own for pipes and signals."""
 
 from __future__ import annotations
 

@@ -79,9 +79,9 @@ def run(options: Namespace) -> int:
         raise CommandError(str(error)) from None
     from ottla.client.consumer.blocking import Consumer
 
-    interrupts = Interrupts()
     settings = _consumer_settings(options)
     with (
+        Interrupts() as interrupts,
         closing(_sink(options.output)) as sink,
         Consumer(settings.pop("bootstrap.servers", None), settings) as consumer,
     ):
