@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.brokers import ROOT, ApacheKafka, Broker, OttlaBroker, java
+from benchmarks.brokers import ROOT, ApacheKafka, Broker, OttlaBroker, free_port, java
 from tests.compatibility import tool_scenarios
 from tests.compatibility.drivers import Java
 from tests.compatibility.tool_scenarios import Place, Scenario, Step
@@ -46,7 +46,7 @@ SETTINGS = {
 }
 KAFKA_ONLY = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    "super.users": "User:ANONYMOUS",
+    "super.users": "User:ANONYMOUS;User:admin",
     "delegation.token.secret.key": "secret",
 }
 SLOW_S = 5
@@ -128,6 +128,8 @@ class Comparer:
 
         self.java, self.cluster, self.bootstrap, self.directory = java, cluster, bootstrap, directory
         self.admin = ottla.Admin(bootstrap)
+        self.values: dict[str, str] = {}
+        """More to fill into command lines."""
         self.seconds = [0.0, 0.0]
         """What Kafka's tools took, and ours."""
 
@@ -140,12 +142,13 @@ class Comparer:
         for ours in (False, True):
             clean(self.admin)
             # Both run in the same place: a path may be in what they print.
-            place = Place(self.bootstrap, self.admin, self.directory)
+            place = Place(self.bootstrap, self.admin, self.directory, self.values)
             for name, text in scenario.files.items():
                 (self.directory / name).write_text(text)
             values = scenario.setup(place) if scenario.setup is not None else None
             time.sleep(0.15 if scenario.setup is not None else 0)  # until every part of a broker has heard of it
-            fill = {"bootstrap": self.bootstrap, "directory": str(self.directory), **(values or {})}
+            fill = {"bootstrap": self.bootstrap, "directory": str(self.directory)}
+            fill |= {**self.values, **(values or {})}
             started = time.monotonic()
             try:
                 runs.append([self.call(module, scenario, step, fill, ours=ours) for step in scenario.steps])
@@ -217,12 +220,34 @@ def clean(admin) -> None:  # type: ignore[no-untyped-def]
     for group in groups:
         with contextlib.suppress(KafkaError):
             admin.delete_consumer_groups([group.group_id])
+    _clean_settings(admin)
     topics = [topic for topic in admin.list_topics() if topic.startswith(PREFIX)]
     if topics:
         admin.delete_topics(topics)
     deadline = time.monotonic() + 10
     while any(topic.startswith(PREFIX) for topic in admin.list_topics()) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def _clean_settings(admin) -> None:  # type: ignore[no-untyped-def]
+    """Quotas, credentials, rules and settings of earlier scenarios."""
+    from ottla.admin import AclFilter, AlterConfigOp, ConfigType, UserScramCredentialDeletion
+    from ottla.client.errors import KafkaError
+
+    if quotas := admin.describe_client_quotas():
+        admin.alter_client_quotas({entity: dict.fromkeys(found) for entity, found in quotas.items()})
+    with contextlib.suppress(KafkaError):
+        users = admin.describe_user_scram_credentials()
+        gone = [UserScramCredentialDeletion(user, info.mechanism) for user, infos in users.items() for info in infos]
+        if gone:
+            admin.alter_user_scram_credentials(gone)
+    with contextlib.suppress(KafkaError):
+        admin.delete_acls(AclFilter())
+    for resource in admin.list_config_resources((ConfigType.GROUP, ConfigType.CLIENT_METRICS)):
+        entries = admin.describe_configs(resource)[resource].values()
+        own = [AlterConfigOp.delete(entry.name) for entry in entries if not entry.is_default]
+        with contextlib.suppress(KafkaError):
+            admin.incremental_alter_configs({resource: own})
 
 
 # Comparing
@@ -236,14 +261,17 @@ _ID = re.compile(r"(?<![\w-])(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{22}(?![\w-])")
 
 def normalized(outcome: Outcome, scenario: Scenario) -> Outcome:
     """Without what no two runs share, and without what only Java prints."""
-    return Outcome(outcome.code, _text(outcome.output, scenario), _text(_messages(outcome.errors), scenario))
+    output = outcome.output
+    if "\n\tat " in output:  # a tool that prints its traces there
+        output = _messages(output) + "\n"
+    return Outcome(outcome.code, _text(output, scenario), _text(_messages(outcome.errors), scenario))
 
 
 def _text(text: str, scenario: Scenario) -> str:
     text = _help(text)
     text = _ID.sub("<id>", text)
     for pattern in scenario.ignore:
-        text = re.sub(pattern, "<ignored>", text)
+        text = re.sub(pattern, "" if "(?=" in pattern else "<ignored>", text)
     if scenario.unordered:
         text = "\n".join(sorted(text.split("\n")))
     return text
@@ -252,18 +280,14 @@ def _text(text: str, scenario: Scenario) -> str:
 def _messages(errors: str) -> str:
     """Standard error without log lines and stack traces.
 
-    The line before a trace repeats the message, unless there is nothing else, or it is the JVM's own about an
-    exception that nobody caught.
+    The line before a trace, a class and a message, is left out where it repeats what was printed before.
     """
     kept: list[str] = []
     in_trace = logged = False
     for line in errors.split("\n"):
         if _TRACE_LINE.match(line):
-            if not in_trace and kept and not kept[-1].startswith("Exception in thread"):
-                while len(kept) > 1 and not _TRACE_HEAD.match(kept[-1]):
-                    kept.pop()  # a message of several lines
-                if _TRACE_HEAD.match(kept[-1]) and len(kept) > 1:
-                    kept.pop()
+            if not in_trace:
+                _drop_repetition(kept)
             in_trace = True
             continue
         in_trace = False
@@ -272,6 +296,17 @@ def _messages(errors: str) -> str:
         if not logged and not is_cause:
             kept.append(line)
     return "\n".join(kept).rstrip("\n")
+
+
+def _drop_repetition(lines: list[str]) -> None:
+    start = len(lines) - 1
+    while start > 0 and not _TRACE_HEAD.match(lines[start]):
+        start -= 1  # a message of several lines
+    if start <= 0 or not _TRACE_HEAD.match(lines[start]):
+        return
+    message = "\n".join(lines[start:]).partition(": ")[2]
+    if "\n".join(lines[:start]).rstrip("\n").endswith(message.rstrip("\n")) or lines[start - 1] == "null":
+        del lines[start:]
 
 
 def _help(text: str) -> str:
@@ -377,14 +412,35 @@ def clusters(names: Sequence[str], java: Java) -> Iterator[list[Comparer]]:
             if name == "kafka":
                 heap = "-Xmx512m -Xms128m -XX:TieredStopAtLevel=1"
                 broker = ApacheKafka(place / "broker", settings={**SETTINGS, **KAFKA_ONLY}, heap=heap)
+                sasl_port = _add_sasl(broker)
             else:
                 broker = OttlaBroker(place / "broker", settings=SETTINGS)
             broker.start()
             stack.callback(broker.stop)
             (place / "files").mkdir()
             comparers.append(Comparer(java, name, broker.bootstrap, place / "files"))
+            if name == "kafka":
+                comparers[-1].values["sasl_bootstrap"] = f"127.0.0.1:{sasl_port}"
             stack.callback(comparers[-1].close)
         yield comparers
+
+
+def _add_sasl(broker: ApacheKafka) -> int:
+    """Give the broker a listener with SASL; returns its port."""
+    port = free_port()
+    listeners = (
+        f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{broker.controller_port},"
+        f"SASL_PLAINTEXT://127.0.0.1:{port}"
+    )
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    broker.settings |= {
+        "listeners": listeners,
+        "advertised.listeners": listeners,
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{login} user_admin="admin";',
+    }
+    return port
 
 
 def main(argv: Sequence[str] | None = None) -> int:

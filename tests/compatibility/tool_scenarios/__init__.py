@@ -45,6 +45,8 @@ class Place:
     bootstrap: str
     admin: ottla.Admin
     directory: Path
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What else may be filled into command lines here."""
 
     def produce(self, topic: str, values: Sequence[str], *, partition: int = 0) -> None:
         """Write values into a partition, and wait until they are there."""

@@ -166,12 +166,10 @@ def run(arguments: list[str]) -> int:
         except ToolExit:
             raise
         except Exception as error:
-            print(f"Error while executing topic command : {java_message(error, _CALLS.get(type(error), 'listTopics'))}")
+            call = "createTopics" if options.has(parser.create) else "listTopics"
+            print(f"Error while executing topic command : {java_message(error, call)}")
             return 1
     return 0
-
-
-_CALLS: dict[type[Exception], str] = {}
 
 
 def _carry_out(admin: Admin, parser: Parser, options: OptionSet) -> None:
@@ -436,7 +434,9 @@ def _is_reported(
 def _topic_line(
     topic: TopicDescription, entries: Mapping[str, ConfigEntry], first: PartitionReassignment | None
 ) -> str:
-    own = ",".join(f"{entry.name}={entry.value}" for entry in entries.values() if not entry.is_default)
+    from ottla.cli.kafka.hash_order import hash_ordered
+
+    own = ",".join(f"{name}={entries[name].value}" for name in hash_ordered(entries) if not entries[name].is_default)
     topic_id = "" if topic.topic_id is None else f"\tTopicId: {topic.topic_id}"
     factor = _replication_factor(topic.partitions[0], first)
     return (
