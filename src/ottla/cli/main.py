@@ -60,6 +60,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
             "ottla.cli.completion",
             "Completion for bash, zsh and fish: commands, topics, groups, settings.",
         ),
+        "install-kafka-tools": ("ottla.cli.install_kafka_tools", "Write kafka-topics.sh and the others, run by Ottla."),
         "version": ("ottla.cli.version", "Show the version."),
     },
 }

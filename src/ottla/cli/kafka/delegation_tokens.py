@@ -119,7 +119,7 @@ def _describe(admin: Admin, owners: list[KafkaPrincipal]) -> None:
         print(f"Calling describe token operation for owners: {java_list(owners)}")
     else:
         print("Calling describe token operation for current user.")
-    tokens = admin.describe_delegation_token(owners or None)
+    tokens = admin.describe_delegation_token(owners)
     print(f"Total number of tokens : {len(tokens)}", end="")
     _print_tokens(tokens)
 
