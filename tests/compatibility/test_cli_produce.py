@@ -62,9 +62,7 @@ def test_many_keyed_lines_go_where_single_ones_go(ottla, name):
         assert [str(one["partition"]) for one in placed] == [where[f"key-{number}"]]
 
 
-@pytest.mark.parametrize(
-    "document", ['[{"a": 1}, {"b": [2]}, 3]', '{"a": 1}\n{"b":\n [2]}\n\n3', '{"a":1}{"b":[2]}3']
-)
+@pytest.mark.parametrize("document", ['[{"a": 1}, {"b": [2]}, 3]', '{"a": 1}\n{"b":\n [2]}\n\n3', '{"a":1}{"b":[2]}3'])
 def test_json_documents(ottla, name, document):
     ottla.topic(name)
     ottla("produce", name, "--input", "json", stdin=document)
