@@ -75,13 +75,18 @@ def pieces(families: Iterable[Family | None]) -> Iterator[str]:
             if not begun:
                 begun = True
                 seen.add(family.name)
-                lines.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n")
+                lines.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {_type(family)}\n")
             lines.append(row)
             if len(lines) >= LINES_PER_PIECE:
                 yield "".join(lines)
                 lines.clear()
     if lines:
         yield "".join(lines)
+
+
+def _type(family: Family) -> str:
+    """Counters without `_total` are older than that rule, and some readers would give them another name."""
+    return "untyped" if family.type == "counter" and not family.name.endswith("_total") else family.type
 
 
 def _lines(family: Family) -> Iterator[str]:

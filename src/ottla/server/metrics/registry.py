@@ -75,6 +75,7 @@ class Metrics:
         if EXPORTER in chosen:
             yield from exporter.families(scrape)
         if BURROW in chosen:
+            yield from self.lag.look()
             yield from self.lag.families(scrape.wall_ms)
         yield from clients.families(node.broker.existing_telemetry, scrape.wall_ms)
         yield from process.families(self.garbage)

@@ -86,10 +86,10 @@ BEANS: Final[tuple[Bean, ...]] = (
     *_rows(
         "kafka.server",
         "ReplicaFetcherManager",
-        ("MaxLag", G, _const(0)),
-        ("MinFetchRate", G, _const(0)),
-        ("FailedPartitionsCount", G, _const(0)),
-        ("DeadThreadCount", G, _const(0)),
+        ("MaxLag", G, topics.replica_fetcher(0)),
+        ("MinFetchRate", G, topics.replica_fetcher(0)),
+        ("FailedPartitionsCount", G, topics.replica_fetcher(0)),
+        ("DeadThreadCount", G, topics.replica_fetcher(0)),
     ),
     *_rows(
         "kafka.server",

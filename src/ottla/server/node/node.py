@@ -256,6 +256,7 @@ class Node:
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
             await directories.stop(broker_epoch=broker_epoch, clean=clean)
+        await self._close_endpoint()
         self.env.close()
 
     async def abort(self) -> None:
@@ -273,10 +274,15 @@ class Node:
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
             await directories.stop(clean=False)
+        await self._close_endpoint()
+        self.env.close()
+
+    async def _close_endpoint(self) -> None:
+        if self._observation is not None:
+            await self._observation.stop()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             await endpoint.close()
-        self.env.close()
 
 
 def _raise_open_files_limit() -> None:

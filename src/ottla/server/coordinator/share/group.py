@@ -158,7 +158,7 @@ class ShareGroup(ModernGroup[ShareMember]):
     def check_delete(self) -> None:
         """ApiError NON_EMPTY_GROUP while there are members."""
         if self.members:
-            raise ApiError(ErrorCode.NON_EMPTY_GROUP)
+            raise ApiError(ErrorCode.NON_EMPTY_GROUP, "The group is not empty.")
 
     def retention_base_ms(self, topic: str, commit_timestamp_ms: int) -> int | None:
         """There are no offsets that could expire."""

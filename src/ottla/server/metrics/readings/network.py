@@ -130,6 +130,8 @@ def software(scrape: Scrape) -> Rows:
     """Connections by client software."""
     for listener, counts in scrape.software.items():
         others = sum(counts.values())
+        if not others:
+            yield _software_labels(listener, "unknown", "unknown"), 0
         for (name, version), count in counts.most_common(MOST_SOFTWARE):
             others -= count
             yield _software_labels(listener, name, version), count

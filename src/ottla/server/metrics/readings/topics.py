@@ -59,6 +59,15 @@ def of_led_partition(read_one: Callable[[Partition], Any]) -> Callable[[Scrape],
     return of_partition(lambda partition: int(read_one(partition)) if partition.is_leader else 0)
 
 
+def replica_fetcher(value: int) -> Callable[[Scrape], Rows]:
+    """Of what fetches from leaders: nothing has to."""
+
+    def read(scrape: Scrape) -> Rows:
+        yield labels(("clientid", "Replica")), value
+
+    return read
+
+
 def retention_size_percent(partition: Partition) -> int:
     """How much of retention.bytes is in use; 0 without a limit."""
     limit = partition.log.config.retention_bytes
