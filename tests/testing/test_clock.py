@@ -37,7 +37,8 @@ def on_loop() -> Iterator[tuple[ClusterClock, Callable[[Callable[[asyncio.Abstra
 
     def run(function: Callable[[asyncio.AbstractEventLoop], None]) -> None:
         done = threading.Event()
-        loop.call_soon_threadsafe(lambda: (function(loop), done.set()))
+        loop.call_soon_threadsafe(function, loop)
+        loop.call_soon_threadsafe(done.set)
         assert done.wait(5)
 
     yield clock, run
