@@ -27,9 +27,11 @@ FIELDS = {
 def eventually(caplog: pytest.LogCaptureFixture, logger: str, api: str) -> list[dict[str, object]]:
     """The lines, when one of this API is there: a line is written after the answer has left."""
     deadline = time.monotonic() + 10
-    while not any(line["api"] == api for line in (found := lines(caplog, logger))):
+    found = lines(caplog, logger)
+    while not any(line["api"] == api for line in found):
         assert time.monotonic() < deadline, found
         time.sleep(0.005)
+        found = lines(caplog, logger)
     return found
 
 
