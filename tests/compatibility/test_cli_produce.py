@@ -142,7 +142,11 @@ def test_a_transaction_is_all_or_nothing(ottla, name):
     committed = ["--isolation-level", "read_committed"]
     assert read(ottla, name, *committed) == []
     ottla("produce", name, "--transaction", "a", "b")
-    assert read(ottla, name, *committed, form="%v") == ["a", "b"]
+    # A commit is answered before its markers are in the partitions: until then it is not yet read.
+    deadline = time.monotonic() + 10
+    while not (found := read(ottla, name, *committed, form="%v")) and time.monotonic() < deadline:
+        pass
+    assert found == ["a", "b"]
 
 
 def test_repeat_and_rate(ottla, name):

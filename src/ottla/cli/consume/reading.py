@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ottla.cli.consume.ranges import OffsetRange
+from ottla.cli.consume.ranges import OffsetRange, partitions_of
 from ottla.core.ids import TopicPartition
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ _QUIET_S = 0.1
 """After so long without a record, positions tell whether what is left of the ranges holds records at all: it may be
 compacted away, or end in the markers of transactions."""
 _COMMIT_INTERVAL_S = 1.0
+_SETTLED_S = 11.0
+"""A member that has not got all partitions may still get some: a coordinator that is busy hands them out with the next
+heartbeat, five seconds later. After two of them without a change, others have the rest."""
 _OFFSET = attrgetter("offset")
 
 
@@ -125,7 +128,8 @@ class GroupReader:
         self._follows = follows
         self._commits = commits
         self._ends: dict[TopicPartition, int] = {}
-        self._joined = False
+        self._partitions_count = sum(len(partitions_of(consumer, topic)) for topic in topics)
+        self._assigned_s: float | None = None
         self._done: dict[TopicPartition, int] = {}
         self._next_commit_s = time.monotonic() + _COMMIT_INTERVAL_S
         consumer.subscribe(topics, on_assigned=self._on_assigned, on_revoked=self._on_revoked)
@@ -137,7 +141,7 @@ class GroupReader:
             records = self._consumer.poll(_QUIET_S, limit.poll_records)
             if records:
                 yield records
-            if not self._follows and self._joined and self._is_at_end(bool(records)):
+            if not self._follows and self._assigned_s is not None and self._is_at_end(bool(records)):
                 return
             if time.monotonic() >= self._next_commit_s:
                 self.commit()
@@ -160,10 +164,13 @@ class GroupReader:
             self._ends |= self._consumer.end_offsets(new)
         if had_records and any(self._done.get(tp, 0) < self._ends[tp] for tp in assigned if tp in self._done):
             return False
-        return all(self._consumer.position(tp) >= self._ends[tp] for tp in assigned)
+        if any(self._consumer.position(tp) < self._ends[tp] for tp in assigned):
+            return False
+        assert self._assigned_s is not None
+        return len(assigned) >= self._partitions_count or time.monotonic() - self._assigned_s > _SETTLED_S
 
     def _on_assigned(self, partitions: list[TopicPartition]) -> None:
-        self._joined = True
+        self._assigned_s = time.monotonic()
 
     def _on_revoked(self, partitions: list[TopicPartition]) -> None:
         self.commit()

@@ -217,9 +217,7 @@ class GroupActions:
             raise
 
 
-def _named(
-    admin: ottla.Admin, given: Sequence[str], positions: Collection[TopicPartition]
-) -> Sequence[TopicPartition]:
+def _named(admin: ottla.Admin, given: Sequence[str], positions: Collection[TopicPartition]) -> Sequence[TopicPartition]:
     """The partitions meant; a topic that is gone may still have offsets."""
     topics = {tp.topic for tp in positions}
     if all(one in topics for one in given):

@@ -131,7 +131,7 @@ def _live(admin: ottla.Admin, options: Namespace) -> int:
     from rich.live import Live
 
     from ottla.cli.top.samples import compare, take_sample
-    from ottla.cli.top.screen import Choices, frame, keyboard, read_key
+    from ottla.cli.top.screen import Choices, frame, keyboard, read_keys
     from ottla.client.errors import KafkaError
 
     interval_s = options.interval or DEFAULT_INTERVAL_S
@@ -149,8 +149,8 @@ def _live(admin: ottla.Admin, options: Namespace) -> int:
                 break
             wait_s = next_s - time.monotonic()
             if has_keys:
-                while (key := read_key(next_s - time.monotonic())) is not None:
-                    if choices.press(key):
+                while (keys := read_keys(next_s - time.monotonic())) is not None:
+                    if sum(map(choices.press, keys)):
                         break
             elif wait_s > 0:
                 time.sleep(wait_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TOPIC_SORTS = ("rate", "records", "size", "name")
 GROUP_SORTS = ("lag", "rate", "name")
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z~]|O[A-Za-z])")
 _BARS = " ▁▂▃▄▅▆▇█"
 HELP = "q quit  s sort topics  g sort groups  i internal topics  space pause"
 
@@ -100,7 +102,9 @@ def frame(view: View, choices: Choices, history: Sequence[float], height: int, m
 
     head = Text()
     head.append("ottla top", style="bold cyan")
-    head.append(f"  cluster {view.cluster_id or '-'}  {len(view.brokers)} broker{'' if len(view.brokers) == 1 else 's'}  ")
+    head.append(
+        f"  cluster {view.cluster_id or '-'}  {len(view.brokers)} broker{'' if len(view.brokers) == 1 else 's'}  "
+    )
     head.append(f"{rate_text(view.records_per_second)} records/s ", style="bold green")
     head.append(sparkline(history), style="green")
     if choices.paused:
@@ -204,13 +208,13 @@ def keyboard() -> Iterator[bool]:
         termios.tcsetattr(number, termios.TCSADRAIN, before)
 
 
-def read_key(timeout_s: float) -> str | None:
-    """The next key, or None when none came in time. The end of the input is as good as q."""
+def read_keys(timeout_s: float) -> str | None:
+    """The keys that were pressed, or None when none was in time. The end of the input is as good as q."""
     ready, _, _ = select.select([sys.stdin], [], [], max(0.0, timeout_s))
     if not ready:
         return None
-    data = os.read(sys.stdin.fileno(), 16)
+    data = os.read(sys.stdin.fileno(), 64)
     if not data:
         return "q"
     # Arrows and function keys come as several bytes that begin with Escape; none of them means anything here.
-    return data.decode(errors="replace")[0] if len(data) == 1 or data[:1] != b"\x1b" else ""
+    return _SEQUENCE.sub("", data.decode(errors="replace"))
