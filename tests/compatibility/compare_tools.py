@@ -318,7 +318,13 @@ def _help(text: str) -> str:
         return text[: head.start()] + "\n".join(re.sub(r"\s+", "", option) for option in options)
     if text.startswith("usage: ") and "\noptional arguments:\n" in text:
         usage = " ".join(text.partition("\n\n")[0].split())
-        titles = re.findall(r"^ {2,4}(\S+(?: \S+)*?)(?= {2,}|$)", text.partition("\n\n")[2], re.MULTILINE)
+        titles = [
+            title
+            for block in text.split("\n\n")[1:]
+            for title in re.findall(r"^ {2,4}(\S+(?: \S+)*?)(?= {2,}|$)", block, re.MULTILINE)
+            # Of a group's description the sentences are ours.
+            if title[0] in "-{" or block.startswith(("positional", "subcommands"))
+        ]
         return "\n".join([usage, *titles])
     return text
 
