@@ -35,6 +35,7 @@ TOOLS = {
     "kafka-leader-election": "ottla.cli.kafka.leader_election",
     "kafka-log-dirs": "ottla.cli.kafka.log_dirs",
     "kafka-metadata-quorum": "ottla.cli.kafka.metadata_quorum",
+    "kafka-metadata-shell": "ottla.cli.kafka.metadata_shell",
     "kafka-producer-perf-test": "ottla.cli.kafka.producer_perf_test",
     "kafka-reassign-partitions": "ottla.cli.kafka.reassign_partitions",
     "kafka-replica-verification": "ottla.cli.kafka.replica_verification",
