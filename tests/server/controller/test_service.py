@@ -252,6 +252,25 @@ def test_after_a_failed_fsync_every_command_is_refused_and_the_node_told() -> No
     assert isinstance(failures[0], DiskError)
 
 
+def test_after_a_failed_write_the_node_is_told_too() -> None:
+    failures: list[BaseException] = []
+
+    async def main() -> None:
+        env = new_env()
+        controller = await started(env)
+        controller._on_failure = failures.append
+        assert isinstance(env.disk, MemoryDisk)
+        env.disk.fail_at(1, errno.EIO, operations={"append"})
+        for _ in range(2):
+            with pytest.raises(ApiError) as caught:
+                await controller.create_topics(request("a"))
+            assert caught.value.code == E.KAFKA_STORAGE_ERROR
+        assert not controller.image.topics.by_name
+
+    asyncio.run(main())
+    assert len(failures) == 1
+
+
 def test_snapshots_are_written_and_loaded() -> None:
     settings = {"metadata_log_max_record_bytes_between_snapshots": 2000}
 

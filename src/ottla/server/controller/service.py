@@ -350,9 +350,9 @@ class Controller:
             for batch in batches:
                 last_offset = log.append(batch, now_ms)
         except (OSError, MetadataLogError, ApiError) as error:
-            if log.end_offset > first_offset:
+            if isinstance(error, MetadataLogError) or log.end_offset > first_offset:
                 self._fail(error)
-            # With nothing appended (a full disk, say) nothing has happened, and later commands may fare better.
+            # With nothing appended by a log that goes on (its disk is full, say) nothing has happened, and later commands may fare better.
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata log refused a write: {error}") from error
         core.replay(delta, last_offset, log.leader_epoch, now_ms)
         if "features" in delta.changed:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ottla.core.errors import ApiError
 from ottla.core.ids import ONE_UUID, ZERO_UUID, TopicPartition, uuid_to_text
 from ottla.protocol.messages import raft_data as messages
 from ottla.records.batch import CorruptRecordError, batches, crc_matches
@@ -81,20 +82,21 @@ def open_local_log(
         log = load_log(host, partition, path, config, LoadRequest(recovery_point=start), now_ms=env.clock.now_ms())
     else:
         log = create_log(host, partition, path, ONE_UUID, config)
-    return LocalMetadataLog(env, path, log, voter)
+    return LocalMetadataLog(env, path, log, host, voter)
 
 
 class LocalMetadataLog:
     """The quorum of one; see `MetadataLog` for the methods.
 
-    `log` is the partition log of `directory`, already recovered. `load`, `lead` and `write_snapshot` wait
+    `log` is the partition log of `directory`, already recovered, and `host` what it was opened with. `load`, `lead` and `write_snapshot` wait
     for the disk and may run in a worker thread, one at a time; the rest is called on the event loop.
     """
 
-    def __init__(self, env: Env, directory: str, log: Log, voter: LocalVoter) -> None:
+    def __init__(self, env: Env, directory: str, log: Log, host: SimpleHost, voter: LocalVoter) -> None:
         self.directory = directory
         self._env = env
         self._log = log
+        self._host = host
         self._voter = voter
         self._epoch = -1
         self._last_epoch = 0
@@ -296,7 +298,12 @@ class LocalMetadataLog:
         assert self._epoch >= 0, "does not lead"
         if self._failure is not None:
             raise MetadataLogError(f"{self.directory} has failed before: {self._failure}") from self._failure
-        result = self._log.append_as_leader(batch, self._epoch, now_ms, origin=AppendOrigin.RAFT_LEADER)
+        try:
+            result = self._log.append_as_leader(batch, self._epoch, now_ms, origin=AppendOrigin.RAFT_LEADER)
+        except ApiError as error:
+            if self._host.failure is not None:
+                raise MetadataLogError(error.message) from error
+            raise
         self._appended_bytes += len(batch)
         return result.last_offset
 

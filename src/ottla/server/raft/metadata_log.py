@@ -82,7 +82,9 @@ class MetadataLog(Protocol):
         """Take leadership under a new epoch, durably, and begin it in the log."""
 
     def append(self, frames: Sequence[bytes], now_ms: int) -> int:
-        """Append one batch; the offset of its last record. All or nothing; raises DiskError."""
+        """Append one batch; the offset of its last record. All or nothing; raises DiskError or ApiError, and
+        MetadataLogError when the log takes nothing more.
+        """
 
     async def commit(self) -> int:
         """Wait until all that is appended now is committed; the new `committed_offset`. Raises DiskError, after which
