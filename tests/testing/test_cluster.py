@@ -235,6 +235,11 @@ def test_a_thread_of_the_broker_can_be_asked(cluster: Cluster) -> None:
 # Topics
 
 
+def test_what_a_topic_is_made_with_may_be_named(cluster: Cluster) -> None:
+    cluster.create_topic(name="orders", partitions=3, replication_factor=1, retention_ms=1000)
+    assert len(cluster.end_offsets("orders")) == 3
+
+
 def test_topics_are_made_and_deleted(cluster: Cluster) -> None:
     assert cluster.create_topic("orders", 3, retention_ms=1000, cleanup_policy=["compact", "delete"]) == "orders"
     assert cluster.topics() == ["orders"]

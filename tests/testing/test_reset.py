@@ -9,6 +9,7 @@ import pytest
 
 import ottla
 from ottla.admin import ClientQuotaEntity, ConfigResource, FeatureUpdate, UpgradeType
+from ottla.server.node.node import Node
 from ottla.testing import Cluster
 
 
@@ -163,3 +164,26 @@ def test_many_topics_leave_nothing_on_the_disk(cluster: Cluster) -> None:
     cluster.wait_until(
         lambda: not [name for name in disk.list_directory("/broker-0") if name.startswith("orders-")], timeout_s=5
     )
+
+
+def test_a_disk_that_failed_is_another_one(cluster: Cluster) -> None:
+    cluster.faults.disk_fail()
+    with pytest.raises(ottla.errors.KafkaError):
+        cluster.produce("orders", "1")
+    cluster.wait_until(lambda: not cluster.is_running)
+    cluster.reset()
+    cluster.produce("orders", "2")
+    assert cluster.read("orders", str) == ["2"]
+
+
+def test_a_broker_that_can_not_be_made_as_new_is_replaced(cluster: Cluster) -> None:
+    cluster.produce("orders", "1")
+
+    def break_down(node: Node) -> None:
+        node.broker.controller._failure = OSError("gone")
+
+    cluster.thread().call(break_down, cluster.thread().node)
+    cluster.reset()
+    assert cluster.topics() == ["base"]
+    cluster.produce("orders", "2")
+    assert cluster.read("orders", str) == ["2"]

@@ -26,7 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from ottla.client.errors import ConfigError, IllegalStateError
+from ottla.client.errors import ConfigError, IllegalStateError, KafkaError
+from ottla.core.errors import ApiError
 from ottla.runtime.env import Env
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.runtime.real_disk import RealDisk
@@ -308,7 +309,10 @@ class Cluster:
         fresh = self._fresh
         if fresh is None or self.clock.offset_ms or not all(one is not None and one.is_running for one in self.threads):
             return False
-        return bool(self._ask(Ask(None, lambda node: reset(node, fresh))))
+        try:
+            return bool(self._ask(Ask(None, lambda node: reset(node, fresh))))
+        except (ApiError, KafkaError):  # it can not do what it is asked for any more: a disk has failed, say
+            return False
 
     def _restart_as_new(self) -> None:
         """On an empty disk, at the same address."""

@@ -30,7 +30,8 @@ class Group(NamedTuple):
     def __str__(self) -> str:
         if not self.kind:
             return f"there is no group {self.group_id}"
-        members = f"{len(self.members)} members ({', '.join(self.members)})" if self.members else "no members"
+        count = len(self.members)
+        members = f"{_members(count)} ({', '.join(self.members)})" if count else "no members"
         return f"the {self.kind} group {self.group_id} is {self.state} with {members}"
 
 
@@ -102,7 +103,7 @@ class GroupOperations(Operations):
             if group.state == "Stable" and group.members and members in (None, len(group.members)):
                 return
             if not await patience.wait():
-                wanted = "" if members is None else f" with {members} members"
+                wanted = "" if members is None else f" with {_members(members)}"
                 raise AssertionError(f"{group_id} should be Stable{wanted}; after {timeout_s:g} s {group}")
 
     async def assert_group_empty(self, group_id: str, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -197,6 +198,10 @@ class GroupOperations(Operations):
             for one in topic.partitions
             if one.error_code == ErrorCode.NONE and one.start_offset >= 0
         }
+
+
+def _members(count: int) -> str:
+    return f"{count} member{'' if count == 1 else 's'}"
 
 
 def _describe_request(group_id: str, kind: str) -> Any:

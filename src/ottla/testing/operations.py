@@ -81,7 +81,6 @@ class Operations:
         name: str,
         partitions: int = 1,
         replication_factor: int = -1,
-        /,
         **settings: object,
     ) -> str:
         """Make a topic, and return its name. `settings` by Kafka's names with `_` for `.`: `retention_ms=1000`.
