@@ -26,6 +26,11 @@ def offsets(ottla, group, command="groups"):
     return {(one["topic"], one["partition"]): one["offset"] for one in described["offsets"]}
 
 
+def described_lag(ottla, group):
+    """Apache Kafka does not move the start of a share group for every record, but knows how many are done with."""
+    return ottla("share-groups", "describe", group, "--json").json[0]["lag"]
+
+
 def test_list_and_describe(ottla, group):
     assert [group, "classic", "Empty"] in [line.split() for line in ottla("groups", "list").lines]
     [row] = [row for row in ottla("groups", "list", "--json", "-l", f"{group[:-2]}*").json if row["group"] == group]
@@ -170,9 +175,9 @@ def test_share_groups(ottla, name):
         assert [name, "share", "Stable"] in [line.split() for line in ottla("share-groups", "list").lines]
         assert name not in ottla("groups", "list").out
     deadline = time.monotonic() + 20
-    while offsets(ottla, name, "share-groups") != {(name, 0): 5} and time.monotonic() < deadline:
+    while (lag := described_lag(ottla, name)) != 0 and time.monotonic() < deadline:
         pass  # that records are done with is written soon after it was said
-    assert offsets(ottla, name, "share-groups") == {(name, 0): 5}
+    assert lag == 0
     ottla("share-groups", "reset", name, "--to", "2", "-y")
     assert offsets(ottla, name, "share-groups") == {(name, 0): 2}
     ottla("share-groups", "delete-offsets", name, "-t", name, "-y")
