@@ -57,7 +57,8 @@ def send(producer: ottla.Producer, value: bytes, topic: str = "bills", partition
 
 
 def values(cluster: Cluster, topic: str = "bills") -> list[bytes | None]:
-    return [record.value for record in cluster.records(topic)]
+    records: list[Any] = cluster.records(topic)
+    return [record.value for record in records]
 
 
 # Requests that fail
@@ -198,6 +199,42 @@ def test_a_group_meets_its_coordinators_errors(cluster: Cluster) -> None:
             consumer.commit()
         consumer.commit()
     assert [fault.hits for fault in faults] == [2, 1]
+
+
+def test_a_queue_goes_on_after_errors_and_nothing_was_acquired_meanwhile(cluster: Cluster) -> None:
+    settings: dict[str, Any] = {"group_id": "q", "topics": ["bills"], "retry_backoff_ms": 10}
+    with ottla.ShareConsumer(cluster.bootstrap_servers, **settings) as consumer:
+        while not consumer.poll(0.2):  # a group begins at the end of its topics
+            cluster.produce("bills", "begin")
+        fault = cluster.faults.fail("ShareFetch", "NOT_LEADER_OR_FOLLOWER", topic="bills", times=2)
+        again = cluster.faults.fail("ShareFetch", "SHARE_SESSION_NOT_FOUND", after=3)
+        cluster.produce("bills", "1")
+        seen: list[tuple[bytes | None, int | None]] = []
+        for _ in range(20):
+            found = [(record.value, record.delivery_count) for record in consumer.poll(0.5)]
+            seen += [one for one in found if one[0] != b"begin"]
+            if not fault.is_active and len(seen) == 1:
+                cluster.produce("bills", "2")
+            if not fault.is_active and not again.is_active and len(seen) == 2:
+                break
+        assert seen == [(b"1", 1), (b"2", 1)]
+        assert not again.is_active
+
+
+def test_a_transaction_meets_its_coordinators_errors(cluster: Cluster) -> None:
+    faults = [
+        cluster.faults.fail("InitProducerId", "COORDINATOR_LOAD_IN_PROGRESS"),
+        cluster.faults.fail("EndTxn", "CONCURRENT_TRANSACTIONS"),
+    ]
+    with ottla.Producer(cluster.bootstrap_servers, transactional_id="t", **FAST) as producer:
+        with producer.transaction():
+            producer.send("bills", b"1")
+        assert [fault.hits for fault in faults] == [1, 1]
+        assert values(cluster) == [b"1"]
+        cluster.faults.fail("EndTxn", "PRODUCER_FENCED")
+        with pytest.raises(errors.ProducerFencedError), producer.transaction():
+            producer.send("bills", b"2")
+    assert values(cluster) == [b"1"]
 
 
 def test_a_message_goes_along_where_the_api_has_one(cluster: Cluster) -> None:

@@ -30,7 +30,7 @@ from ottla.testing.board import Board
 from ottla.testing.disk import OPERATIONS, TAKES_SPACE, DiskFault
 from ottla.testing.injection import Effect, Fault, Filter, RequestFault
 from ottla.testing.lines import Cut
-from ottla.testing.refusals import Target, subjects
+from ottla.testing.subjects import Target, subjects
 
 if TYPE_CHECKING:
     from ottla.testing.disk import ClusterDisk

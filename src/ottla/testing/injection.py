@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ottla.client.errors import KafkaTimeoutError
 from ottla.core.errors import ErrorCode
 from ottla.server.broker.broker import CloseConnectionError
-from ottla.testing.refusals import Refusal, Target, is_meant, outcome, refuse
+from ottla.testing.refusals import Refusal, outcome, refuse
+from ottla.testing.subjects import Target, is_meant
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,13 +19,23 @@ import copy
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ottla.core.errors import ApiError, ErrorCode
-from ottla.core.ids import ZERO_UUID
+from ottla.core.errors import ErrorCode
 from ottla.protocol.layout import Layout
 from ottla.protocol.message import Field, Message
 from ottla.protocol.messages.fetch import FetchTopic
 from ottla.protocol.messages.share_fetch import PartitionData, ShareFetchableTopicResponse
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse
+from ottla.testing.subjects import (
+    NOTHING,
+    PARTITION_FIELDS,
+    TOPIC_FIELDS,
+    Names,
+    Target,
+    fetched_partitions,
+    names_of,
+    names_of_scalar,
+    shared_partitions,
+)
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
@@ -36,16 +46,10 @@ Path = tuple[str, ...]
 """Names of arrays, from the root of a message to the structs in the last of them; empty is the message itself."""
 
 _ERROR_FIELDS = ("error_code", "partition_error_code")
-_TOPIC_FIELDS = ("name", "topic", "topic_name")
-_TOPIC_LISTS = frozenset({"topic_names", "subscribed_topic_names"})
-_PARTITION_FIELDS = ("partition_index", "index", "partition", "partition_id")
-_PARTITION_LISTS = frozenset({"partitions", "partition_indexes"})
-_GROUP_LISTS = frozenset({"groups_names", "group_ids", "groups"})
-_TOPIC_RESOURCE = 2
 _NAMES = frozenset(
     {
-        *_TOPIC_FIELDS,
-        *_PARTITION_FIELDS,
+        *TOPIC_FIELDS,
+        *PARTITION_FIELDS,
         *("topic_id", "group_id", "key", "transactional_id", "member_id", "group_instance_id", "producer_id"),
         *("resource_type", "resource_name", "log_dir", "user", "feature", "entity", "is_internal"),
     }
@@ -134,138 +138,12 @@ _OF_ELEMENTS = frozenset(
 _OF_MEMBERS = frozenset({ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_INSTANCE_ID})
 
 
-class Target(NamedTuple):
-    """What a refusal is about; None is everything."""
-
-    topic: str | None = None
-    partition: int | None = None
-    group: str | None = None
-
-    def fits(self, names: _Names) -> bool:
-        """Whether something of this name is meant."""
-        return (
-            (self.topic is None or names.topic == self.topic)
-            and (self.partition is None or names.partition == self.partition)
-            and (self.group is None or names.group is None or names.group == self.group)
-        )
-
-
 class Refusal(NamedTuple):
     """An error for requests."""
 
     code: ErrorCode
     message: str | None
     target: Target
-
-
-class _Names(NamedTuple):
-    """What an element of a message, with those around it, is called."""
-
-    topic: str | None = None
-    partition: int | None = None
-    group: str | None = None
-
-
-_NOTHING = _Names()
-
-
-# Is a request meant?
-
-
-def is_meant(target: Target, broker: Broker, route: Route, request: Any) -> bool:
-    """Whether a request is about the target."""
-    if target.group is not None and target.group not in _groups(request):
-        return False
-    if target.topic is None and target.partition is None:
-        return True
-    topics = broker.image.topics
-    wanted = target._replace(group=None)
-    if any(wanted.fits(names) for names in _named(request, topics, _NOTHING)):
-        return True
-    if route.api.name == "Fetch":
-        fetched = _fetched_partitions(broker, request)
-        return any(wanted.fits(_Names(_topic_name(key, topics), index)) for key, index in fetched)
-    if route.api.name == "ShareFetch":
-        return any(wanted.fits(_Names(topics.name_of(topic_id), index)) for topic_id, index in _shared(broker, request))
-    return False
-
-
-def subjects(request_class: type[Message]) -> frozenset[str]:
-    """What requests of this kind can be about: some of "topic", "partition", "group"."""
-    found: set[str] = set()
-    for field in request_class.FIELDS:
-        name = field.name
-        if name in ("group_id", "coordinator_keys") or (name in _GROUP_LISTS and field.struct is None):
-            found.add("group")
-        elif name in ("topic", "topic_name", "topic_id", "resource_name") or field.entity == "topicName":
-            found.add("topic")
-        elif field.struct is None and (name in _PARTITION_LISTS or name in _PARTITION_FIELDS):
-            found.add("partition")
-        if field.struct is not None:
-            found |= subjects(field.struct)
-    return frozenset(found)
-
-
-def _groups(message: Message) -> Iterator[str]:
-    """Names of the groups that a request speaks of."""
-    for field in message.FIELDS:
-        value = getattr(message, field.name)
-        if field.name == "group_id" or (field.name == "key" and getattr(message, "key_type", 1) == 0):
-            yield value
-        elif field.name == "coordinator_keys" and getattr(message, "key_type", 1) == 0:
-            yield from value
-        elif field.name in _GROUP_LISTS and field.struct is None:
-            yield from value or ()
-        elif field.struct is not None and field.type == "array":
-            for one in value or ():
-                yield from _groups(one)
-
-
-def _named(message: Message, topics: TopicsImage, around: _Names) -> Iterator[_Names]:
-    """Every topic and partition in a request."""
-    names = _names(message, topics, around)
-    if names != around:
-        yield names
-    for field in message.FIELDS:
-        value = getattr(message, field.name)
-        if value and field.type == "array":
-            for one in value:
-                if field.struct is not None:
-                    yield from _named(one, topics, names)
-                elif (found := _names_of_scalar(field, one, names)) is not names:
-                    yield found
-
-
-def _names(message: Message, topics: TopicsImage, around: _Names) -> _Names:
-    topic, partition, group = around
-    slots = message.STRUCT.__slots__
-    if "resource_name" in slots:
-        if message.resource_type == _TOPIC_RESOURCE:  # type: ignore[attr-defined]
-            topic = message.resource_name  # type: ignore[attr-defined]
-    else:
-        if (topic_id := getattr(message, "topic_id", ZERO_UUID)) != ZERO_UUID:
-            topic = topics.name_of(topic_id) or topic
-        topic = next((found for name in _TOPIC_FIELDS if (found := getattr(message, name, None))), topic)
-        partition = next((getattr(message, name) for name in _PARTITION_FIELDS if name in slots), partition)
-    group = getattr(message, "group_id", group)
-    if "key" in slots and "node_id" in slots:  # a coordinator, and whose it is
-        group = message.key  # type: ignore[attr-defined]
-    return _Names(topic, partition, group)
-
-
-def _names_of_scalar(field: Field, value: Any, around: _Names) -> _Names:
-    """What an element stands for that is a mere name or number."""
-    if field.name in _TOPIC_LISTS:
-        return around._replace(topic=value)
-    if field.name in _PARTITION_LISTS:
-        return around._replace(partition=value)
-    if field.name in _GROUP_LISTS:
-        return around._replace(group=value)
-    return around
-
-
-def _topic_name(key: str | bytes, topics: TopicsImage) -> str | None:
-    return key if isinstance(key, str) else topics.name_of(key)
 
 
 # Where does the code go?
@@ -310,7 +188,7 @@ def _has_topic(cls: type[Message], path: Path) -> bool:
         field = next(field for field in cls.FIELDS if field.name == name)
         assert field.struct is not None
         cls = field.struct
-        if any(one.name in (*_TOPIC_FIELDS, "topic_id", "resource_name") for one in cls.FIELDS):
+        if any(one.name in (*TOPIC_FIELDS, "topic_id", "resource_name") for one in cls.FIELDS):
             return True
     return False
 
@@ -334,7 +212,7 @@ async def refuse(
     mirrors = _MIRRORS.get(route.api.name, {}).get(place)
     if mirrors is None:
         response = await outcome(handle(broker, request, context))
-        response, count = _replaced(response, place, refusal, broker.image.topics, _NOTHING)
+        response, count = _replaced(response, place, refusal, broker.image.topics, NOTHING)
         return response, count > 0
     return await _refuse_part(refusal, place, mirrors, route, handle, broker, request, context)
 
@@ -363,10 +241,10 @@ def _top_level(route: Route, request: Any, refusal: Refusal) -> Any:
 
 
 def _replaced(
-    message: Any, path: Sequence[str], refusal: Refusal, topics: TopicsImage, around: _Names
+    message: Any, path: Sequence[str], refusal: Refusal, topics: TopicsImage, around: Names
 ) -> tuple[Any, int]:
     """The message with what is refused in the place of what was there; the message itself may be somebody's."""
-    names = _names(message, topics, around)
+    names = names_of(message, topics, around)
     if not path:
         if not refusal.target.fits(names):
             return message, 0
@@ -394,7 +272,7 @@ async def _refuse_part(
     for mirror in mirrors:
         # A level that only the request has (directories) is left out.
         levels = (*(("",) * (len(mirror) - len(place))), *place)
-        taken += _take_out(request, mirror, route.response_class, levels, refusal, topics, _NOTHING)
+        taken += _take_out(request, mirror, route.response_class, levels, refusal, topics, NOTHING)
     if not taken:
         return await outcome(handle(broker, request, context)), False
     if getattr(request, "acks", 1) == 0:
@@ -415,7 +293,7 @@ def _take_out(
     levels: Path,
     refusal: Refusal,
     topics: TopicsImage,
-    around: _Names,
+    around: Names,
 ) -> list[Any]:
     """Remove what is refused from a request: the elements of the response that say so."""
     request_field = _field(type(request), mirror[0])
@@ -425,9 +303,9 @@ def _take_out(
     left: list[Any] = []
     for one in getattr(request, mirror[0]) or ():
         if request_field.struct is None:
-            names = _names_of_scalar(request_field, one, around)
+            names = names_of_scalar(request_field, one, around)
         else:
-            names = _names(one, topics, around)
+            names = names_of(one, topics, around)
         if len(mirror) == 1:
             if not refusal.target.fits(names):
                 left.append(one)
@@ -462,7 +340,7 @@ def _merge(response: Any, place: Path, taken: list[Any]) -> None:
 
 
 def _called(element: Any) -> tuple[Any, ...]:
-    return tuple(getattr(element, name, None) for name in (*_TOPIC_FIELDS, "topic_id", "transactional_id"))
+    return tuple(getattr(element, name, None) for name in (*TOPIC_FIELDS, "topic_id", "transactional_id"))
 
 
 def _field(cls: type[Message], name: str) -> Field:
@@ -482,7 +360,7 @@ def _copy_names(element: Message, source: Message) -> None:
             assert field.type == "array"
             setattr(element, name, [_same(one, field.struct) for one in getattr(source, name, ())])
         else:
-            alike = next((kind for kind in (_TOPIC_FIELDS, _PARTITION_FIELDS) if name in kind), ())
+            alike = next((kind for kind in (TOPIC_FIELDS, PARTITION_FIELDS) if name in kind), ())
             found = next((other for other in alike if other in slots), None)
             if found is not None:
                 setattr(element, name, getattr(source, found))
@@ -495,7 +373,7 @@ def _same(source: Message, cls: type[Message]) -> Message:
 
 def _name(element: Message, value: str | int) -> None:
     """Give an element the name or number that it has in a request."""
-    fields = _PARTITION_FIELDS if isinstance(value, int) else (*_TOPIC_FIELDS, "group_id")
+    fields = PARTITION_FIELDS if isinstance(value, int) else (*TOPIC_FIELDS, "group_id")
     for field in element.FIELDS:
         if field.name in fields:
             setattr(element, field.name, value)
@@ -514,27 +392,7 @@ def _set_error(element: Any, refusal: Refusal) -> Any:
     return element
 
 
-# What sessions remember
-
-
-def _fetched_partitions(broker: Broker, request: Any) -> dict[tuple[str | bytes, int], Any]:
-    """All partitions a Fetch request is about, those its session remembers included."""
-    fetched: dict[tuple[str | bytes, int], Any] = {}
-    session = broker.fetch_sessions.get(request.session_id) if request.session_id else None
-    if session is not None and request.session_epoch > 0:
-        fetched = {key: entry.request for key, entry in session.partitions.items()}
-    for topic in request.topics:
-        for wanted in topic.partitions:
-            fetched[_topic_key(topic), wanted.partition] = wanted
-    for topic in request.forgotten_topics_data if fetched and request.session_epoch > 0 else ():
-        for index in topic.partitions:
-            fetched.pop((_topic_key(topic), index), None)
-    return fetched
-
-
-def _topic_key(topic: Any) -> str | bytes:
-    key: str | bytes = topic.topic_id if topic.topic_id != ZERO_UUID else topic.topic
-    return key
+# Requests with a session
 
 
 async def _refuse_fetch(
@@ -546,7 +404,7 @@ async def _refuse_fetch(
     if request.session_id and broker.fetch_sessions.get(request.session_id) is None:
         return await outcome(handle(broker, request, context)), False
     by_topic: dict[str | bytes, FetchTopic] = {}
-    for (key, _), wanted in _fetched_partitions(broker, request).items():
+    for (key, _), wanted in fetched_partitions(broker, request).items():
         if key not in by_topic:
             by_topic[key] = FetchTopic(topic=key) if isinstance(key, str) else FetchTopic(topic_id=key)
         by_topic[key].partitions.append(wanted)
@@ -555,20 +413,8 @@ async def _refuse_fetch(
     request.session_epoch = -1
     request.max_wait_ms = 0
     response = await outcome(handle(broker, request, context))
-    response, count = _replaced(response, place, refusal, broker.image.topics, _NOTHING)
+    response, count = _replaced(response, place, refusal, broker.image.topics, NOTHING)
     return response, count > 0
-
-
-def _shared(broker: Broker, request: Any) -> list[tuple[bytes, int]]:
-    """All partitions a ShareFetch request is about."""
-    wanted = [(topic.topic_id, data.partition_index) for topic in request.topics for data in topic.partitions]
-    if request.share_session_epoch > 0:
-        try:
-            session = broker.share_partitions.sessions.get(request.group_id or "", request.member_id or "")
-        except ApiError:
-            return wanted
-        wanted = list(dict.fromkeys((*wanted, *session.partitions)))
-    return wanted
 
 
 async def _refuse_share_fetch(
@@ -576,7 +422,9 @@ async def _refuse_share_fetch(
 ) -> tuple[Any, bool]:
     """Its acknowledgements are taken, but nothing is acquired."""
     topics = broker.image.topics
-    refused = [key for key in _shared(broker, request) if refusal.target.fits(_Names(topics.name_of(key[0]), key[1]))]
+    refused = [
+        key for key in shared_partitions(broker, request) if refusal.target.fits(Names(topics.name_of(key[0]), key[1]))
+    ]
     if not refused:
         return await outcome(handle(broker, request, context)), False
     request.max_records = 0
