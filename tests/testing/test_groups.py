@@ -71,7 +71,7 @@ def test_a_group_that_is_behind_is_told_of_with_where_and_why(cluster: Cluster) 
         reader.commit({TopicPartition("orders", 0): 1})
         with pytest.raises(
             AssertionError,
-            match=r"it is behind in orders-0 by 1 \(committed 1\), and the classic group shop is Stable with 1 members "
+            match=r"it is behind in orders-0 by 1 \(committed 1\), and the classic group shop is Stable with 1 member "
             r"\(till\)",
         ):
             cluster.assert_lag_zero("shop", timeout_s=0)

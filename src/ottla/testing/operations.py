@@ -78,6 +78,7 @@ class Operations:
 
     async def create_topic(
         self,
+        /,
         name: str,
         partitions: int = 1,
         replication_factor: int = -1,

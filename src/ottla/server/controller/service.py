@@ -352,7 +352,8 @@ class Controller:
         except (OSError, MetadataLogError, ApiError) as error:
             if isinstance(error, MetadataLogError) or log.end_offset > first_offset:
                 self._fail(error)
-            # With nothing appended by a log that goes on (its disk is full, say) nothing has happened, and later commands may fare better.
+            # With nothing appended by a log that goes on (its disk is full, say) nothing has happened, and later
+            # commands may fare better.
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata log refused a write: {error}") from error
         core.replay(delta, last_offset, log.leader_epoch, now_ms)
         if "features" in delta.changed:

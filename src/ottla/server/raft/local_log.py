@@ -88,8 +88,9 @@ def open_local_log(
 class LocalMetadataLog:
     """The quorum of one; see `MetadataLog` for the methods.
 
-    `log` is the partition log of `directory`, already recovered, and `host` what it was opened with. `load`, `lead` and `write_snapshot` wait
-    for the disk and may run in a worker thread, one at a time; the rest is called on the event loop.
+    `log` is the partition log of `directory`, already recovered, and `host` what it was opened with. `load`, `lead` and
+    `write_snapshot` wait for the disk and may run in a worker thread, one at a time; the rest is called on the event
+    loop.
     """
 
     def __init__(self, env: Env, directory: str, log: Log, host: SimpleHost, voter: LocalVoter) -> None:
