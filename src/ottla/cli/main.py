@@ -43,6 +43,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
             "ottla.cli.partitions",
             "Move partitions to other brokers or directories, elect their leaders.",
         ),
+        "logs": ("ottla.cli.log_files", "The files of partitions: show, check, repair them, without a broker."),
         "metadata": ("ottla.cli.metadata", "The metadata quorum and its voters; what the metadata log says."),
         "configs": (
             "ottla.cli.configs",
