@@ -82,3 +82,65 @@ def share_consumer(place: Place, group: str, topic: str) -> Any:
         if described.state.value == "Stable" and described.members and described.members[0].assignment:
             break
     return member
+
+
+def streams_member(place: Place, group: str, topic: str) -> None:
+    """A member of a streams group, as long as the session lasts without heartbeats or until `close_members`."""
+    portal = place.admin._portal
+    portal.run(_join_streams_group(place.admin._admin, group, topic))
+    _open.append(lambda: portal.run(_leave_streams_group(place.admin._admin, group)))
+
+
+MEMBER = "tools-member-0000000001"
+
+
+async def _join_streams_group(admin: Any, group: str, topic: str) -> None:
+    import asyncio
+
+    from ottla.protocol.messages import streams_group_heartbeat as messages
+
+    changelog = messages.TopicInfo(name=f"{group}-counts-changelog", replication_factor=1)
+    topology = messages.Topology(
+        epoch=1,
+        subtopologies=[
+            messages.Subtopology(subtopology_id="0", source_topics=[topic], state_changelog_topics=[changelog])
+        ],
+    )
+    epoch = 0
+    owned: Any = []
+    for _ in range(150):
+        request = messages.StreamsGroupHeartbeatRequest(
+            group_id=group,
+            member_id=MEMBER,
+            member_epoch=epoch,
+            rebalance_timeout_ms=60_000 if epoch == 0 else -1,
+            topology=topology if epoch == 0 else None,
+            active_tasks=owned,
+            standby_tasks=[],
+            warmup_tasks=[],
+            process_id="tools-process" if epoch == 0 else None,
+            client_tags=[] if epoch == 0 else None,
+        )
+        coordinator = await admin._cluster.coordinator(0, group, 10_000)
+        response = await admin._cluster.request(coordinator, request)
+        if response.error_code:
+            await asyncio.sleep(0.1)
+            continue
+        epoch = response.member_epoch
+        if response.active_tasks is not None:
+            owned = response.active_tasks
+        if owned and epoch > 1:
+            described = await admin.describe_streams_groups(group)
+            if described[group].state.value == "Stable":
+                return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("the streams group did not become stable")
+
+
+async def _leave_streams_group(admin: Any, group: str) -> None:
+    from ottla.protocol.messages.streams_group_heartbeat import StreamsGroupHeartbeatRequest
+
+    coordinator = await admin._cluster.coordinator(0, group, 10_000)
+    await admin._cluster.request(
+        coordinator, StreamsGroupHeartbeatRequest(group_id=group, member_id=MEMBER, member_epoch=-1)
+    )
