@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,9 +74,11 @@ def new_offsets(
     return None
 
 
-def print_error(message: str) -> None:
-    """On standard output, as the tools for groups do."""
+def print_error(message: str, thrown: Exception | None = None) -> None:
+    """On standard output, as the tools for groups do; what was thrown goes to standard error."""
     print(f"\nError: {message}")
+    if thrown is not None:
+        print(java_error(thrown), file=sys.stderr)
 
 
 def client_settings(given: OptionSet, command_config: Option, bootstrap_server: Option) -> dict[str, str]:

@@ -153,7 +153,7 @@ def run(arguments: list[str]) -> int:
     except (ToolError, OptionError) as error:
         if java_class(error) == "java.lang.IllegalArgumentException":
             parser.usage_error(str(error))
-        print_error(f"Executing share group command failed due to {error}")
+        print_error(f"Executing share group command failed due to {error}", error)
     return 0
 
 

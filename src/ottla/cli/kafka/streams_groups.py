@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     except ToolError as error:
         if java_class(error) == "java.lang.IllegalArgumentException":
             options.parser.usage_error(str(error))
-        print_error(f"Executing streams group command failed due to {error}")
+        print_error(f"Executing streams group command failed due to {error}", error)
         return 1
     return 0
 
@@ -197,7 +197,7 @@ class Service:
         try:
             described = self._admin.describe_streams_groups(groups, timeout_s=self._timeout_s)
         except KafkaError as error:
-            print_error(f"Retrieving internal topics failed due to {java_error(error)}")
+            print_error(f"Retrieving internal topics failed due to {java_error(error)}", error)
             return {}
         found = {}
         for group_id in hash_ordered(described):
@@ -339,7 +339,7 @@ class Service:
             if error.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
                 print_error(f"{what} because the topics do not exist.")
             else:
-                print_error(f"{what} due to {java_error(error)}")
+                print_error(f"{what} due to {java_error(error)}", error)
 
 
 def _print_internal(
