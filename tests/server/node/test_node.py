@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -161,3 +162,21 @@ def test_a_node_without_a_working_data_directory_says_which_one_failed_and_that_
             assert "/data/t-0" in str(session.node.failed.result())
 
     run(scenario, disk)
+
+
+@pytest.mark.parametrize("end", [Node.stop, Node.abort])
+def test_what_is_committed_while_a_node_ends_is_no_error(
+    end: Callable[[Node], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(env: SimulatedEnv) -> None:
+        async with running(env) as session:
+            wanted = CreatableTopic(name="t", num_partitions=1, replication_factor=1)
+            creating = asyncio.ensure_future(
+                session.node.broker.controller.create_topics(CreateTopicsRequest(topics=[wanted]))
+            )
+            await asyncio.sleep(0)
+            await end(session.node)
+            await creating
+
+    run(scenario)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

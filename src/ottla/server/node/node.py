@@ -32,6 +32,7 @@ from ottla.server.replication.replicas import Replicas
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
+    from ottla.server.broker.request_metrics import RequestMetrics
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.metrics.endpoint import HttpEndpoint
@@ -60,7 +61,9 @@ class Node:
         self._limits: ConnectionLimits | None = None
         self._finding_hosts: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
-        self._router: Router | None = None
+        self._routers: list[Router] = []
+        self.request_metrics: dict[int, RequestMetrics] = {}
+        """What was counted of requests, by API key."""
         self._endpoint: HttpEndpoint | None = None
         self._observation: Observation | None = None
 
@@ -74,12 +77,6 @@ class Node:
     def listeners(self) -> tuple[Listener, ...]:
         """What clients connect to; nothing when it does not run."""
         return tuple(self._listeners)
-
-    @property
-    def router(self) -> Router:
-        """What requests go through, with what is counted of them."""
-        assert self._router is not None, "not started"
-        return self._router
 
     @property
     def bootstrap_servers(self) -> str:
@@ -149,12 +146,16 @@ class Node:
             log_directories=directories,
             coordinators=self._coordinators,
         )
-        router = self._router = Router(unstable_versions=config["unstable.api.versions.enable"])
+        unstable = config["unstable.api.versions.enable"]
+        self._routers = [Router(unstable_versions=unstable, metrics=self.request_metrics) for _ in config.listeners]
         quiet_request_log()
         broker.on_loggers_changed = self._follow_request_log
         self._follow_request_log()
         limits = self._limits = ConnectionLimits.from_config(controller.config)
-        self._listeners = [Listener(broker, address, router, limits) for address in config.listeners]
+        self._listeners = [
+            Listener(broker, address, router, limits)
+            for address, router in zip(config.listeners, self._routers, strict=True)
+        ]
 
     def _take_over(self, controller: Controller) -> None:
         """Everything the image says, then every change to it."""
@@ -167,7 +168,8 @@ class Node:
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
         controller, replicas, broker = self._controller, self._replicas, self._broker
-        assert controller is not None
+        if controller is None:
+            return  # the node is ending: whoever starts next reads it in the metadata log
         assert replicas is not None
         assert broker is not None
         # Settings first: what the same commit creates is created with them.
@@ -185,9 +187,9 @@ class Node:
 
     def _follow_request_log(self) -> None:
         """Log requests as settings and levels of loggers say now."""
-        assert self._router is not None
         assert self._controller is not None
-        follow_settings(self._router, self._controller.config)
+        for router in self._routers:
+            follow_settings(router, self._controller.config)
 
     def _apply_quotas(self, image: MetadataImage) -> None:
         from ottla.server.node.quotas import apply_quotas
