@@ -240,6 +240,11 @@ def test_what_a_topic_is_made_with_may_be_named(cluster: Cluster) -> None:
     assert len(cluster.end_offsets("orders")) == 3
 
 
+def test_one_topic_needs_no_list() -> None:
+    with Cluster(topics="orders") as cluster:
+        assert cluster.topics() == ["orders"]
+
+
 def test_topics_are_made_and_deleted(cluster: Cluster) -> None:
     assert cluster.create_topic("orders", 3, retention_ms=1000, cleanup_policy=["compact", "delete"]) == "orders"
     assert cluster.topics() == ["orders"]

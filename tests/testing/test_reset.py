@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -187,3 +189,33 @@ def test_a_broker_that_can_not_be_made_as_new_is_replaced(cluster: Cluster) -> N
     assert cluster.topics() == ["base"]
     cluster.produce("orders", "2")
     assert cluster.read("orders", str) == ["2"]
+
+
+def test_topics_that_a_client_from_before_makes_first_are_made_anew(cluster: Cluster) -> None:
+    cluster.delete_topic("base")
+    cluster.produce("base", "left over")  # its partitions are as many as the broker thinks
+    cluster.add_topics({"base": 2, "orders": 3})
+    assert cluster.read("base") == []
+    assert (len(cluster.end_offsets("base")), len(cluster.end_offsets("orders"))) == (2, 3)
+
+
+def test_a_reset_under_clients_that_go_on(cluster: Cluster) -> None:
+    is_over = threading.Event()
+
+    def go_on() -> None:
+        with ottla.Producer(cluster.bootstrap_servers) as producer:
+            while not is_over.is_set():
+                with suppress(ottla.errors.KafkaError):
+                    producer.send("base", b"x").result(5)
+
+    clients = [threading.Thread(target=go_on) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(30):
+            cluster.reset()
+            assert len(cluster.end_offsets("base")) == 2
+    finally:
+        is_over.set()
+        for client in clients:
+            client.join()

@@ -66,6 +66,16 @@ WORKER_THREADS = 2
 
 _OPERATIONS = GroupOperations()
 
+Topics = str | Iterable[str] | Mapping[str, int]
+"""A name, names, or names with their numbers of partitions."""
+
+
+def partition_counts(topics: Topics) -> dict[str, int]:
+    """The topics with their numbers of partitions."""
+    if isinstance(topics, str):
+        return {topics: 1}
+    return dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, 1)
+
 
 def blocking(
     helper: Callable[Concatenate[GroupOperations, P], Coroutine[Any, Any, T]],
@@ -107,18 +117,18 @@ class Cluster:
         *,
         data: Path | str | None = None,
         settings: Mapping[str, object] | None = None,
-        topics: Iterable[str] | Mapping[str, int] = (),
+        topics: Topics = (),
     ) -> None:
         """Nothing is started. Raises `ConfigError` for settings that cannot be.
 
         `data` is a directory to keep data in (None: memory), `settings` are a broker's, by Kafka's names; `topics` are
-        made at the start: names, or names with their numbers of partitions.
+        made at the start: one name, names, or names with their numbers of partitions.
         """
         if brokers != 1:
             raise ConfigError(f"a cluster of {brokers} brokers can not be served yet.", hint="Use brokers=1.")
         self._data = None if data is None else Path(data)
         self._settings = dict(settings or {})
-        self._topics = dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, 1)
+        self._topics = partition_counts(topics)
         self.clock = ClusterClock()
         self.disks = [self._new_disk() for _ in range(brokers)]
         self._ports = [0] * brokers
@@ -140,7 +150,7 @@ class Cluster:
             try:
                 for index in range(len(self.threads)):
                     self._start_broker(index)
-                self._create_topics()
+                self.add_topics(self._topics)
             except BaseException:
                 self.stop()
                 raise
@@ -191,7 +201,14 @@ class Cluster:
             self._clear_faults()
             if not self._has_reset():
                 self._restart_as_new()
-            self._create_topics()
+            self.add_topics(self._topics)
+
+    def add_topics(self, topics: Topics) -> None:
+        """Make topics with nothing in them. Those that are there are made anew: a client that has outlived its test
+        may be faster.
+        """
+        for topic, partitions in partition_counts(topics).items():
+            self._renew_topic(topic, partitions)
 
     # What goes wrong
 
@@ -284,6 +301,8 @@ class Cluster:
 
     # Within
 
+    _renew_topic = blocking(GroupOperations.renew_topic)
+
     def _start_broker(self, index: int) -> None:
         thread = BrokerThread(
             self._config(index),
@@ -299,10 +318,6 @@ class Cluster:
             self._fresh = thread.node.broker.image
         if self._faults is not None:
             self._faults.attach(index)
-
-    def _create_topics(self) -> None:
-        for topic, partitions in self._topics.items():
-            self.create_topic(topic, partitions)
 
     def _has_reset(self) -> bool:
         """Whether the brokers could be made as new while they run."""

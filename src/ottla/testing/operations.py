@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ottla.client.errors import UnknownTopicError, error_for
+from ottla.client.errors import IllegalStateError, KafkaError, UnknownTopicError, error_for
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from ottla.testing.answers import answer
@@ -36,6 +37,7 @@ _FETCH_VERSION = 12  # the last one that names topics
 _PRODUCE_VERSION = 12
 _LATEST = -1
 _EARLIEST = -2
+_MOST_TRIES = 100
 
 Headers = "Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]"
 
@@ -107,6 +109,23 @@ class Operations:
 
         for result in (await ask(DeleteTopicsRequest(topics=[DeleteTopicState(name=name)]))).responses:
             check(result)
+
+    async def renew_topic(self, name: str, partitions: int) -> None:
+        """Make a topic, instead of one that is there."""
+        for _ in range(_MOST_TRIES):
+            try:
+                await self.create_topic(name, partitions)
+            except KafkaError as error:
+                if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
+                    raise
+            else:
+                return
+            with suppress(UnknownTopicError):
+                await self.delete_topic(name)
+        raise IllegalStateError(
+            f"somebody makes the topic {name} again as soon as it is deleted.",
+            hint="Close the clients that an earlier test has left.",
+        )
 
     # Records
 

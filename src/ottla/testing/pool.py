@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ottla.testing.cluster import Cluster
-
-Topics = Iterable[str] | Mapping[str, int]
+    from ottla.testing.cluster import Cluster, Topics
 
 
 class Pool:
@@ -33,9 +31,7 @@ class Pool:
             self._clusters[key] = cluster
         else:
             cluster.reset()
-        counts = topics.items() if isinstance(topics, Mapping) else ((name, 1) for name in topics)
-        for name, partitions in counts:
-            cluster.create_topic(name, partitions)
+        cluster.add_topics(topics)
         return cluster
 
     def close(self) -> None:

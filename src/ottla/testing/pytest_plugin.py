@@ -25,8 +25,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ottla.testing.cluster import Cluster
-    from ottla.testing.pool import Pool, Topics
+    from ottla.testing.cluster import Cluster, Topics
+    from ottla.testing.pool import Pool
 
 _MARKER = "kafka(settings=None, topics=(), partitions=1): the broker of the kafka fixture (Ottla)"
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9._-]+")
@@ -78,7 +78,8 @@ def kafka(request: pytest.FixtureRequest, _kafka_pool: Pool) -> Cluster:
 def kafka_topic(request: pytest.FixtureRequest, kafka: Cluster) -> str:
     """The name of a new topic, which says which test it is of."""
     name = _ILLEGAL.sub("-", request.node.name).strip("-.")[:_LONGEST_TOPIC] or "topic"
-    return kafka.create_topic(name, _Marked(request).partitions)
+    kafka.add_topics({name: _Marked(request).partitions})
+    return name
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ same settings.
 from __future__ import annotations
 
 import unittest
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from ottla.testing.pool import Pool
 
 if TYPE_CHECKING:
-    from ottla.testing.cluster import Cluster
+    from ottla.testing.cluster import Cluster, Topics
 
 _POOL = Pool()
 
@@ -35,8 +35,8 @@ class KafkaMixin:
 
     kafka_settings: ClassVar[Mapping[str, object]] = {}
     """Settings of the broker, by Kafka's names."""
-    kafka_topics: ClassVar[Iterable[str] | Mapping[str, int]] = ()
-    """Topics that are there when a test begins: names, or names with their numbers of partitions."""
+    kafka_topics: ClassVar[Topics] = ()
+    """Topics that are there when a test begins: a name, names, or names with their numbers of partitions."""
 
     _kafka: Cluster | None = None
 
