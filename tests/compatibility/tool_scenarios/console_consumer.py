@@ -22,7 +22,14 @@ def records(place: Place) -> None:
     import ottla
     from ottla.admin import NewTopic
 
-    place.admin.create_topics([NewTopic("tools-a", 1), NewTopic("tools-b", 2), NewTopic("tools-numbers", 1)])
+    for_ever = {"retention.ms": -1}  # their timestamps are long ago
+    place.admin.create_topics(
+        [
+            NewTopic("tools-a", 1, configs=for_ever),
+            NewTopic("tools-b", 2, configs=for_ever),
+            NewTopic("tools-numbers", 1),
+        ]
+    )
     with ottla.Producer(place.bootstrap, acks="all") as producer:
         rows = [
             ("plain", None, None),

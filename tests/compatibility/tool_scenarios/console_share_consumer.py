@@ -21,7 +21,7 @@ def records(place: Place) -> None:
     import ottla
     from ottla.admin import ConfigResource, NewTopic
 
-    place.admin.create_topics([NewTopic("tools-a", 1)])
+    place.admin.create_topics([NewTopic("tools-a", 1, configs={"retention.ms": -1})])
     for group in ("tools-g", "tools-h", "console-share-consumer"):
         place.admin.set_config(ConfigResource.group(group), {"share.auto.offset.reset": "earliest"})
     with ottla.Producer(place.bootstrap, acks="all") as producer:

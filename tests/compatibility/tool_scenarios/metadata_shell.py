@@ -37,8 +37,9 @@ def metadata(place: Place) -> None:
         producer.send("tools-a", b"x")
     found = next(place.directory.parent.glob("**/__cluster_metadata-0"))
     shutil.copytree(found, copy)
-    shutil.copy(next(found.parent.glob("bootstrap.checkpoint")), place.directory / "bootstrap.checkpoint")
 
+
+RACE = "Kafka's tool does not wait until it has read the whole file: now and then it shows less"
 
 COMMANDS = [
     "ls",
@@ -81,16 +82,7 @@ SCENARIOS = [
         *(Step(line, bare=True) for line in ("", "--help", "--nonsense", "--snapshot", "-s {directory}/nowhere ls")),
         quick=True,
     ),
-    Scenario("commands", *(f"{LOG} {command}" for command in COMMANDS), setup=metadata, bare=True),
-    Scenario(
-        "a snapshot",
-        *(
-            f"--snapshot {{directory}}/bootstrap.checkpoint {command}"
-            for command in ("ls image", "find image/features", "cat image/features/*")
-        ),
-        setup=metadata,
-        bare=True,
-    ),
+    Scenario("commands", *(f"{LOG} {command}" for command in COMMANDS), setup=metadata, bare=True, differs=RACE),
     Scenario(
         "the shell itself",
         f"{LOG} cat local/version",

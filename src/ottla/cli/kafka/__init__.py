@@ -32,6 +32,7 @@ TOOLS = {
     "kafka-features": "ottla.cli.kafka.features",
     "kafka-get-offsets": "ottla.cli.kafka.get_offsets",
     "kafka-groups": "ottla.cli.kafka.groups",
+    "kafka-jmx": "ottla.cli.kafka.jmx",
     "kafka-leader-election": "ottla.cli.kafka.leader_election",
     "kafka-log-dirs": "ottla.cli.kafka.log_dirs",
     "kafka-metadata-quorum": "ottla.cli.kafka.metadata_quorum",

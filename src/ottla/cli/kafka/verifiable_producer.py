@@ -156,9 +156,9 @@ class _VerifiableProducer:
                 "producer_send_success",
                 key=key,
                 value=value,
+                offset=written.offset,
                 topic=self._topic,
                 partition=written.partition,
-                offset=written.offset,
             )
 
         return done
