@@ -8,12 +8,16 @@ import re
 import typing
 from enum import Enum
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import ottla
 import ottla.admin
 import ottla.aio
+import ottla.client.admin
+from ottla.client.admin.areas import AREAS
+from ottla.client.admin.calls import AdminCalls
 
 KAFKA_METHODS = """
 abortTransaction addRaftVoter alterClientQuotas alterConsumerGroupOffsets alterPartitionReassignments
@@ -31,7 +35,7 @@ renewDelegationToken unregisterBroker unregisterMetricFromSubscription updateFea
 """
 
 CONVENIENCES = {"set_config", "describe_api_versions"}
-AREAS = sorted(base.__module__ for base in ottla.aio.Admin.__mro__ if base.__module__.startswith("ottla.client.admin."))
+ADMIN = "ottla.client.admin"
 
 
 def kafka_methods() -> list[str]:
@@ -61,6 +65,34 @@ def test_both_clients_have_the_same_methods_and_no_others() -> None:
     assert set(ASYNC) == wanted | {"exit_now"}
 
 
+@pytest.mark.parametrize("area", AREAS)
+def test_the_table_has_all_methods_of_an_area(area: str) -> None:
+    module, _, name = area.partition(".")
+    methods = vars(getattr(import_module(f"{ADMIN}.{module}"), name))
+    assert AREAS[area].split() == [one for one in methods if not one.startswith("__")]
+
+
+def test_every_area_is_in_the_table() -> None:
+    directory = Path(ottla.client.admin.__path__[0])
+    found = {
+        f"{path.stem}.{name}"
+        for path in directory.glob("*.py")
+        for name, value in vars(import_module(f"{ADMIN}.{path.stem}")).items()
+        if inspect.isclass(value) and issubclass(value, AdminCalls) and value.__module__ == f"{ADMIN}.{path.stem}"
+    }
+    assert found - {"calls.AdminCalls", "areas.AllCalls", "client.Admin"} == set(AREAS)
+
+
+def test_a_method_may_be_overridden_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(ottla.aio.Admin):
+        async def list_topics(self, **_: object) -> typing.Any:
+            return super().list_topics
+
+    assert Mine.list_topics is not ottla.aio.Admin.list_topics
+    monkeypatch.setattr(ottla.aio.Admin, "create_acls", None)
+    assert ottla.aio.Admin.create_acls is None
+
+
 @pytest.mark.parametrize("name", list(BLOCKING))
 def test_the_blocking_call_is_the_other_one_without_await(name: str) -> None:
     blocking, coroutine = BLOCKING[name], ASYNC[name]
@@ -85,12 +117,11 @@ def test_a_public_name_is_where_the_table_says(name: str) -> None:
 
 
 def test_all_argument_and_result_types_are_public() -> None:
-    for area in AREAS:
-        module = import_module(area)
+    for module in [import_module(f"{ADMIN}.{area.partition('.')[0]}") for area in AREAS]:
         for name, value in vars(module).items():
-            is_type = inspect.isclass(value) and value.__module__ == area and not name.startswith("_")
+            is_type = inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
             if is_type and (dataclasses.is_dataclass(value) or issubclass(value, tuple | Enum)):
-                assert name in ottla.admin.__all__, f"{area}.{name}"
+                assert name in ottla.admin.__all__, f"{module.__name__}.{name}"
 
 
 def test_results_are_plain_and_frozen() -> None:

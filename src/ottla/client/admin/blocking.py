@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 from ottla.client.admin import client as aio
 from ottla.client.instruments import Instrumented
 from ottla.client.portal import portal
+from ottla.core.lazy import LazyMethod
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,15 +22,23 @@ T = TypeVar("T")
 
 
 def blocking(
-    method: Callable[Concatenate[aio.Admin, P], Coroutine[Any, Any, T]],
+    find: Callable[[], Callable[Concatenate[aio.Admin, P], Coroutine[Any, Any, T]]],
 ) -> Callable[Concatenate[Admin, P], T]:
-    """A coroutine of the asynchronous client as a plain method: same arguments, same result, same documentation."""
+    """A coroutine of the asynchronous client as a plain method: same arguments, same result, same documentation.
 
-    @functools.wraps(method)
-    def call(self: Admin, /, *arguments: P.args, **named: P.kwargs) -> T:
-        return self._portal.run(method(self._admin, *arguments, **named))
+    `find` is called on first use, as the method's area is loaded by it.
+    """
 
-    return call
+    def bridge() -> Callable[Concatenate[Admin, P], T]:
+        method = find()
+
+        @functools.wraps(method)
+        def call(self: Admin, /, *arguments: P.args, **named: P.kwargs) -> T:
+            return self._portal.run(method(self._admin, *arguments, **named))
+
+        return call
+
+    return cast("Callable[Concatenate[Admin, P], T]", LazyMethod(bridge))
 
 
 class Admin(Instrumented):
@@ -69,94 +78,94 @@ class Admin(Instrumented):
 
     # Topics and partitions
 
-    create_topics = blocking(aio.Admin.create_topics)
-    delete_topics = blocking(aio.Admin.delete_topics)
-    list_topics = blocking(aio.Admin.list_topics)
-    describe_topics = blocking(aio.Admin.describe_topics)
-    create_partitions = blocking(aio.Admin.create_partitions)
-    elect_leaders = blocking(aio.Admin.elect_leaders)
-    alter_partition_reassignments = blocking(aio.Admin.alter_partition_reassignments)
-    list_partition_reassignments = blocking(aio.Admin.list_partition_reassignments)
-    list_offsets = blocking(aio.Admin.list_offsets)
-    delete_records = blocking(aio.Admin.delete_records)
+    create_topics = blocking(lambda: aio.Admin.create_topics)
+    delete_topics = blocking(lambda: aio.Admin.delete_topics)
+    list_topics = blocking(lambda: aio.Admin.list_topics)
+    describe_topics = blocking(lambda: aio.Admin.describe_topics)
+    create_partitions = blocking(lambda: aio.Admin.create_partitions)
+    elect_leaders = blocking(lambda: aio.Admin.elect_leaders)
+    alter_partition_reassignments = blocking(lambda: aio.Admin.alter_partition_reassignments)
+    list_partition_reassignments = blocking(lambda: aio.Admin.list_partition_reassignments)
+    list_offsets = blocking(lambda: aio.Admin.list_offsets)
+    delete_records = blocking(lambda: aio.Admin.delete_records)
 
     # Settings
 
-    describe_configs = blocking(aio.Admin.describe_configs)
-    incremental_alter_configs = blocking(aio.Admin.incremental_alter_configs)
-    set_config = blocking(aio.Admin.set_config)
-    list_config_resources = blocking(aio.Admin.list_config_resources)
-    list_client_metrics_resources = blocking(aio.Admin.list_client_metrics_resources)
+    describe_configs = blocking(lambda: aio.Admin.describe_configs)
+    incremental_alter_configs = blocking(lambda: aio.Admin.incremental_alter_configs)
+    set_config = blocking(lambda: aio.Admin.set_config)
+    list_config_resources = blocking(lambda: aio.Admin.list_config_resources)
+    list_client_metrics_resources = blocking(lambda: aio.Admin.list_client_metrics_resources)
 
     # Groups
 
-    list_groups = blocking(aio.Admin.list_groups)
-    list_consumer_groups = blocking(aio.Admin.list_consumer_groups)
-    describe_consumer_groups = blocking(aio.Admin.describe_consumer_groups)
-    describe_classic_groups = blocking(aio.Admin.describe_classic_groups)
-    describe_share_groups = blocking(aio.Admin.describe_share_groups)
-    describe_streams_groups = blocking(aio.Admin.describe_streams_groups)
-    delete_consumer_groups = blocking(aio.Admin.delete_consumer_groups)
-    delete_share_groups = blocking(aio.Admin.delete_share_groups)
-    delete_streams_groups = blocking(aio.Admin.delete_streams_groups)
-    remove_members_from_consumer_group = blocking(aio.Admin.remove_members_from_consumer_group)
+    list_groups = blocking(lambda: aio.Admin.list_groups)
+    list_consumer_groups = blocking(lambda: aio.Admin.list_consumer_groups)
+    describe_consumer_groups = blocking(lambda: aio.Admin.describe_consumer_groups)
+    describe_classic_groups = blocking(lambda: aio.Admin.describe_classic_groups)
+    describe_share_groups = blocking(lambda: aio.Admin.describe_share_groups)
+    describe_streams_groups = blocking(lambda: aio.Admin.describe_streams_groups)
+    delete_consumer_groups = blocking(lambda: aio.Admin.delete_consumer_groups)
+    delete_share_groups = blocking(lambda: aio.Admin.delete_share_groups)
+    delete_streams_groups = blocking(lambda: aio.Admin.delete_streams_groups)
+    remove_members_from_consumer_group = blocking(lambda: aio.Admin.remove_members_from_consumer_group)
 
     # Offsets of groups
 
-    list_consumer_group_offsets = blocking(aio.Admin.list_consumer_group_offsets)
-    list_share_group_offsets = blocking(aio.Admin.list_share_group_offsets)
-    list_streams_group_offsets = blocking(aio.Admin.list_streams_group_offsets)
-    alter_consumer_group_offsets = blocking(aio.Admin.alter_consumer_group_offsets)
-    alter_share_group_offsets = blocking(aio.Admin.alter_share_group_offsets)
-    alter_streams_group_offsets = blocking(aio.Admin.alter_streams_group_offsets)
-    delete_consumer_group_offsets = blocking(aio.Admin.delete_consumer_group_offsets)
-    delete_share_group_offsets = blocking(aio.Admin.delete_share_group_offsets)
-    delete_streams_group_offsets = blocking(aio.Admin.delete_streams_group_offsets)
+    list_consumer_group_offsets = blocking(lambda: aio.Admin.list_consumer_group_offsets)
+    list_share_group_offsets = blocking(lambda: aio.Admin.list_share_group_offsets)
+    list_streams_group_offsets = blocking(lambda: aio.Admin.list_streams_group_offsets)
+    alter_consumer_group_offsets = blocking(lambda: aio.Admin.alter_consumer_group_offsets)
+    alter_share_group_offsets = blocking(lambda: aio.Admin.alter_share_group_offsets)
+    alter_streams_group_offsets = blocking(lambda: aio.Admin.alter_streams_group_offsets)
+    delete_consumer_group_offsets = blocking(lambda: aio.Admin.delete_consumer_group_offsets)
+    delete_share_group_offsets = blocking(lambda: aio.Admin.delete_share_group_offsets)
+    delete_streams_group_offsets = blocking(lambda: aio.Admin.delete_streams_group_offsets)
 
     # Transactions and producers
 
-    list_transactions = blocking(aio.Admin.list_transactions)
-    describe_transactions = blocking(aio.Admin.describe_transactions)
-    describe_producers = blocking(aio.Admin.describe_producers)
-    abort_transaction = blocking(aio.Admin.abort_transaction)
-    fence_producers = blocking(aio.Admin.fence_producers)
-    force_terminate_transaction = blocking(aio.Admin.force_terminate_transaction)
+    list_transactions = blocking(lambda: aio.Admin.list_transactions)
+    describe_transactions = blocking(lambda: aio.Admin.describe_transactions)
+    describe_producers = blocking(lambda: aio.Admin.describe_producers)
+    abort_transaction = blocking(lambda: aio.Admin.abort_transaction)
+    fence_producers = blocking(lambda: aio.Admin.fence_producers)
+    force_terminate_transaction = blocking(lambda: aio.Admin.force_terminate_transaction)
 
     # Log directories
 
-    describe_log_dirs = blocking(aio.Admin.describe_log_dirs)
-    describe_replica_log_dirs = blocking(aio.Admin.describe_replica_log_dirs)
-    alter_replica_log_dirs = blocking(aio.Admin.alter_replica_log_dirs)
+    describe_log_dirs = blocking(lambda: aio.Admin.describe_log_dirs)
+    describe_replica_log_dirs = blocking(lambda: aio.Admin.describe_replica_log_dirs)
+    alter_replica_log_dirs = blocking(lambda: aio.Admin.alter_replica_log_dirs)
 
     # Access, quotas, credentials
 
-    describe_acls = blocking(aio.Admin.describe_acls)
-    create_acls = blocking(aio.Admin.create_acls)
-    delete_acls = blocking(aio.Admin.delete_acls)
-    describe_client_quotas = blocking(aio.Admin.describe_client_quotas)
-    alter_client_quotas = blocking(aio.Admin.alter_client_quotas)
-    describe_user_scram_credentials = blocking(aio.Admin.describe_user_scram_credentials)
-    alter_user_scram_credentials = blocking(aio.Admin.alter_user_scram_credentials)
-    create_delegation_token = blocking(aio.Admin.create_delegation_token)
-    renew_delegation_token = blocking(aio.Admin.renew_delegation_token)
-    expire_delegation_token = blocking(aio.Admin.expire_delegation_token)
-    describe_delegation_token = blocking(aio.Admin.describe_delegation_token)
+    describe_acls = blocking(lambda: aio.Admin.describe_acls)
+    create_acls = blocking(lambda: aio.Admin.create_acls)
+    delete_acls = blocking(lambda: aio.Admin.delete_acls)
+    describe_client_quotas = blocking(lambda: aio.Admin.describe_client_quotas)
+    alter_client_quotas = blocking(lambda: aio.Admin.alter_client_quotas)
+    describe_user_scram_credentials = blocking(lambda: aio.Admin.describe_user_scram_credentials)
+    alter_user_scram_credentials = blocking(lambda: aio.Admin.alter_user_scram_credentials)
+    create_delegation_token = blocking(lambda: aio.Admin.create_delegation_token)
+    renew_delegation_token = blocking(lambda: aio.Admin.renew_delegation_token)
+    expire_delegation_token = blocking(lambda: aio.Admin.expire_delegation_token)
+    describe_delegation_token = blocking(lambda: aio.Admin.describe_delegation_token)
 
     # The cluster
 
-    describe_cluster = blocking(aio.Admin.describe_cluster)
-    describe_api_versions = blocking(aio.Admin.describe_api_versions)
-    describe_features = blocking(aio.Admin.describe_features)
-    update_features = blocking(aio.Admin.update_features)
-    describe_metadata_quorum = blocking(aio.Admin.describe_metadata_quorum)
-    add_raft_voter = blocking(aio.Admin.add_raft_voter)
-    remove_raft_voter = blocking(aio.Admin.remove_raft_voter)
-    unregister_broker = blocking(aio.Admin.unregister_broker)
-    client_instance_id = blocking(aio.Admin.client_instance_id)
+    describe_cluster = blocking(lambda: aio.Admin.describe_cluster)
+    describe_api_versions = blocking(lambda: aio.Admin.describe_api_versions)
+    describe_features = blocking(lambda: aio.Admin.describe_features)
+    update_features = blocking(lambda: aio.Admin.update_features)
+    describe_metadata_quorum = blocking(lambda: aio.Admin.describe_metadata_quorum)
+    add_raft_voter = blocking(lambda: aio.Admin.add_raft_voter)
+    remove_raft_voter = blocking(lambda: aio.Admin.remove_raft_voter)
+    unregister_broker = blocking(lambda: aio.Admin.unregister_broker)
+    client_instance_id = blocking(lambda: aio.Admin.client_instance_id)
 
     # The client itself
 
-    close = blocking(aio.Admin.close)
+    close = blocking(lambda: aio.Admin.close)
 
     def __enter__(self) -> Self:
         return self

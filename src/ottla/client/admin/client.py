@@ -5,21 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Self, Unpack
 
-from ottla.client.admin.acls import AclCalls
-from ottla.client.admin.clusters import ClusterCalls
-from ottla.client.admin.configs import ConfigCalls
-from ottla.client.admin.group_offsets import GroupOffsetCalls
-from ottla.client.admin.groups import GroupCalls
-from ottla.client.admin.log_dirs import LogDirCalls
-from ottla.client.admin.modern_groups import ModernGroupCalls
-from ottla.client.admin.offsets import OffsetCalls
-from ottla.client.admin.partitions import PartitionCalls
-from ottla.client.admin.quotas import QuotaCalls
+from ottla.client.admin.areas import AllCalls
 from ottla.client.admin.routing import Routing
-from ottla.client.admin.scram import ScramCalls
-from ottla.client.admin.tokens import TokenCalls
-from ottla.client.admin.topics import TopicCalls
-from ottla.client.admin.transactions import TransactionCalls
 from ottla.client.instruments import Instrumented, Instruments
 from ottla.client.model import TopicPartition
 from ottla.client.settings import AdminSettings
@@ -32,23 +19,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT_S = 5.0
 
 
-class Admin(
-    Instrumented,
-    TopicCalls,
-    PartitionCalls,
-    OffsetCalls,
-    ConfigCalls,
-    GroupCalls,
-    ModernGroupCalls,
-    GroupOffsetCalls,
-    TransactionCalls,
-    LogDirCalls,
-    AclCalls,
-    QuotaCalls,
-    ScramCalls,
-    TokenCalls,
-    ClusterCalls,
-):
+class Admin(Instrumented, AllCalls):
     """Looks after a cluster: topics, settings, groups, transactions, access rules, quotas, the cluster itself.
 
         async with ottla.aio.Admin("localhost:9092") as admin:
