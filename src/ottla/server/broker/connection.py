@@ -50,6 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         "_awaited",
         "_broker",
         "_can_send_files",
+        "_clock",
         "_closing",
         "_listener",
         "_muted",
@@ -64,6 +65,8 @@ class Connection(asyncio.BufferedProtocol):
         "_usage",
         "_wire",
         "active",
+        "bytes_in",
+        "bytes_out",
         "context",
         "idle_since",
         "was_accepted",
@@ -79,6 +82,8 @@ class Connection(asyncio.BufferedProtocol):
         self._route: Route | None = None
         self._request: Any = None
         self._stopped = 0
+        self.bytes_in = self.bytes_out = 0
+        self._clock = listener.clock_ns
         # When the bytes that wait came, 0 when none do; the request that is awaited, when it is timed.
         self._arrived_ns = 0
         self._timing: Timing | None = None
@@ -111,11 +116,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.active = True
-        self._listener.bytes_in += nbytes
+        self.bytes_in += nbytes
         self._wire.bytes_received(nbytes)
         if self._awaited is not None or self._stopped:
             if not self._arrived_ns:
-                self._arrived_ns = self._listener.clock_ns()
+                self._arrived_ns = self._clock()
             self._pause_reading()
         else:
             self._handle_requests()
@@ -226,7 +231,8 @@ class Connection(asyncio.BufferedProtocol):
         """Something that stopped this connection is over."""
         if self._awaited is not None or self._stopped or self._closing:
             return
-        self._handle_requests()
+        arrived_ns, self._arrived_ns = self._arrived_ns, 0
+        self._handle_requests(arrived_ns)
         if self._reading_paused and self._awaited is None and not self._stopped and not self._closing:
             self._reading_paused = False
             self._transport.resume_reading()
@@ -236,20 +242,21 @@ class Connection(asyncio.BufferedProtocol):
             self._reading_paused = True
             self._transport.pause_reading()
 
-    def _handle_requests(self) -> None:
-        """Handle every complete request that has arrived, and write their responses in one go."""
+    def _handle_requests(self, arrived_ns: int = 0) -> None:
+        """Handle every complete request that has arrived, and write their responses in one go.
+
+        `arrived_ns` is when they came, for those that had to wait.
+        """
         parts: list[Buffer] = []
         next_frame = self._wire.next_frame
         routes = self._router.routes
         quotas = self._broker.quotas
         usage = None
         context = self.context
-        clock = self._listener.clock_ns
-        arrived_ns = self._arrived_ns or clock()
-        self._arrived_ns = 0
         timings: list[Timing] | None = None
-        log = self._router.log
-        handled = 0
+        clock = self._clock
+        if not arrived_ns:
+            arrived_ns = clock()
         try:
             while not self._closing and not self._stopped and (frame := next_frame()) is not NEED_DATA:
                 buffer, offset, end = frame
@@ -260,12 +267,10 @@ class Connection(asyncio.BufferedProtocol):
                 route = routes.get(api_key << 16 | version)
                 if route is None and (route := self._find_route(api_key, version, parts)) is None:
                     continue
-                route.requests += 1
-                handled += 1
-                request = None
-                timing = None
-                if not route.requests & route.metrics.mask or log is not None:
-                    timing = self._time(route, arrived_ns, clock(), end - frame[1])
+                route.requests = count = route.requests + 1
+                request = timing = None
+                if not count & route.mask:
+                    timing = Timing(route, context, arrived_ns, clock(), end - frame[1])
                     timings = [timing] if timings is None else [*timings, timing]
                 if quotas is not None:
                     usage = self._usage = quotas.begin(api_key, end - frame[1], context)
@@ -308,24 +313,15 @@ class Connection(asyncio.BufferedProtocol):
                     parts = []
         except (ProtocolError, UnsupportedRequestError, CloseConnectionError) as error:
             self._refuse(error)
-        self._listener.requests += handled
         if timings:
             self._write_timed(parts, timings)
         elif parts:
             self._write(parts)
         self._close_if_done()  # what was answered before goes out first
 
-    def _time(self, route: Route, arrived_ns: int, started_ns: int, request_bytes: int) -> Timing:
-        """Take the times of a request: as one of a sample, or because requests are logged."""
-        mask = route.metrics.mask
-        weight = 0 if route.requests & mask else mask + 1
-        timing = Timing(route, weight, self.context, arrived_ns, started_ns)
-        timing.request_bytes = request_bytes
-        return timing
-
     def _write_timed(self, parts: list[Buffer], timings: list[Timing]) -> None:
         """Write responses of which some are timed."""
-        clock = self._listener.clock_ns
+        clock = self._clock
         sending_ns = clock()
         if parts:
             self._write(parts)
@@ -333,8 +329,7 @@ class Connection(asyncio.BufferedProtocol):
         log = self._router.log
         for timing in timings:
             timing.sent(sending_ns, now_ns)
-            if timing.weight:
-                timing.route.metrics.record(timing)
+            timing.route.metrics.record(timing)
             if log is not None:
                 log.completed(timing, self.context)
 
@@ -398,11 +393,11 @@ class Connection(asyncio.BufferedProtocol):
             self._usage.resume()
         timing, self._timing = self._timing, None
         if timing is not None:
-            timing.resume(self._listener.clock_ns())
+            timing.resume(self._clock())
         parts: list[Buffer] = []
         self._encode_outcome(response, error, parts)
         if timing is not None:
-            timing.end(self._listener.clock_ns())
+            timing.end(self._clock())
             self._write_timed(parts, [timing])
         elif parts:
             self._write(parts)
@@ -499,11 +494,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         if len(parts) == 2 and len(parts[1]) <= JOIN_BYTES:
             data = parts[0] + parts[1]
-            self._listener.bytes_out += len(data)
+            self.bytes_out += len(data)
             transport.write(data)
             return
         size = sum(map(len, parts))
-        self._listener.bytes_out += size
+        self.bytes_out += size
         if size <= JOIN_BYTES:
             transport.write(b"".join(parts))
             return

@@ -48,6 +48,7 @@ class Route:
         "failures",
         "handle",
         "header_bytes",
+        "mask",
         "metrics",
         "pack_header",
         "quick",
@@ -77,6 +78,9 @@ class Route:
         self.requests = 0
         self.failures = 0
         self.metrics = metrics or RequestMetrics(api.name)
+        # A request is timed when `requests & mask` is zero; see `request_metrics`.
+        self.mask = 0
+        self.metrics.add(self)
         self.count_errors = error_counter(self.response_class)
         self._intercepted: tuple[Any, Any] | None = None
 
@@ -120,14 +124,14 @@ class Router:
     """The routes of one broker, by ``api_key << 16 | version``; `routes` may be read directly by the hot path.
 
     `unstable_versions`: those that Apache Kafka has not settled yet are served as well. `metrics` are those of the APIs
-    that were asked for, by key. `log` is there while requests, or slow ones, are logged.
+    that were asked for, by key, for several routers together. `log` is there while requests, or slow ones, are logged.
     """
 
     __slots__ = ("_interceptor", "_unstable_versions", "log", "metrics", "routes")
 
-    def __init__(self, *, unstable_versions: bool = False) -> None:
+    def __init__(self, *, unstable_versions: bool = False, metrics: dict[int, RequestMetrics] | None = None) -> None:
         self.routes: dict[int, Route] = {}
-        self.metrics: dict[int, RequestMetrics] = {}
+        self.metrics: dict[int, RequestMetrics] = {} if metrics is None else metrics
         self.log: RequestLog | None = None
         self._interceptor: Interceptor | None = None
         self._unstable_versions = unstable_versions
@@ -154,6 +158,7 @@ class Router:
             metrics = self.metrics.get(api_key)
             if metrics is None:
                 metrics = self.metrics[api_key] = RequestMetrics(api.name)
+                metrics.times_all = self.log is not None
             route = self.routes[api_key << 16 | version] = Route(api, version, metrics)
             if self._interceptor is not None:
                 route.intercept(self._interceptor)

@@ -44,8 +44,8 @@ class ListenError(OSError):
 class Listener:
     """One listening address of a broker, and its connections.
 
-    All listeners of a broker share one `Router` and one `ConnectionLimits`. `port` is the bound one, also when 0 was
-    asked for.
+    All listeners of a broker share one `ConnectionLimits`; each has a `Router` of its own. `port` is the bound one,
+    also when 0 was asked for.
     """
 
     def __init__(self, broker: Broker, address: ListenerAddress, router: Router, limits: ConnectionLimits) -> None:
@@ -61,8 +61,8 @@ class Listener:
         self.accepted_count = 0
         self.refused_count = 0
         self.idle_closed_count = 0
-        # Of all its connections, those of the past as well.
-        self.bytes_in = self.bytes_out = self.requests = 0
+        # Of connections that are gone.
+        self._past_bytes_in = self._past_bytes_out = 0
         self.clock_ns = broker.env.work_clock
         self._max_idle_s: float = config["connections.max.idle.ms"] / 1000
         self._backlog: int = config["socket.listen.backlog.size"]
@@ -164,6 +164,23 @@ class Listener:
         # The transports' last callbacks, so that nothing of this listener is left on the loop.
         await asyncio.sleep(0)
 
+    # What was counted
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received, on all connections that there are and were."""
+        return self._past_bytes_in + sum(connection.bytes_in for connection in self.connections)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent, as `bytes_in`."""
+        return self._past_bytes_out + sum(connection.bytes_out for connection in self.connections)
+
+    @property
+    def requests(self) -> int:
+        """Requests received."""
+        return sum(route.requests for route in list(self.router.routes.values()))
+
     # What connections call
 
     def connection_made(self, connection: Connection) -> None:
@@ -188,6 +205,8 @@ class Listener:
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection, and let a held one in."""
         self.connections.discard(connection)
+        self._past_bytes_in += connection.bytes_in
+        self._past_bytes_out += connection.bytes_out
         if connection in self._unwelcome:
             self._unwelcome.pop(connection).cancel()
         elif connection in self._held:

@@ -67,6 +67,8 @@ def follow_settings(router: Router, config: BrokerConfig) -> None:
         router.log = RequestLog(logs_all, threshold_ms * _NS_PER_MS if threshold_ms >= 0 else None)
     else:
         router.log = None
+    for metrics in router.metrics.values():
+        metrics.watch(router.log is not None)
 
 
 def _fields(timing: Timing, context: RequestContext) -> dict[str, object]:

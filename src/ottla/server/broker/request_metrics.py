@@ -1,7 +1,8 @@
 """What is counted of requests: how many, which errors their answers held, where the time went.
 
 Counts are exact. Times are taken of a sample where there are many requests: all of them until a period has had enough,
-then every eighth, and so on, each weighing as much as it stands for; see `RequestMetrics.mask`.
+then every eighth, and so on, each weighing as much as it stands for: those whose number in its `Route` has no bit in
+common with the mask of the route.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CountErrors = Callable[[Any, dict[int, int]], bool]
 
 
 class RequestMetrics:
-    """One API's, over all versions. A request is timed when `route.requests & mask` is zero.
+    """One API's, over all versions and listeners. `times_all` asks for the times of every request.
 
     `failed` counts answers that held at least one error, `errors` each error, by code. Times are recorded in
     nanoseconds and shown in milliseconds.
@@ -42,15 +43,19 @@ class RequestMetrics:
         "remote",
         "request_bytes",
         "response_queue",
+        "routes",
         "samples",
         "send",
         "throttle",
+        "times_all",
         "total",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.mask = 0
+        self.times_all = False
+        self.routes: list[Route] = []
         self.samples = 0
         self.failed = 0
         self.errors: dict[int, int] = {}
@@ -76,13 +81,29 @@ class RequestMetrics:
         self.samples += 1
         if self.samples % ENOUGH_SAMPLES == 0:
             step = min(self.samples // ENOUGH_SAMPLES, len(_MASKS) - 1)
-            self.mask = max(self.mask, _MASKS[step])
+            self._thin_out(max(self.mask, _MASKS[step]))
+
+    def add(self, route: Route) -> None:
+        """One more version, or listener."""
+        self.routes.append(route)
+        route.mask = 0 if self.times_all else self.mask
+
+    def watch(self, times_all: bool) -> None:
+        """Whether every request is to be timed, since it is logged."""
+        self.times_all = times_all
+        self._thin_out(self.mask)
+
+    def _thin_out(self, mask: int) -> None:
+        self.mask = mask
+        for route in self.routes:
+            route.mask = 0 if self.times_all else mask
 
     def turn(self, now_ms: int) -> None:
         """Begin new periods where they are over; a busy API goes on with a sample, a quiet one is timed throughout."""
         if self.total.turn(now_ms):
-            counted = self.samples * (self.mask + 1)
-            self.mask = next(mask for mask in _MASKS if counted <= ENOUGH_SAMPLES * (mask + 1) or mask == _MASKS[-1])
+            counted = self.samples * (1 if self.times_all else self.mask + 1)
+            fitting = (mask for mask in _MASKS if counted <= ENOUGH_SAMPLES * (mask + 1))
+            self._thin_out(next(fitting, _MASKS[-1]))
             self.samples = 0
         for histogram in self.histograms:
             histogram.turn(now_ms)
@@ -123,9 +144,11 @@ class Timing:
         "weight",
     )
 
-    def __init__(self, route: Route, weight: int, context: RequestContext, arrived_ns: int, started_ns: int) -> None:
+    def __init__(
+        self, route: Route, context: RequestContext, arrived_ns: int, started_ns: int, request_bytes: int
+    ) -> None:
         self.route = route
-        self.weight = weight
+        self.weight = route.mask + 1
         self.client_id = context.client_id
         self.client = context.client_host
         self.correlation_id = context.correlation_id
@@ -133,7 +156,7 @@ class Timing:
         self.started_ns = started_ns
         self.local_ns = 0
         self.remote_ns = 0
-        self.request_bytes = 0
+        self.request_bytes = request_bytes
         self.response_queue_ns = self.send_ns = self.total_ns = 0
 
     def pause(self, now_ns: int) -> None:

@@ -16,8 +16,8 @@ from ottla.server.metrics.table import BEANS
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
-    from ottla.server.broker.dispatch import Router
     from ottla.server.broker.listener import Listener
+    from ottla.server.broker.request_metrics import RequestMetrics
 
 _JMX = (CONFLUENT, STRIMZI)
 
@@ -28,7 +28,7 @@ class Observed(Protocol):
     @property
     def broker(self) -> Broker: ...
     @property
-    def router(self) -> Router: ...
+    def request_metrics(self) -> dict[int, RequestMetrics]: ...
     @property
     def listeners(self) -> tuple[Listener, ...]: ...
     @property
@@ -64,10 +64,10 @@ class Metrics:
         """Every metric; None lets others have a turn. `dialects`: other ones than the settings say."""
         node, now_ms = self._node, self._now_ms()
         chosen = self.dialects if dialects is None else dialects
-        for metrics in list(node.router.metrics.values()):
+        for metrics in list(node.request_metrics.values()):
             metrics.turn(now_ms)
         node.broker.log_directories.flush_times.turn(now_ms)
-        scrape = Scrape(node.broker, node.listeners, node.router, self.rates, state=node.state, now_ms=now_ms)
+        scrape = Scrape(node.broker, node.listeners, node.request_metrics, self.rates, state=node.state, now_ms=now_ms)
         yield from scrape.prepare()
         if jmx := [name for name in _JMX if name in chosen]:
             for bean in BEANS:

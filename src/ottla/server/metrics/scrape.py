@@ -15,8 +15,9 @@ from ottla.server.replication.partition import COUNTERS
 if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.broker import Broker
-    from ottla.server.broker.dispatch import Router
+    from ottla.server.broker.dispatch import Route
     from ottla.server.broker.listener import Listener
+    from ottla.server.broker.request_metrics import RequestMetrics
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.metrics.rates import Rates
     from ottla.server.raft.metadata_log import QuorumDescription
@@ -38,7 +39,7 @@ class Scrape:
         self,
         broker: Broker,
         listeners: tuple[Listener, ...],
-        router: Router,
+        request_metrics: dict[int, RequestMetrics],
         rates: Rates,
         *,
         state: int,
@@ -46,7 +47,7 @@ class Scrape:
     ) -> None:
         self.broker = broker
         self.listeners = listeners
-        self.router = router
+        self.request_metrics = request_metrics
         self.rates = rates
         self.state = state
         self.now_ms = now_ms
@@ -107,6 +108,11 @@ class Scrape:
     def quorum(self) -> QuorumDescription:
         """Who leads the metadata log, and who votes."""
         return self.broker.controller.describe_quorum()
+
+    @cached_property
+    def routes(self) -> list[Route]:
+        """Everything that was asked for: an API in a version, on a listener."""
+        return [route for metrics in list(self.request_metrics.values()) for route in metrics.routes]
 
     # Connections
 

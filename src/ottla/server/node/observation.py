@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.broker import Broker
-    from ottla.server.broker.dispatch import Router
     from ottla.server.broker.listener import Listener
+    from ottla.server.broker.request_metrics import RequestMetrics
     from ottla.server.metrics.opentelemetry import OpenTelemetry
     from ottla.server.metrics.registry import Metrics
     from ottla.server.node.node import Node
@@ -78,9 +78,9 @@ class Observation:
         return self._node.broker
 
     @property
-    def router(self) -> Router:
+    def request_metrics(self) -> dict[int, RequestMetrics]:
         assert self._node is not None
-        return self._node.router
+        return self._node.request_metrics
 
     @property
     def listeners(self) -> tuple[Listener, ...]:

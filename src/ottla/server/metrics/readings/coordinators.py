@@ -134,7 +134,7 @@ def share_writes(scrape: Scrape) -> int:
     """Changes of share state that were asked for."""
     return sum(
         route.requests
-        for route in list(scrape.router.routes.values())
+        for route in scrape.routes
         if route.api.name in ("WriteShareGroupState", "InitializeShareGroupState", "DeleteShareGroupState")
     )
 

@@ -38,31 +38,32 @@ _WAITING_IN: Final = {
 
 def requests(scrape: Scrape) -> Rows:
     """Requests by API and version. Only consumers fetch from a broker that is alone."""
-    seen = set()
-    for route in list(scrape.router.routes.values()):
-        seen.add(route.api.name)
-        for name in _names(route.api.name):
-            yield labels(("request", name), ("version", str(route.version))), route.requests
+    counts: dict[tuple[str, int], int] = {}
+    for route in scrape.routes:
+        key = (route.api.name, route.version)
+        counts[key] = counts.get(key, 0) + route.requests
     for name in _ALWAYS:
-        if name not in seen:
-            for shown in _names(name):
-                yield labels(("request", shown), ("version", "0")), 0
+        if all(known != name for known, _ in counts):
+            counts[name, 0] = 0
+    for (name, version), count in counts.items():
+        for shown in _names(name):
+            yield labels(("request", shown), ("version", str(version))), count
     yield labels(("request", "FetchFollower"), ("version", "0")), 0
 
 
 def errors(scrape: Scrape) -> Rows:
     """Errors in answers, by API and error; NONE counts the answers without any."""
     answered: dict[int, int] = {}
-    for route in list(scrape.router.routes.values()):
+    for route in scrape.routes:
         answered[route.api.key] = answered.get(route.api.key, 0) + route.requests
-    for key, metrics in list(scrape.router.metrics.items()):
+    for key, metrics in list(scrape.request_metrics.items()):
         for name in _names(metrics.name):
             yield labels(("request", name), ("error", "NONE")), max(answered.get(key, 0) - metrics.failed, 0)
             for code, count in list(metrics.errors.items()):
                 error = ERRORS.get(code)
                 yield labels(("request", name), ("error", error.name if error is not None else str(code))), count
     for name in _ALWAYS:
-        if all(metrics.name != name for metrics in scrape.router.metrics.values()):
+        if all(metrics.name != name for metrics in scrape.request_metrics.values()):
             for shown in _names(name):
                 yield labels(("request", shown), ("error", "NONE")), 0
 
@@ -72,10 +73,10 @@ def times(histogram: str) -> Callable[[Scrape], Rows]:
 
     def read(scrape: Scrape) -> Rows:
         counts: dict[int, int] = {}
-        for route in list(scrape.router.routes.values()):
+        for route in scrape.routes:
             counts[route.api.key] = counts.get(route.api.key, 0) + route.requests
         present: dict[str, tuple[RequestMetrics, int]] = {
-            metrics.name: (metrics, counts.get(key, 0)) for key, metrics in list(scrape.router.metrics.items())
+            metrics.name: (metrics, counts.get(key, 0)) for key, metrics in list(scrape.request_metrics.items())
         }
         from ottla.server.broker.request_metrics import RequestMetrics as Empty
 

@@ -34,14 +34,12 @@ def total(counter: str) -> Callable[[Scrape], int]:
 
 def of_api(*names: str) -> Callable[[Scrape], int]:
     """Requests of these APIs."""
-    return lambda scrape: sum(
-        route.requests for route in list(scrape.router.routes.values()) if route.api.name in names
-    )
+    return lambda scrape: sum(route.requests for route in scrape.routes if route.api.name in names)
 
 
 def failed_of_api(name: str) -> Callable[[Scrape], int]:
     """Answers of an API that held an error."""
-    return lambda scrape: sum(metrics.failed for metrics in scrape.router.metrics.values() if metrics.name == name)
+    return lambda scrape: sum(metrics.failed for metrics in scrape.request_metrics.values() if metrics.name == name)
 
 
 def of_partition(read_one: Callable[[Partition], Any]) -> Callable[[Scrape], Rows]:
