@@ -38,6 +38,9 @@ from tests.compatibility.tool_scenarios import Place, Scenario, Step
 PREFIX = "tools-"
 """Of everything that a scenario makes, so that it can be deleted again."""
 
+THEIR_PREFIXES = ("console-consumer-", "console-share-consumer")
+"""Of groups that Kafka's tools choose the names of."""
+
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.num.partitions": "4",
@@ -216,7 +219,7 @@ def clean(admin) -> None:  # type: ignore[no-untyped-def]
     """Delete what earlier scenarios made."""
     from ottla.client.errors import KafkaError
 
-    groups = [group for group in admin.list_groups() if group.group_id.startswith(PREFIX)]
+    groups = [group for group in admin.list_groups() if group.group_id.startswith((PREFIX, *THEIR_PREFIXES))]
     for group in groups:
         with contextlib.suppress(KafkaError):
             admin.delete_consumer_groups([group.group_id])
@@ -292,8 +295,9 @@ def _messages(errors: str) -> str:
             continue
         in_trace = False
         is_cause = logged and _TRACE_HEAD.match(line) is not None
-        logged = _LOG_LINE.match(line) is not None
-        if not logged and not is_cause:
+        log_line = _LOG_LINE.match(line)
+        logged = log_line is not None and log_line[0].endswith("ERROR")
+        if log_line is None and not is_cause:
             kept.append(line)
     return "\n".join(kept).rstrip("\n")
 
