@@ -11,18 +11,8 @@ _REASON = "a broker has no JMX here; the numbers come from its metrics endpoint,
 
 SCENARIOS = [Scenario("help", "--help", "--version", "--nonsense", bare=True, quick=True)]
 
-NOT_COMPARED = {
-    option: _REASON
-    for option in (
-        "--attributes",
-        "--date-format",
-        "--jmx-auth-prop",
-        "--jmx-ssl-enable",
-        "--jmx-url",
-        "--object-name",
-        "--one-time",
-        "--report-format",
-        "--reporting-interval",
-        "--wait",
-    )
-}
+_OPTIONS = (
+    *("--attributes", "--date-format", "--jmx-auth-prop", "--jmx-ssl-enable", "--jmx-url", "--object-name"),
+    *("--one-time", "--report-format", "--reporting-interval", "--wait"),
+)
+NOT_COMPARED = dict.fromkeys(_OPTIONS, _REASON)

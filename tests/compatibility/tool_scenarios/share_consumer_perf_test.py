@@ -8,7 +8,7 @@ from tests.compatibility.tool_scenarios.console_share_consumer import records
 TOOL = "kafka-share-consumer-perf-test"
 CLASS = "org.apache.kafka.tools.ShareConsumerPerformance"
 
-MEASURED = [r"[0-9]{4}-[0-9-]+ [0-9:]+", r"[0-9]+[.][0-9]{4}, [0-9]+[.][0-9]{4}(?=, [0-9])", r"(?<=, )[0-9]+$"]
+MEASURED = [r"[0-9]{4}-[0-9-]+ [0-9:]+", r"[0-9]+[.][0-9]{4}", r"(?m)(?<=, )[0-9]+$"]
 RUN = "--topic tools-a --num-records 4 --timeout 20000"
 
 SCENARIOS = [

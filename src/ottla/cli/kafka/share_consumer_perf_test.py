@@ -15,7 +15,7 @@ from ottla.cli.kafka.perf_stats import print_metrics
 from ottla.cli.kafka.share_client import share_settings
 
 _POLL_S = 0.1
-_CLOSE_S = 0.5
+_CLOSE_S = 2.0
 _HEADER = "start.time, end.time, data.consumed.in.MB, MB.sec, nMsg.sec, data.consumed.in.nMsg, fetch.time.ms"
 
 
