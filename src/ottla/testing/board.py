@@ -7,13 +7,14 @@ its handlers.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 from ottla.testing.injection import Interceptor
+from ottla.testing.ports import reserve
 
 if TYPE_CHECKING:
+    import socket
+
     from ottla.server.broker.connection import Connection
     from ottla.server.node.node import Node
     from ottla.testing.injection import RequestFault
@@ -74,23 +75,22 @@ class Board:
             await asyncio.sleep(0)
         for listener in self._listeners:
             listener.stop_accepting()
-            # A client that tries again and again could else meet itself there.
-            with contextlib.suppress(OSError):
-                family = socket.AF_INET6 if ":" in listener.address.host else socket.AF_INET
-                reserved = socket.socket(family)
+            if (reserved := reserve(listener.address.host, listener.port)) is not None:
                 self._reserved.append(reserved)
-                reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                reserved.bind((listener.address.host, listener.port))
 
     async def accept_connections(self) -> None:
         """Listen again."""
         self._refusing -= 1
         if self._refusing:
             return
-        while self._reserved:
-            self._reserved.pop().close()
+        self.give_up()
         for listener in self._listeners:
             await listener.accept_again()
+
+    def give_up(self) -> None:
+        """Let others have the ports; also for a broker that has ended."""
+        while self._reserved:
+            self._reserved.pop().close()
 
     # Within
 

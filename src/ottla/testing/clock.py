@@ -140,6 +140,8 @@ class ClusterLoop(asyncio.SelectorEventLoop, _Internals):
 
     def close(self) -> None:
         """Close the loop, and every connection that is left on it: to its peer the process has ended."""
+        if not hasattr(self, "_transports"):
+            return  # it could not be made; asyncio closes it nevertheless
         for transport in list(self._transports.values()):
             if transport._sock is not None:
                 transport._sock.close()

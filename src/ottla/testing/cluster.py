@@ -36,11 +36,13 @@ from ottla.schema.definition import SettingError
 from ottla.testing.clock import ClusterClock
 from ottla.testing.disk import ClusterDisk
 from ottla.testing.groups import GroupOperations
+from ottla.testing.ports import reserve
 from ottla.testing.reset import reset
 from ottla.testing.runner import BrokerThread, InlineEnv
 from ottla.testing.steps import Ask, drive, drive_async
 
 if TYPE_CHECKING:
+    import socket
     from types import TracebackType
 
     from ottla.server.metadata.image import MetadataImage
@@ -132,6 +134,8 @@ class Cluster:
         self.clock = ClusterClock()
         self.disks = [self._new_disk() for _ in range(brokers)]
         self._ports = [0] * brokers
+        self._reserved: list[socket.socket | None] = [None] * brokers
+        """The ports of the brokers that were killed."""
         self._configs = [self._config(index) for index in range(brokers)]
         self.threads: list[BrokerThread | None] = [None] * brokers
         """The lives of the brokers that are under way; None for one that was never started."""
@@ -163,6 +167,9 @@ class Cluster:
             for thread in self.threads:
                 if thread is not None:
                     thread.stop()
+            for index in range(len(self.threads)):
+                self._detach_faults(index)
+                self._release_port(index)
             self._ports = [0] * len(self.threads)
             self._renew()
 
@@ -176,6 +183,8 @@ class Cluster:
             if power_loss and self._data is not None:
                 raise ConfigError("power can be lost by a cluster in memory only.", hint="Make it without data=.")
             self.thread(broker).kill()
+            self._detach_faults(broker)
+            self._reserve_port(broker)
             if power_loss:
                 self.disks[broker].lose_power(Random(0))
             else:
@@ -231,6 +240,10 @@ class Cluster:
     def _clear_faults(self) -> None:
         if self._faults is not None:
             self._faults.clear()
+
+    def _detach_faults(self, broker: int) -> None:
+        if self._faults is not None:
+            self._faults.detach(broker)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -312,12 +325,23 @@ class Cluster:
             outlives_process=self._data is not None,
         )
         self.threads[index] = thread
+        self._release_port(index)
         thread.start()
         self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
         if self._fresh is None:
             self._fresh = thread.node.broker.image
         if self._faults is not None:
             self._faults.attach(index)
+
+    def _reserve_port(self, index: int) -> None:
+        """Nobody else shall have a killed broker's port until it is back."""
+        if self._reserved[index] is None:
+            self._reserved[index] = reserve(HOST, self._ports[index])
+
+    def _release_port(self, index: int) -> None:
+        reserved, self._reserved[index] = self._reserved[index], None
+        if reserved is not None:
+            reserved.close()
 
     def _has_reset(self) -> bool:
         """Whether the brokers could be made as new while they run."""

@@ -225,11 +225,18 @@ class Faults:
     def attach(self, broker: int) -> None:
         """A broker has been started: give it the faults that are there. For the cluster."""
         with self._lock:
-            self._boards.pop(broker, None)
+            self.detach(broker)
             for fault in self.active:
                 part = self._appliers.get(fault)
                 if part is not None and part.is_for(broker):
                     self._apply(part, broker)
+
+    def detach(self, broker: int) -> None:
+        """A broker has ended. For the cluster."""
+        with self._lock:
+            found = self._boards.pop(broker, None)
+            if found is not None:
+                found[1].give_up()
 
     # Within
 

@@ -90,6 +90,7 @@ class BrokerThread:
             self._started.result()
         except BaseException:
             self._finish(True)
+            self._started = concurrent.futures.Future()  # the error in it knows all who waited for it
             raise
         finally:
             if was_enabled:
@@ -165,7 +166,8 @@ class BrokerThread:
                 loop.call_soon_threadsafe(self._set_end, in_order)
             except RuntimeError:
                 pass  # it ended by itself in this moment
-        self._thread.join(timeout_s)
+        if threading.current_thread() is not self._thread:  # a cluster that nobody has any more may be found there
+            self._thread.join(timeout_s)
 
     def _set_end(self, in_order: bool) -> None:
         if self._end is not None and not self._end.done():
@@ -174,7 +176,11 @@ class BrokerThread:
 
 def _work(thread: BrokerThread) -> None:
     """The thread: it holds the `BrokerThread`, which ends with it."""
-    loop = thread._loop_factory()
+    try:
+        loop = thread._loop_factory()
+    except BaseException as error:  # there are no more files to be had, say
+        thread._started.set_exception(error)
+        return
     asyncio.set_event_loop(loop)
     thread._end = loop.create_future()
     thread._loop = loop
