@@ -42,8 +42,7 @@ _NAMES_ONLY_VERSION = 12
 _READ_COMMITTED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
+class FetchLimits(NamedTuple):
     """The settings of fetching."""
 
     min_bytes: int = 1

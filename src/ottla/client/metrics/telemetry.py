@@ -11,9 +11,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.client.errors import KafkaError, KafkaTimeoutError, UnsupportedVersionError
 from ottla.client.metrics.otlp import Point, write_metrics
@@ -45,8 +44,7 @@ _AT_ONCE = {ErrorCode.UNKNOWN_SUBSCRIPTION_ID, ErrorCode.UNSUPPORTED_COMPRESSION
 _LATER = {ErrorCode.TELEMETRY_TOO_LARGE, ErrorCode.THROTTLING_QUOTA_EXCEEDED}
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(NamedTuple):
     """What the cluster wants. `prefixes` of metric names; an empty prefix wants all of them."""
 
     id: int

@@ -7,8 +7,8 @@ neither committed nor aborted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from ottla.client.errors import CommitFailedError, KafkaError, error_for
 from ottla.client.model import ConsumerGroupMetadata, OffsetAndMetadata
@@ -59,8 +59,7 @@ class Outcome(Enum):
     FATAL = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRequest:
+class PendingRequest(NamedTuple):
     """One request to carry out: to whom, and within which versions (None: any that both sides know)."""
 
     kind: Kind

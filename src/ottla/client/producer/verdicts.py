@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ottla.client.errors import (
     AuthenticationError,
@@ -17,8 +17,7 @@ from ottla.core.ids import ZERO_UUID
 from ottla.protocol.messages.produce import ProduceResponse
 
 
-@dataclass(slots=True)
-class PartitionAnswer:
+class PartitionAnswer(NamedTuple):
     """The answer about one batch; by default: it was written, nobody said where (`acks=0`)."""
 
     code: int = ErrorCode.NONE

@@ -33,8 +33,7 @@ def code_of(number: int) -> ErrorCode:
 COORDINATOR_GONE = frozenset((ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.NOT_COORDINATOR))
 
 
-@dataclass(frozen=True)
-class MemberConfig:
+class MemberConfig(NamedTuple):
     """The settings of a member; times in milliseconds."""
 
     group_id: str
