@@ -68,13 +68,9 @@ SCENARIOS = [
         "describe --transactional-id tools-nobody",
         "describe-producers --topic tools-a",
         "describe-producers --topic tools-a --partition x",
-        "describe-producers --topic tools-nobody --partition 0",
-        "describe-producers --topic tools-a --partition 9",
-        "describe-producers --topic tools-a --partition 0 --broker-id 77",
         "abort --topic tools-a",
         "abort --topic tools-a --partition 0",
         "abort --topic tools-a --partition 0 --start-offset 7777",
-        "abort --topic tools-nobody --partition 0 --start-offset 0",
         "abort --topic tools-a --partition 0 --producer-id 5",
         "abort --topic tools-a --partition 0 --producer-id 5 --producer-epoch 70000",
         "abort --topic tools-a --partition 0 --producer-id 5 --producer-epoch 7",
@@ -86,8 +82,22 @@ SCENARIOS = [
         "--command-config {directory}/nobody.properties list",
         setup=transactions,
         teardown=abandon,
-        timeout_s=90,
-        ignore=[r"deadlineMs=.*"],
+    ),
+    Scenario(
+        "what is not there",
+        *(
+            f"--command-config {{directory}}/quick.properties {line}"
+            for line in (
+                "describe-producers --topic tools-nobody --partition 0",
+                "describe-producers --topic tools-a --partition 9",
+                "describe-producers --topic tools-a --partition 0 --broker-id 77",
+                "abort --topic tools-nobody --partition 0 --start-offset 0",
+            )
+        ),
+        setup=transactions,
+        teardown=abandon,
+        files={"quick.properties": "default.api.timeout.ms=2000\nrequest.timeout.ms=1000\n"},
+        differs="what is not there is told of at once; Kafka's tool waits for it for a minute",
     ),
     Scenario(
         "views",

@@ -23,6 +23,7 @@ from ottla.cli.kafka.log_files import (
     aborted_transactions,
 )
 from ottla.cli.kafka.message_json import compact_json, message_json
+from ottla.core.checksum import crc32c
 from ottla.records.batch import BatchHeader, CorruptRecordError, crc_matches
 from ottla.records.compression import Codec
 from ottla.records.control import ControlType, control_type, read_control_message, read_end_transaction_marker
@@ -67,8 +68,7 @@ class Dump:
         self._gaps: dict[str, dict[int, int]] = {}
 
     def file(self, path: str) -> None:
-        """Print one file, by what its name ends in. Raises `ToolError`, `CorruptRecordError`."""
-        print(f"Dumping {path}")
+        """Print one file, by what its name ends in. Raises `ToolError`."""
         name = os.path.basename(path)
         kinds: dict[str, Callable[[str], None]] = {
             ".log": self._log,
@@ -133,16 +133,16 @@ class Dump:
             if record.offset != last_offset + 1:
                 self._gaps.setdefault(os.path.abspath(log.path), {})[last_offset] = record.offset
             last_offset = record.offset
-            line = "" if self._skip_record_metadata else _record_text(header, record)
+            if not self._skip_record_metadata:
+                print(_record_text(header, record), end="")
             if self._decoder is not None and not header.is_control:
-                prefix = f"{_INDENT} " if self._skip_record_metadata else " "
+                # A decoder may give up: what is known of the record is printed by then.
                 key, value = self._decoder(record)
-                if key is not None:
-                    line += f"{prefix}key: {key}"
-                    prefix = " "
-                if value is not None:
-                    line += f"{prefix}payload: {value}"
-            print(line)
+                texts = [] if key is None else [f"key: {key}"]
+                texts += [] if value is None else [f"payload: {value}"]
+                if texts:
+                    print(f"{_INDENT if self._skip_record_metadata else ''} {' '.join(texts)}", end="")
+            print()
         return last_offset
 
     # Indexes
@@ -289,11 +289,12 @@ def _producer_snapshot(path: str) -> None:
 
     try:
         with open(path, "rb") as file:
-            entries = decode_snapshot(file.read())
+            data = file.read()
+        entries = decode_snapshot(data)
     except FileNotFoundError:
         raise ToolError(path, "java.nio.file.NoSuchFileException") from None
     except CorruptSnapshotError as error:
-        print(f"Snapshot is corrupt: {error}", file=sys.stderr)
+        print(_snapshot_problem(data, error), file=sys.stderr)
         return
     for entry in entries:
         line = (
@@ -309,6 +310,16 @@ def _producer_snapshot(path: str) -> None:
                 f"offsetDelta: {entry.offset_delta} timestamp: {entry.timestamp_ms}"
             )
         print(line)
+
+
+def _snapshot_problem(data: bytes, error: Exception) -> str:
+    version = int.from_bytes(data[:2], "big", signed=True)
+    if len(data) >= 2 and version != 1:
+        return f"Snapshot failed schema validation: Snapshot contained an unknown file version {version}"
+    stored, computed = int.from_bytes(data[2:6], "big"), crc32c(data[6:])
+    if len(data) > 6 and stored != computed:
+        return f"Snapshot is corrupt (CRC is no longer valid). Stored crc: {stored}. Computed crc: {computed}"
+    return f"Snapshot failed schema validation: {error}"
 
 
 def _optional_long(value: int) -> str:
@@ -397,6 +408,8 @@ def run(arguments: list[str]) -> int:
         "corrupt log segment.",
     )
     parser.require(options, files)
+    paths = [re.sub("/+", "/", name).rstrip("/") or name for name in options.value(files).split(",")]
+    print(f"Dumping {paths[0]}")  # before the other options are looked at, which may be wrong
     contents = options.has_any([print_option, value_decoder, key_decoder, *topics])
     decoder = None
     if contents:
@@ -413,7 +426,9 @@ def run(arguments: list[str]) -> int:
         index_sanity_only=options.has(sanity),
         verify_only=options.has(verify),
     )
-    for name in options.value(files).split(","):
-        dump.file(re.sub("/+", "/", name).rstrip("/") or name)
+    for number, path in enumerate(paths):
+        if number:
+            print(f"Dumping {path}")
+        dump.file(path)
     dump.report()
     return 0

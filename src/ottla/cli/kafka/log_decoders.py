@@ -262,7 +262,7 @@ def remote_log_metadata_decoder() -> Decoder:
         try:
             message, _ = _framed(types, record)
             return None, _REMOTE[message.API_KEY](message)
-        except (ProtocolError, IndexError) as error:
+        except ProtocolError as error:
             return None, f"Error at offset {record.offset}, skipping. {error}"
 
     return show
@@ -274,6 +274,14 @@ _SEGMENT_STATES = (
     "DELETE_SEGMENT_STARTED",
     "DELETE_SEGMENT_FINISHED",
 )
+
+
+def _state(names: tuple[str, ...], number: int, otherwise: str) -> str:
+    if not 0 <= number < len(names):
+        raise ProtocolError(otherwise)
+    return names[number]
+
+
 _PARTITION_STATES = ("DELETE_PARTITION_MARKED", "DELETE_PARTITION_STARTED", "DELETE_PARTITION_FINISHED")
 
 
@@ -308,7 +316,7 @@ def _segment(message: Any) -> str:
         f"maxTimestampMs={message.max_timestamp_ms}, eventTimestampMs={message.event_timestamp_ms}, "
         f"segmentLeaderEpochs={_epochs(message.segment_leader_epochs)}, "
         f"segmentSizeInBytes={message.segment_size_in_bytes}, customMetadata={_custom(message.custom_metadata)}, "
-        f"state={_SEGMENT_STATES[message.remote_log_segment_state]}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
+        f"state={_state(_SEGMENT_STATES, message.remote_log_segment_state, 'state can not be null')}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
     )
 
 
@@ -316,7 +324,7 @@ def _segment_update(message: Any) -> str:
     return (
         f"RemoteLogSegmentMetadataUpdate{{remoteLogSegmentId={_segment_id(message.remote_log_segment_id)}, "
         f"customMetadata={_custom(message.custom_metadata)}, "
-        f"state={_SEGMENT_STATES[message.remote_log_segment_state]}, eventTimestampMs={message.event_timestamp_ms}, "
+        f"state={_state(_SEGMENT_STATES, message.remote_log_segment_state, 'state can not be null')}, eventTimestampMs={message.event_timestamp_ms}, "
         f"brokerId={message.broker_id}}}"
     )
 
@@ -324,7 +332,7 @@ def _segment_update(message: Any) -> str:
 def _partition_delete(message: Any) -> str:
     return (
         f"RemotePartitionDeleteMetadata{{topicPartition={_topic_id_partition(message.topic_id_partition)}, "
-        f"state={_PARTITION_STATES[message.remote_partition_delete_state]}, "
+        f"state={_state(_PARTITION_STATES, message.remote_partition_delete_state, 'null')}, "
         f"eventTimestampMs={message.event_timestamp_ms}, brokerId={message.broker_id}}}"
     )
 
@@ -335,7 +343,7 @@ def _segment_snapshot(message: Any) -> str:
         f"startOffset={message.start_offset}, endOffset={message.end_offset}, "
         f"maxTimestampMs={message.max_timestamp_ms}, segmentLeaderEpochs={_epochs(message.segment_leader_epochs)}, "
         f"segmentSizeInBytes={message.segment_size_in_bytes}, customMetadata={_custom(message.custom_metadata)}, "
-        f"state={_SEGMENT_STATES[message.remote_log_segment_state]}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
+        f"state={_state(_SEGMENT_STATES, message.remote_log_segment_state, 'state can not be null')}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
     )
 
 

@@ -117,8 +117,6 @@ class OffsetIndexFile:
                 f"Corrupt index found, index file {path} has non-zero size but the last offset is "
                 f"{self.entries[-1].offset} which is less than the base offset {self.base_offset}"
             )
-        if self._excess:
-            raise _torn("Index", path, self.length, _OFFSET_ENTRY.size)
 
     def used(self) -> list[OffsetEntry]:
         """The entries before the zeros at the end."""

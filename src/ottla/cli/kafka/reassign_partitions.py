@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
@@ -34,6 +33,7 @@ _EXISTING = (
     "new partition assignment in addition to the existing one. The --additional flag can also be used to change the "
     "throttle by resubmitting the current reassignment."
 )
+_API_ERRORS = "org.apache.kafka.common.errors."
 _VERIFY = (
     "Warning: You must run --verify periodically, until the reassignment completes, to ensure the throttle is removed."
 )
@@ -176,7 +176,8 @@ def run(arguments: list[str]) -> int:
         return 1
     except (ToolError, OptionError) as error:
         print(f"Error: {error}")
-        print(java_error(error), file=sys.stderr)
+        if java_error(error).startswith(_API_ERRORS):
+            print(f"{java_error(error)}\n")  # such an exception has no stack trace, so this is all of it
         return 1
     except KafkaError as error:
         print(f"Error: {java_error(error)}")
@@ -496,7 +497,7 @@ class Tool:
 def _replicas_of(topic: TopicDescription, partition: TopicPartition) -> tuple[int, ...]:
     count = len(topic.partitions)
     if count < partition.partition:
-        raise ToolError("Too few partitions found", "java.util.concurrent.ExecutionException")
+        return ()  # as if the topic was not there
     if count == partition.partition:
         raise ToolError(f"Index {partition.partition} out of bounds for length {count}", "IndexOutOfBoundsException")
     return tuple(node.id for node in topic.partitions[partition.partition].replicas)

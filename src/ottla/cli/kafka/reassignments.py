@@ -120,10 +120,8 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ToolError(
-            f"com.fasterxml.jackson.core.JsonParseException: {error.msg} at line {error.lineno}, column {error.colno}",
-            _OPERATION,
-        ) from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ToolError(f"Unrecognized token at {where}: {error.msg}", _OPERATION) from None
 
 
 def _check_version(found: Mapping[str, Any]) -> None:
@@ -345,6 +343,11 @@ def propose(current: Assignment, brokers: Mapping[int, str | None], random: Rand
         broker_id: BrokerImage(broker_id, 0, bytes(16), {}, {}, rack=rack, fenced=False)
         for broker_id, rack in brokers.items()
     }
+    if not images:
+        raise ToolError(
+            "All brokers are currently fenced, or have all their log directories cordoned.",
+            "org.apache.kafka.common.errors.InvalidReplicationFactorException",
+        )
     proposed: Assignment = {}
     for topic in hash_ordered(partition.topic for partition in current):
         assignments = [replicas for partition, replicas in current.items() if partition.topic == topic]

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ottla.cli.kafka.common import ToolError, ToolExit, ToolParser, java_error, java_message
+from ottla.cli.kafka.common import ToolError, ToolExit, ToolParser, java_error
 from ottla.cli.kafka.hash_order import hash_ordered
 from ottla.cli.kafka.java_text import SimpleDateFormat
-from ottla.cli.kafka.jopt import INTEGER, LONG
+from ottla.cli.kafka.jopt import INTEGER, LONG, OptionError
 from ottla.cli.kafka.tool_log import log_line
 from ottla.client.admin.outcomes import by_topic
 from ottla.client.errors import KafkaError
@@ -53,6 +53,16 @@ class Settings(NamedTuple):
 
 def run(arguments: list[str]) -> int:
     """The tool; returns its exit code."""
+    try:
+        return _run(arguments)
+    except (ToolError, OptionError) as error:
+        print(error, file=sys.stderr)
+    except KafkaError as error:
+        print(java_error(error), file=sys.stderr)
+    return 1
+
+
+def _run(arguments: list[str]) -> int:
     log_line("WARN", _CLASS, "This tool is deprecated and may be removed in a future major release.")
     parser = ToolParser()
     broker_list = parser.accepts(
@@ -96,12 +106,7 @@ def run(arguments: list[str]) -> int:
         options.value(initial_time),
         options.value(report_interval_ms),
     )
-    try:
-        asyncio.run(_verify(servers, options.value(topics_include), settings))
-    except ToolError as error:
-        print(f"{error}\n{java_error(error)}", file=sys.stderr)
-    except KafkaError as error:
-        print(f"{java_error(error)}\n{java_message(error)}", file=sys.stderr)
+    asyncio.run(_verify(servers, options.value(topics_include), settings))
     return 1
 
 

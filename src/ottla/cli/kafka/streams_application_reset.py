@@ -372,7 +372,7 @@ def _member_text(member: MemberDescription) -> str:
         return "Optional.empty" if value is None else f"Optional[{value}]"
 
     def assigned(partitions: Iterable[TopicPartition]) -> str:
-        return f"(topicPartitions={','.join(map(str, hash_ordered(partitions)))})"
+        return f"(topicPartitions={','.join(map(str, sorted(partitions)))})"
 
     target = None if member.target_assignment is None else assigned(member.target_assignment)
     return (

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BATCH_SIZE = 500
+_COMMIT = "26b251a451ce941d"
+"""Of Apache Kafka that has this version."""
 _MINUTE_MS = 60_000
 _HEADERS = {
     "list": ("TransactionalId", "Coordinator", "ProducerId", "TransactionState"),
@@ -72,7 +74,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _version() -> NoReturn:
-    print(TOOLS_VERSION)
+    print(f"{TOOLS_VERSION} (Commit:{_COMMIT})")
     raise ToolExit(0)
 
 
@@ -117,9 +119,14 @@ def _add_changes(commands: Subparsers) -> None:
     abort = commands.add_parser("abort", help="abort a hanging transaction (for administrators)")
     abort.add_argument("--topic", required=True, help="topic name")
     abort.add_argument("--partition", type=INTEGER, required=True, help="partition number")
-    newer = abort.add_argument_group("Brokers on versions 3.0 and above", "The start offset is enough")
+    newer = abort.add_argument_group(
+        "Brokers on versions 3.0 and above",
+        "For newer brokers, only the start offset of the transaction to be aborted is required",
+    )
     newer.add_argument("--start-offset", type=LONG, help="where the transaction begins")
-    older = abort.add_argument_group("Brokers on versions older than 3.0", "All of these are needed")
+    older = abort.add_argument_group(
+        "Brokers on versions older than 3.0", "For older brokers, you must provide all of these arguments"
+    )
     older.add_argument("--producer-id", type=LONG, help="producer id")
     older.add_argument("--producer-epoch", type=SHORT, help="producer epoch")
     older.add_argument("--coordinator-epoch", type=INTEGER, help="coordinator epoch")
@@ -157,6 +164,10 @@ def _list(admin: Admin, values: dict[str, Any]) -> None:
     try:
         listings = admin.list_transactions(running_longer_than_ms=duration_ms, transactional_id_pattern=pattern)
     except KafkaError as error:
+        if error.code is not None and error.errors:
+            broker_id = next(iter(error.errors))
+            what = f"ListTransactions request sent to broker {broker_id} failed with an unexpected exception"
+            error = KafkaError(what, code=error.code)
         _fail_because("Failed to list transactions", error)
     rows = [(one.transactional_id, one.coordinator_id, one.producer_id, one.state.value) for one in listings]
     print(tabbed_table(_HEADERS["list"], rows))
@@ -167,6 +178,9 @@ def _describe(admin: Admin, values: dict[str, Any]) -> None:
     try:
         found = admin.describe_transactions(name)[name]
     except KafkaError as error:
+        if error.code is ErrorCode.TRANSACTIONAL_ID_NOT_FOUND:
+            what = f"DescribeTransactions request for transactionalId `{name}` failed because the ID could not be found"
+            error = KafkaError(what, code=error.code)
         _fail_because(f"Failed to describe transaction state of transactional-id `{name}`", error)
     start = found.transaction_start_time_ms
     row = (
