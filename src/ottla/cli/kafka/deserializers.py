@@ -36,7 +36,7 @@ def deserializer(name: str, properties: Mapping[str, str], *, is_key: bool) -> D
         except (ValueError, TypeError, ImportError, AttributeError):
             pass
         else:
-            return lambda data: str(found.deserialize("", data)).encode()
+            return lambda data: str(found.deserialize("", data, ())).encode()
     raise ToolError(name, "ClassNotFoundException")
 
 

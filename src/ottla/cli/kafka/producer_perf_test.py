@@ -64,6 +64,12 @@ def _parser() -> ArgumentParser:
         metavar="THROUGHPUT",
         help="About how many records to send in a second; -1 for as many as possible.",
     )
+    _add_settings(parser)
+    return parser
+
+
+def _add_settings(parser: ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--producer-props",
         nargs="+",
@@ -118,7 +124,6 @@ def _parser() -> ArgumentParser:
         default=5000,
         help="Milliseconds between two lines of progress.",
     )
-    return parser
 
 
 @dataclass
