@@ -10,12 +10,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 OTTLA_MODULES = 135
 MESSAGE_MODULES = 8
+ADMIN_MESSAGE_MODULES = 16
 
 NOT_LOADED = [
     "concurrent.futures.process",
@@ -92,3 +94,60 @@ def test_a_start_loads_few_modules(started: set[str]) -> None:
     assert len(ottla) <= OTTLA_MODULES, sorted(ottla)
     messages = {name for name in ottla if name.startswith("ottla.protocol.messages.")}
     assert len(messages) <= MESSAGE_MODULES, sorted(messages)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a broker."""
+    from ottla.testing import Cluster
+
+    with Cluster(data=tmp_path_factory.mktemp("broker"), topics=["orders"]) as cluster:
+        yield cluster.bootstrap_servers
+
+
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    """Modules of Ottla that a program has loaded when it ends."""
+    code += "\nimport sys; print(*(name for name in sys.modules if name.startswith('ottla.')))"
+    command = [sys.executable, "-c", code, *arguments]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return set(output.splitlines()[-1].split())
+
+
+CALLS = {
+    "list_topics": (
+        """
+import ottla, sys
+with ottla.Admin(sys.argv[1]) as admin:
+    admin.list_topics()
+""",
+        {"acls", "areas", "blocking", "calls", "client", "configs", "outcomes", "routing", "topics"},
+    ),
+    "describe_acls": (
+        """
+import asyncio, ottla.admin, ottla.aio, sys
+async def main():
+    async with ottla.aio.Admin(sys.argv[1]) as admin:
+        try:
+            await admin.describe_acls(ottla.admin.AclFilter())
+        except ottla.KafkaError:
+            pass  # it has none
+asyncio.run(main())
+""",
+        {"acls", "areas", "calls", "client", "outcomes", "routing"},
+    ),
+    "ottla topics list": (
+        "from ottla.cli.main import main; import sys; main(['topics', 'list', '-b', sys.argv[1]])",
+        {"acls", "areas", "blocking", "calls", "client", "configs", "outcomes", "routing", "topics"},
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_admin_call_loads_its_area_only(broker: str, call: str) -> None:
+    code, areas = CALLS[call]
+    prefix = "ottla.client.admin."
+    loaded = loaded_by(code, broker)
+    assert {name.removeprefix(prefix) for name in loaded if name.startswith(prefix)} == areas
+    messages = {name for name in loaded if name.startswith("ottla.protocol.messages.")}
+    assert len(messages) <= ADMIN_MESSAGE_MODULES, sorted(messages)
+    assert not {name for name in loaded if name.startswith(("ottla.server", "ottla.client.consumer", "ottla.records"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -120,8 +121,10 @@ class CommandParser(ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """The command line; returns the exit code. Without arguments it is that of the process."""
+    if argv is None:
+        return _whole_process(sys.argv[1:])
+    arguments = list(argv)
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
         from ottla.cli.completion import answer
 
@@ -138,6 +141,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(_unknown(name))
         return USAGE
     return _guarded(lambda: _run(name, arguments[1:]))
+
+
+def _whole_process(arguments: list[str]) -> int:
+    try:
+        return main(arguments)
+    finally:
+        gc.freeze()  # when the interpreter ends it looks for garbage, which is a tenth of a short command's time
 
 
 def is_tool(name: str) -> bool:
