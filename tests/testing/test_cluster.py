@@ -93,10 +93,13 @@ def test_several_clusters_do_not_meet() -> None:
 
 
 def test_no_thread_is_left_when_a_cluster_has_stopped() -> None:
+    def brokers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "ottla-broker-0"}
+
+    before = brokers()
     with Cluster():
-        names = {thread.name for thread in threading.enumerate()}
-        assert "ottla-broker-0" in names
-    assert not [thread for thread in threading.enumerate() if thread.name == "ottla-broker-0"]
+        assert len(brokers() - before) == 1
+    assert not brokers() - before
 
 
 def test_requests_that_wait_do_not_hold_up_the_stop() -> None:

@@ -24,6 +24,7 @@ WHOLE = ErrorCode.REQUEST_TIMED_OUT
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with Cluster(topics=["orders"]) as cluster:
+        cluster.committed("anybody's")  # so that there is a coordinator of groups
         yield cluster
 
 

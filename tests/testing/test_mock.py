@@ -94,7 +94,7 @@ def test_faults_are_made_looked_at_waited_for_and_cleared(http: Http) -> None:
     text = "fail Heartbeat with REBALANCE_IN_PROGRESS, group one, once"
     assert made == {"id": made["id"], "fault": text, "hits": 0, "active": True, "left": 1}
     path = f"/faults/{made['id']}"
-    assert "has struck 0 of 1 times" in http.ask("GET", f"{path}?wait_s=0.05", status=408)["error"]
+    assert "0 of 1 hits within 0.05 s: fail Heartbeat" in http.ask("GET", f"{path}?wait_s=0.05", status=408)["error"]
     with RawClient(http.cluster.bootstrap_servers) as client:
         assert client.ask(HEARTBEAT, 3).error_code == 27
     over = {**made, "hits": 1, "active": False, "left": 0}

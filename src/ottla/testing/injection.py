@@ -61,7 +61,7 @@ class Fault:
         with self._changed:
             if not self._changed.wait_for(lambda: self._hits >= hits, timeout_s):
                 raise KafkaTimeoutError(
-                    f"{self.text} has struck {self._hits} of {hits} times in {timeout_s:g} s.",
+                    f"{self._hits} of {hits} hits within {timeout_s:g} s: {self.text}.",
                     hint="Does the code under test send such requests to this cluster?",
                 )
 

@@ -109,7 +109,7 @@ class Reader:
             raise RecordDeserializationError(
                 f"The {error.origin} at offset {error.offset} of {error.topic}-{error.partition} can not be "
                 f"deserialized: {error.__cause__}.",
-                hint="Say what it is, or read bytes.",
+                hint='Say what it is ("json", str, a class …), or read bytes.',
             ) from error.__cause__
 
 
