@@ -76,6 +76,7 @@ def run(options: Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error)) from None
     from ottla.cli.produce.sending import Defaults, Sender, Tally
+    from ottla.client.errors import KafkaError
     from ottla.client.producer.blocking import Producer
 
     settings = _producer_settings(options)
@@ -88,10 +89,15 @@ def run(options: Namespace) -> int:
             raise CommandError(f"topic {options.topic} has no partition {options.partition}, only 0 to {count - 1}")
         defaults = Defaults(options.topic, count, options.partition, headers, timestamp_ms)
         sender = Sender(producer, defaults, tally, asks_for_offsets=options.acks != "0")
-        if options.transaction or options.transactional_id:
-            _in_transaction(producer, sender, parser, options, output)
-        else:
-            _send_all(sender, parser, options, output)
+        try:
+            if options.transaction or options.transactional_id:
+                _in_transaction(producer, sender, parser, options, output)
+            else:
+                _send_all(sender, parser, options, output)
+        except KafkaError:
+            if tally.written and not options.transaction:
+                output.note(f"{tally.written} records were written before it went wrong")
+            raise
     _report(tally, time.monotonic() - began_s, options, output)
     return FAILURE if tally.failed else 0
 
@@ -116,6 +122,8 @@ def _in_transaction(
 def _send_all(
     sender: Sender, parser: Parser, options: Namespace, output: Output, *, stops_at_failure: bool = False
 ) -> None:
+    from ottla.client.errors import KafkaError
+
     tally = sender.tally
     pace = _pace(options.rate)
     try:
@@ -130,8 +138,14 @@ def _send_all(
             if pace is not None:
                 pace.wait(len(piece.items))
             sender.send(piece, records)
-    finally:
+    except KeyboardInterrupt:
+        raise  # the producer is given a moment to deliver, not minutes
+    except KafkaError:
+        raise  # nothing can be written any more
+    except BaseException:
         sender.finish()
+        raise
+    sender.finish()
 
 
 def _pieces(options: Namespace, output: Output, most: int) -> Iterator[Piece]:

@@ -83,6 +83,7 @@ class Sender:
         self.tally = tally
         self._asks = asks_for_offsets
         self._waiting: deque[Callable[[bool], bool]] = deque()
+        self._fatal: KafkaError | None = None
 
     def send(self, piece: Piece, records: Columns | Singles) -> None:
         """Send the records of a piece; what cannot be sent at all is told of at once, the rest when it is known."""
@@ -94,11 +95,23 @@ class Sender:
             self._send_singly(piece, records, 0)
         while self._waiting and self._waiting[0](len(self._waiting) > MOST_WAITING):
             self._waiting.popleft()
+        self._raise_what_ends_everything()
 
     def finish(self) -> None:
-        """Wait for everything."""
+        """Wait for everything. Raises why nothing can be written any more, as when the cluster is gone."""
         while self._waiting:
             self._waiting.popleft()(True)
+        self._raise_what_ends_everything()
+
+    def _raise_what_ends_everything(self) -> None:
+        fatal, self._fatal = self._fatal, None
+        if fatal is not None:
+            raise fatal
+
+    def _failed(self, place: str, error: KafkaError, count: int = 1) -> None:
+        self.tally.failed_at(place, str(error), count)
+        if ends_everything(error):
+            self._fatal = error
 
     def _send_columns(self, piece: Piece, records: Columns) -> None:
         defaults = self._defaults
@@ -170,7 +183,7 @@ class Sender:
                 written = delivery.result()
                 self.tally.wrote(written.partition, written.offset, 1)
             else:
-                self.tally.failed_at(piece.place(row), str(error))
+                self._failed(piece.place(row), error)
         return True
 
     def _watch_bulk(self, piece: Piece, records: Columns, delivery: BulkDelivery) -> None:
@@ -197,7 +210,7 @@ class Sender:
             if last > first:
                 among = "" if records.keys is None else f"{each.records_count} {what} of "
                 place = f"{among}{place} to {piece.first + rows[last]}"
-            self.tally.failed_at(place, str(each.error), each.records_count)
+            self._failed(place, each.error, each.records_count)
         return True
 
 
