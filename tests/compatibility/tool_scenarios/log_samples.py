@@ -254,7 +254,11 @@ def _write_indexes(directory: Path) -> None:
     (directory / f"{BASE_NAME}.unknown").write_bytes(b"")
     (directory / "noextension").write_bytes(b"")
     for name, index, time_index in (
-        ("wrong", struct.pack(">iiii", 8, 0, 9, found[1][0]), struct.pack(">qiqi", TIME_MS, 9, TIME_MS - 5, 14)),
+        (
+            "wrong",
+            struct.pack(">iiii", 8, 0, 9, found[1][0]),
+            struct.pack(">qiqiqi", TIME_MS, 8, TIME_MS - 5, 13, TIME_MS, 14),
+        ),
         ("zero", offsets + bytes(80), times + bytes(120)),
         ("uneven", offsets + b"123", times + b"12345"),
         ("none", b"", b""),

@@ -29,6 +29,7 @@ SCENARIOS = [
         "--broker-list {bootstrap} --topics-include '['",
         "--broker-list {bootstrap} --topics-include tools-nobody",
         bare=True,
+        setup=filled,
         quick=True,
     ),
     *(

@@ -309,6 +309,10 @@ def _truth(value: bool) -> str:
     return "true" if value else "false"
 
 
+def _segment_state(message: Any) -> str:
+    return _state(_SEGMENT_STATES, message.remote_log_segment_state, "state can not be null")
+
+
 def _segment(message: Any) -> str:
     return (
         f"RemoteLogSegmentMetadata{{remoteLogSegmentId={_segment_id(message.remote_log_segment_id)}, "
@@ -316,7 +320,7 @@ def _segment(message: Any) -> str:
         f"maxTimestampMs={message.max_timestamp_ms}, eventTimestampMs={message.event_timestamp_ms}, "
         f"segmentLeaderEpochs={_epochs(message.segment_leader_epochs)}, "
         f"segmentSizeInBytes={message.segment_size_in_bytes}, customMetadata={_custom(message.custom_metadata)}, "
-        f"state={_state(_SEGMENT_STATES, message.remote_log_segment_state, 'state can not be null')}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
+        f"state={_segment_state(message)}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
     )
 
 
@@ -324,7 +328,7 @@ def _segment_update(message: Any) -> str:
     return (
         f"RemoteLogSegmentMetadataUpdate{{remoteLogSegmentId={_segment_id(message.remote_log_segment_id)}, "
         f"customMetadata={_custom(message.custom_metadata)}, "
-        f"state={_state(_SEGMENT_STATES, message.remote_log_segment_state, 'state can not be null')}, eventTimestampMs={message.event_timestamp_ms}, "
+        f"state={_segment_state(message)}, eventTimestampMs={message.event_timestamp_ms}, "
         f"brokerId={message.broker_id}}}"
     )
 
@@ -343,7 +347,7 @@ def _segment_snapshot(message: Any) -> str:
         f"startOffset={message.start_offset}, endOffset={message.end_offset}, "
         f"maxTimestampMs={message.max_timestamp_ms}, segmentLeaderEpochs={_epochs(message.segment_leader_epochs)}, "
         f"segmentSizeInBytes={message.segment_size_in_bytes}, customMetadata={_custom(message.custom_metadata)}, "
-        f"state={_state(_SEGMENT_STATES, message.remote_log_segment_state, 'state can not be null')}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
+        f"state={_segment_state(message)}, txnIdxEmpty={_truth(message.txn_index_empty)}}}"
     )
 
 
