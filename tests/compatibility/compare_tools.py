@@ -256,6 +256,8 @@ def _clean_settings(admin) -> None:  # type: ignore[no-untyped-def]
 # Comparing
 
 _LOG_LINE = re.compile(r"^(\[\d{4}-\d\d-\d\d .*?\]|\d{4}-\d\d-\d\d.*) ?(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)|^WARN ")
+_PLAIN_LOG = re.compile(r"\(org\.apache\.kafka\.clients\.admin\.KafkaAdminClient\)$")
+"""Of a log line that no exception follows."""
 _TRACE_LINE = re.compile(r"^\s+at |^Caused by: |^\s+\.\.\. \d+ more|^\s+Suppressed: ")
 _TRACE_HEAD = re.compile(r"^[\w.$]+(Exception|Error)(:|$)")
 _HELP_HEAD = re.compile(r"^Option( \(\* = required\))? +Description *$", re.MULTILINE)
@@ -274,6 +276,8 @@ def _text(text: str, scenario: Scenario) -> str:
     text = _help(text)
     text = _ID.sub("<id>", text)
     for pattern in scenario.ignore:
+        text = re.sub(pattern, "<ignored>", text)
+    for pattern in scenario.remove:
         text = re.sub(pattern, "", text)
     if scenario.unordered:
         text = "\n".join(sorted(text.split("\n")))
@@ -296,7 +300,7 @@ def _messages(errors: str) -> str:
         in_trace = False
         is_cause = logged and _TRACE_HEAD.match(line) is not None
         log_line = _LOG_LINE.match(line)
-        logged = log_line is not None and log_line[0].endswith("ERROR")
+        logged = log_line is not None and log_line[0].endswith("ERROR") and not _PLAIN_LOG.search(line)
         if log_line is None and not is_cause:
             kept.append(line)
     return "\n".join(kept).rstrip("\n")

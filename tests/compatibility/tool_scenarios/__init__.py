@@ -48,13 +48,16 @@ class Place:
     values: Mapping[str, str] = field(default_factory=dict)
     """What else may be filled into command lines here."""
 
-    def produce(self, topic: str, values: Sequence[str], *, partition: int = 0) -> None:
-        """Write values into a partition, and wait until they are there."""
+    def produce(
+        self, topic: str, values: Sequence[str], *, partition: int = 0, timestamp_ms: int | None = None
+    ) -> None:
+        """Write values into a partition, and wait until they are there. `timestamp_ms` is that of the first."""
         import ottla
 
         with ottla.Producer(self.bootstrap, acks="all") as producer:
-            for value in values:
-                producer.send(topic, value.encode(), partition=partition)
+            for number, value in enumerate(values):
+                when = None if timestamp_ms is None else timestamp_ms + number
+                producer.send(topic, value.encode(), partition=partition, timestamp_ms=when)
 
 
 Setup = Callable[[Place], Mapping[str, str] | None]
@@ -65,7 +68,7 @@ class Scenario:
     """Calls of a tool one after the other; each has to print and to return the same for both tools.
 
     `quick`: runs in the test suite too. `ignore`: regular expressions of what may differ, e.g. a measured time; they
-    are cut out of both outputs. `unordered`: lines may come in any order. `differs`: why the outputs are known not to
+    stand as `<ignored>` in both outputs then, and `remove` cuts out without a trace. `unordered`: lines may come in any order. `differs`: why the outputs are known not to
     be equal; the table tells it. `only`: "kafka" or "ottla" when the other cannot do what it needs. `process`: run
     both as processes (they handle signals, never end by themselves, or say something when they end); who does not end
     in time gets SIGTERM. `result`: a text about what the calls have brought about, compared like what they print.
@@ -80,6 +83,7 @@ class Scenario:
     bare: bool = False
     quick: bool = False
     ignore: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
     unordered: bool = False
     differs: str = ""
     only: str = ""
@@ -97,6 +101,7 @@ class Scenario:
         bare: bool = False,
         quick: bool = False,
         ignore: Sequence[str] = (),
+        remove: Sequence[str] = (),
         unordered: bool = False,
         differs: str = "",
         only: str = "",
@@ -108,7 +113,7 @@ class Scenario:
         for attribute, value in {
             "name": name, "steps": made, "setup": setup, "teardown": teardown,
             "files": dict(files or {}), "bare": bare, "quick": quick,
-            "ignore": tuple(ignore), "unordered": unordered, "differs": differs, "only": only, "process": process,
+            "ignore": tuple(ignore), "remove": tuple(remove), "unordered": unordered, "differs": differs, "only": only, "process": process,
             "timeout_s": timeout_s, "result": result,
         }.items():  # fmt: skip
             object.__setattr__(self, attribute, value)

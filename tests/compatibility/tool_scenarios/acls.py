@@ -37,7 +37,7 @@ SCENARIOS = [
         "--list",
         only="kafka",
         unordered=True,
-        ignore=(r"(?m)^ (?=\t)",),  # a blank in front of whichever comes first
+        remove=(r"(?m)^ (?=\t)",),  # a blank in front of whichever comes first
     ),
     Scenario(
         "not served",

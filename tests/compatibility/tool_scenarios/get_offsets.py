@@ -13,7 +13,8 @@ def records(place: Place) -> None:
 
     place.admin.create_topics([NewTopic("tools-a", 12), NewTopic("tools-bb", 2)])
     for partition in range(3):
-        place.produce("tools-a", ["1", "2", "3"][: partition + 1], partition=partition)
+        values = ["1", "2", "3"][: partition + 1]
+        place.produce("tools-a", values, partition=partition, timestamp_ms=1_700_000_000_000)
     place.produce("tools-bb", ["1", "2"])
 
 
@@ -45,7 +46,7 @@ SCENARIOS = [
     Scenario(
         "time",
         *(f"--topic tools-a --time {time}" for time in ("latest", "earliest", "-1", "-2", "-4", "earliest-local")),
-        *(f"--topic tools-a --time {time}" for time in ("max-timestamp", "-3", "1", "99999999999999")),
+        *(f"--topic tools-a --time {time}" for time in ("max-timestamp", "-3", "1700000000001", "99999999999999")),
         *(f"--topic tools-a --time {time}" for time in ("latest-tiered", "-5", "sometime")),
         setup=records,
     ),

@@ -58,7 +58,7 @@ SCENARIOS = [
         "--bootstrap-server {bootstrap} describe --help",
         "--bootstrap-server {bootstrap} describe-producers --help",
         "--bootstrap-server {bootstrap} forceTerminateTransaction --help",
-        ignore=(r" \(Commit:\w+\)",),  # of Kafka's sources
+        remove=(r" \(Commit:\w+\)",),  # of Kafka's sources
         bare=True,
         quick=True,
     ),
