@@ -202,6 +202,16 @@ def test_an_interpreter_that_exits_waits_for_no_broker() -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_an_interpreter_that_exits_stops_a_broker_with_data_in_order(tmp_path: Path) -> None:
+    ended = run_program(
+        "from ottla.testing import Cluster\n"
+        f"cluster = Cluster(data={str(tmp_path)!r}).start()\n"
+        "cluster.produce('orders', b'1')\n"
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert (tmp_path / "broker-0" / ".kafka_cleanshutdown").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_is_a_client_and_no_broker() -> None:
     ended = run_program(

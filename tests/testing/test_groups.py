@@ -8,6 +8,7 @@ import pytest
 
 import ottla
 from ottla import TopicPartition
+from ottla.admin import ConfigResource
 from ottla.client.errors import UnknownTopicError
 from ottla.testing import Cluster
 
@@ -93,6 +94,9 @@ def test_a_partition_without_a_commit_counts_from_its_beginning(cluster: Cluster
 
 
 def test_share_groups_have_members_and_a_lag_too(cluster: Cluster) -> None:
+    with ottla.Admin(cluster.bootstrap_servers) as admin:
+        # A share group begins at the end, as it is when its first member fetches for the first time.
+        admin.set_config(ConfigResource.group("queue"), {"share.auto.offset.reset": "earliest"})
     with ottla.ShareConsumer(cluster.bootstrap_servers, {"group.id": "queue"}) as reader:
         reader.subscribe(["orders"])
         reader.poll(0.1)

@@ -38,7 +38,7 @@ from ottla.testing.disk import ClusterDisk
 from ottla.testing.groups import GroupOperations
 from ottla.testing.ports import reserve
 from ottla.testing.reset import reset
-from ottla.testing.runner import BrokerThread, InlineEnv
+from ottla.testing.runner import BrokerThread, ClusterEnv, InlineEnv
 from ottla.testing.steps import Ask, drive, drive_async
 
 if TYPE_CHECKING:
@@ -389,7 +389,7 @@ class Cluster:
         return ClusterDisk(RealDisk())
 
     def _env(self, index: int) -> Env:
-        make = InlineEnv if self._data is None else Env
+        make = InlineEnv if self._data is None else ClusterEnv
         return make(self.disks[index], self.clock, Random(), worker_threads=WORKER_THREADS)
 
     def _ask(self, ask: Ask) -> Any:

@@ -41,7 +41,18 @@ EXIT_TIMEOUT_S = 1.0
 _LAST_ROUNDS = 6
 
 
-class InlineEnv(Env):
+class ClusterEnv(Env):
+    """The environment of a broker on a real disk, which is stopped even when the interpreter exits."""
+
+    __slots__ = ()
+
+    async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
+        if not threading.main_thread().is_alive():  # from then on worker threads take nothing more
+            return function(*arguments)
+        return await super().run_blocking(function, *arguments)
+
+
+class InlineEnv(ClusterEnv):
     """The environment of a broker on a disk in memory: what might wait for a disk does not, and runs on the loop.
 
     That also keeps the disk, which is no more than Python objects, to one thread.
