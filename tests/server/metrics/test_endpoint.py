@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 import pytest
 
 import ottla
+from ottla.cli.errors import explain
 from ottla.runtime.http import HttpListenError
 from ottla.schema.config import BrokerConfig, Given
 from ottla.schema.definition import SettingError
@@ -94,6 +96,14 @@ def test_a_default_port_that_is_taken_is_a_warning_and_a_chosen_one_an_error(cap
         assert "already in use" in record.message
         with pytest.raises(HttpListenError, match="already in use"):
             asyncio.run(opened(BrokerConfig.of({"http.listeners": address})))
+
+
+def test_a_chosen_port_that_is_taken_is_one_line_for_the_user() -> None:
+    error = HttpListenError("127.0.0.1", 8080, OSError(errno.EADDRINUSE, "in use"))
+    assert explain(error) == (
+        "cannot listen on http://127.0.0.1:8080: the port is already in use; "
+        "choose another address with --set http.listeners=http://HOST:PORT, or none"
+    )
 
 
 def test_nothing_is_served_unless_it_is_asked_for() -> None:

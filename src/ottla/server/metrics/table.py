@@ -100,7 +100,10 @@ BEANS: Final[tuple[Bean, ...]] = (
     *_rows(
         "kafka.server",
         "KafkaRequestHandlerPool",
+        # One event loop does the work of broker and controller.
         ("RequestHandlerAvgIdlePercent", Kind.PERCENT_METER, lambda scrape: scrape.idle_minute),
+        ("BrokerRequestHandlerAvgIdlePercent", Kind.PERCENT_METER, lambda scrape: scrape.idle_minute),
+        ("ControllerRequestHandlerAvgIdlePercent", Kind.PERCENT_METER, lambda scrape: scrape.idle_minute),
     ),
     *_rows(
         "kafka.server",
@@ -226,6 +229,7 @@ BEANS: Final[tuple[Bean, ...]] = (
         ("OfflineLogDirectoryCount", G, lambda scrape: len(scrape.broker.log_directories.offline)),
         ("LogDirectoryOffline", G, _log_directories(lambda one: int(one.failure is not None))),
         ("CordonedLogDirectoryCount", G, lambda scrape: len(scrape.config["cordoned.log.dirs"])),
+        ("LogDirectoryCordoned", G, topics.cordoned),
     ),
     *_rows(
         "kafka.log",
@@ -346,6 +350,7 @@ BEANS: Final[tuple[Bean, ...]] = (
         ("CurrentControllerId", G, lambda scrape: scrape.quorum.leader_id),
         ("FinalizedLevel", G, controller.finalized_levels),
         ("HandleLoadSnapshotCount", G, _const(1)),
+        ("AvgIdleRatio", G, lambda scrape: scrape.idle),
     ),
     *_rows(
         "kafka.server",

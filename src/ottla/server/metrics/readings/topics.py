@@ -83,6 +83,14 @@ def directories(read_one: Callable[[Any], Any]) -> Callable[[Scrape], Rows]:
     return read
 
 
+def cordoned(scrape: Scrape) -> Rows:
+    """Directories that take no new partitions."""
+    chosen = {path.rstrip("/") for path in scrape.config["cordoned.log.dirs"]}
+    kept = scrape.broker.log_directories
+    for directory in (*kept.online, *kept.offline):
+        yield labels(("logdirectory", directory.path)), int(directory.path in chosen or "*" in chosen)
+
+
 def uncleanable_partitions(scrape: Scrape) -> Rows:
     """Logs that the cleaner leaves alone, by data directory."""
     kept = scrape.broker.log_directories
