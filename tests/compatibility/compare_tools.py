@@ -19,6 +19,7 @@ import difflib
 import importlib
 import io
 import json
+import logging
 import pkgutil
 import re
 import subprocess
@@ -466,6 +467,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
     parser.add_argument("--docs", action="store_true", help="write docs/kafka-tools.md")
     options = parser.parse_args(argv)
+    logging.getLogger("ottla").setLevel(logging.ERROR)  # of the setups' own clients
     jvm = Java()
     if missing := jvm.missing():
         parser.error(f"missing: {missing}")

@@ -67,12 +67,13 @@ Setup = Callable[[Place], Mapping[str, str] | None]
 class Scenario:
     """Calls of a tool one after the other; each has to print and to return the same for both tools.
 
-    `quick`: runs in the test suite too. `ignore`: regular expressions of what may differ, e.g. a measured time; they
-    stand as `<ignored>` in both outputs then, and `remove` cuts out without a trace. `unordered`: lines may come in any order. `differs`: why the outputs are known not to
-    be equal; the table tells it. `only`: "kafka" or "ottla" when the other cannot do what it needs. `process`: run
-    both as processes (they handle signals, never end by themselves, or say something when they end); who does not end
-    in time gets SIGTERM. `result`: a text about what the calls have brought about, compared like what they print.
-    `teardown` ends what `setup` began, after each run.
+    `quick`: runs in the test suite too. `ignore`: regular expressions of what may differ, e.g. a measured time;
+    they stand as `<ignored>` in both outputs then, and `remove` cuts out without a trace. `unordered`: lines may
+    come in any order. `differs`: why the outputs are known not to be equal; the table tells it. `only`: "kafka" or
+    "ottla" when the other cannot do what it needs. `process`: run both as processes (they handle signals, never end
+    by themselves, or say something when they end); who does not end in time gets SIGTERM. `result`: a text about
+    what the calls have brought about, compared like what they print. `teardown` ends what `setup` began, after each
+    run.
     """
 
     name: str
@@ -113,7 +114,8 @@ class Scenario:
         for attribute, value in {
             "name": name, "steps": made, "setup": setup, "teardown": teardown,
             "files": dict(files or {}), "bare": bare, "quick": quick,
-            "ignore": tuple(ignore), "remove": tuple(remove), "unordered": unordered, "differs": differs, "only": only, "process": process,
+            "ignore": tuple(ignore), "remove": tuple(remove),
+            "unordered": unordered, "differs": differs, "only": only, "process": process,
             "timeout_s": timeout_s, "result": result,
         }.items():  # fmt: skip
             object.__setattr__(self, attribute, value)
