@@ -125,3 +125,26 @@ print(*[name for name in ("uvicorn", "starlette", "h11", "httptools", "click") i
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
     assert output.split() == []
+
+
+def test_the_body_of_a_request_that_offers_an_upgrade_arrives() -> None:
+    bodies = []
+
+    async def take(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        bodies.append((await receive())["body"])
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        server = await serve(take, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        # As Java's HttpClient sends it.
+        writer.write(
+            b"POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 2\r\nHost: x\r\n"
+            b"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA\r\nUpgrade: h2c\r\n\r\n{}"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await server.close()
+
+    asyncio.run(main())
+    assert bodies == [b"{}"]

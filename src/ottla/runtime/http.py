@@ -116,6 +116,9 @@ class HttpServer:
             config = Config(
                 self._app,
                 interface="asgi3",
+                # httptools, where it is installed, drops the body of a request that offers an upgrade to HTTP/2, as
+                # those of Java's HttpClient do.
+                http="h11",
                 ws="none",
                 lifespan="off",
                 log_config=None,
