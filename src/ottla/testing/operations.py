@@ -30,7 +30,6 @@ V = TypeVar("V")
 
 TIMEOUT_S = 10.0
 """How long helpers wait for what they were asked to wait for."""
-FETCH_BYTES = 64 * 1024 * 1024
 LONGEST_PAUSE_S = 0.02
 FIRST_PAUSE_S = 0.001
 _FETCH_VERSION = 12  # the last one that names topics
@@ -38,8 +37,6 @@ _PRODUCE_VERSION = 12
 _LATEST = -1
 _EARLIEST = -2
 _MOST_TRIES = 100
-
-Headers = "Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]"
 
 
 async def ask(request: Any, version: int | None = None, node_id: int | None = None) -> Any:
