@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -44,9 +45,12 @@ def run(command: list[str], bootstrap: str, topic: str) -> str:
     return done.stdout
 
 
-def test_kcat_example_prints_what_it_wrote(bootstrap: str, name: str) -> None:
+def test_shell_example_prints_what_it_wrote(bootstrap: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     require(None if shutil.which("kcat") else "kcat")
-    assert run(["bash", "-ec", example("sh", "kcat")], bootstrap, name) == "hello\n"
+    monkeypatch.setenv("OTTLA_BOOTSTRAP_SERVERS", bootstrap)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    printed = run(["bash", "-ec", example("sh", "kcat")], bootstrap, name).splitlines()
+    assert printed == [f"1 record to {name}: partition 0: 1 from offset 0", "hello", "hello"]
 
 
 def test_python_example_prints_what_it_wrote(bootstrap: str, name: str) -> None:
