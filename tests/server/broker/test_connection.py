@@ -379,6 +379,20 @@ def test_a_request_that_never_ends_is_cut_off_after_the_grace_time() -> None:
     run(main())
 
 
+def test_a_listener_that_gets_no_socket_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async def no_server(*arguments: object, **options: object) -> asyncio.Server:
+            return asyncio.Server(asyncio.get_running_loop(), [], lambda: asyncio.Protocol(), None, 1, None)
+
+        async with listening(make_broker()) as listener:
+            monkeypatch.setattr(asyncio.get_running_loop(), "create_server", no_server)
+            second = Listener(listener.broker, listener.address, listener.router, listener.limits.shared)
+            with pytest.raises(ListenError, match=r"cannot listen on 127\.0\.0\.1:0"):
+                await second.start()
+
+    run(main())
+
+
 @LOOPS
 def test_a_taken_port_is_named_in_the_error(loop: str) -> None:
     async def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -117,6 +118,10 @@ class Listener:
         server = await loop.create_server(
             lambda: Connection(self), host, port, backlog=self._backlog, start_serving=False
         )
+        if not server.sockets:
+            # The event loop passes over addresses for which it gets no socket: for lack of files, which this tells.
+            socket.socket().close()
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
 
