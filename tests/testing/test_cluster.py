@@ -492,3 +492,19 @@ def test_a_blocking_wait_in_an_event_loop_says_what_it_did(cluster: Cluster) -> 
     with pytest.raises(AssertionError) as raised:
         asyncio.run(main())
     assert "await cluster.aio.records" in raised.value.__notes__[0]
+
+
+def test_a_start_that_is_cancelled_leaves_nothing_running() -> None:
+    async def main() -> None:
+        for pause_s in (0, 0.001, 0.005, 0.02):
+            cluster = Cluster()
+            starting = asyncio.ensure_future(cluster.__aenter__())
+            await asyncio.sleep(pause_s)
+            if starting.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await starting
+            else:
+                await cluster.aio.stop()
+            assert not cluster.is_running
+
+    asyncio.run(main())

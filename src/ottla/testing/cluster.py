@@ -254,8 +254,7 @@ class Cluster:
         self.stop()
 
     async def __aenter__(self) -> AsyncCluster:
-        await asyncio.to_thread(self.start)
-        return self.aio
+        return await self.aio.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -412,8 +411,12 @@ class AsyncCluster:
         self.cluster = cluster
 
     async def start(self) -> Self:
-        """Start the brokers."""
-        await asyncio.to_thread(self.cluster.start)
+        """Start the brokers; cancelled, stop them."""
+        try:
+            await asyncio.to_thread(self.cluster.start)
+        except asyncio.CancelledError:
+            await self.stop()  # when the start that is under way is over
+            raise
         return self
 
     async def stop(self) -> None:
