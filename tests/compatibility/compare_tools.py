@@ -385,7 +385,11 @@ what cannot be changed.
 The table comes from a script, `python -m tests.compatibility.compare_tools --docs`, which runs Apache Kafka's own tools
 (4.3.1, in Java) and ours on the same cluster, one of Apache Kafka and one of Ottla, and compares standard output byte
 for byte, messages on standard error, and exit codes. Not compared are the sentences of the help, which are ours, Java's
-stack traces and its log lines.
+stack traces and its log lines. What Ottla's broker does not serve yet (access rules, SCRAM credentials, delegation
+tokens) is compared there by how it is refused.
+
+A tool of ours starts without a JVM: `ottla kafka-topics --list` takes 0.14 s of processor time and 28 MB, where
+`kafka-topics.sh --list` takes 1.3 s and 96 MB, on the same machine against the same broker.
 
 | tool | options compared | calls the same on Apache Kafka | on Ottla | what is different |
 | --- | --- | --- | --- | --- |
