@@ -25,6 +25,7 @@ from ottla.client.errors import (
     UnknownTopicError,
 )
 from ottla.testing import Cluster
+from ottla.testing.steps import Ask
 
 
 @dataclass
@@ -506,5 +507,22 @@ def test_a_start_that_is_cancelled_leaves_nothing_running() -> None:
             else:
                 await cluster.aio.stop()
             assert not cluster.is_running
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_a_broker_that_ends_is_told_and_not_cancelled(cluster: Cluster) -> None:
+    async def main() -> None:
+        waiting = asyncio.ensure_future(cluster.aio._ask(Ask(None, lambda node: asyncio.sleep(60))))
+        await asyncio.sleep(0.01)
+        await cluster.aio.kill()
+        with pytest.raises(ottla.errors.IllegalStateError, match="stopped during the call"):
+            await waiting
+        await cluster.aio.restart()
+        waiting = asyncio.ensure_future(cluster.aio._ask(Ask(None, lambda node: asyncio.sleep(60))))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
     asyncio.run(main())

@@ -38,7 +38,7 @@ from ottla.testing.disk import ClusterDisk
 from ottla.testing.groups import GroupOperations
 from ottla.testing.ports import reserve
 from ottla.testing.reset import reset
-from ottla.testing.runner import BrokerThread, ClusterEnv, InlineEnv
+from ottla.testing.runner import STOPPED_DURING_CALL, BrokerThread, ClusterEnv, InlineEnv
 from ottla.testing.steps import Ask, drive, drive_async
 
 if TYPE_CHECKING:
@@ -478,7 +478,13 @@ class AsyncCluster:
     async def _ask(self, ask: Ask) -> Any:
         thread = self.cluster._asked(ask.node_id)
         future: concurrent.futures.Future[Any] = thread.submit(cast(Any, ask.action(thread.node)))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if future.cancelled() and task is not None and not task.cancelling():
+                raise IllegalStateError(STOPPED_DURING_CALL, hint="") from None
+            raise
 
 
 def _forgotten(threads: Sequence[BrokerThread | None]) -> None:

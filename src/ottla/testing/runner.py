@@ -37,6 +37,7 @@ Result = TypeVar("Result")
 GRACE_S = 0.01
 """How long an orderly stop waits for requests under way: what is parked (fetches, joins) is not worth a test's time."""
 JOIN_TIMEOUT_S = 10.0
+STOPPED_DURING_CALL = "the broker was stopped during the call."
 EXIT_TIMEOUT_S = 1.0
 _LAST_ROUNDS = 6
 
@@ -146,7 +147,7 @@ class BrokerThread:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise IllegalStateError("the broker was stopped during the call.", hint="") from None
+            raise IllegalStateError(STOPPED_DURING_CALL, hint="") from None
         except BaseException:
             future.cancel()
             raise
