@@ -18,11 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TextIO
 
-from ottla.cli.kafka.layout import pieces
+from ottla.cli.kafka.argparse4j_text import WIDTH, help_row, near_misses, wrap
 
-WIDTH = 75
-_HELP_COLUMN = 25
-_NEGATIVE_NUMBER = re.compile(r"-\d+")
 MANY = 1 << 31
 
 
@@ -237,10 +234,10 @@ class Subparsers:
         raise error
 
     def help_lines(self) -> Iterator[str]:
-        yield _help_row(self.syntax(), self._help)
+        yield help_row(self.syntax(), self._help)
         for command, parser in self.parsers.items():
             if parser.help:
-                yield _help_row(f"  {command}", parser.help)
+                yield help_row(f"  {command}", parser.help)
 
 
 class ArgumentParser:
@@ -263,7 +260,7 @@ class ArgumentParser:
         self.positionals: list[Argument] = []
         self.groups: list[Group] = []
         self.subparsers: Subparsers | None = None
-        self._by_flag: dict[str, Argument] = {}
+        self.by_flag: dict[str, Argument] = {}
         self._defaults: dict[str, Any] = {}
         if add_help:
             self.add_argument("-h", "--help", action="help", help="show this help message and exit")
@@ -300,7 +297,7 @@ class ArgumentParser:
             self.positionals.append(argument)
         else:
             self.options.append(argument)
-            self._by_flag.update(dict.fromkeys(flags, argument))
+            self.by_flag.update(dict.fromkeys(flags, argument))
         return argument
 
     def add_argument_group(self, title: str = "", description: str = "") -> Group:
@@ -329,7 +326,9 @@ class ArgumentParser:
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
         """The values by destination. Raises `ArgumentError`."""
         values: dict[str, Any] = {}
-        deferred = _Parse(self, list(arguments), 0, values).run()
+        from ottla.cli.kafka.argparse4j_parse import Parse
+
+        deferred = Parse(self, list(arguments), 0, values).run()
         if deferred is not None:
             raise deferred
         return values
@@ -340,22 +339,22 @@ class ArgumentParser:
 
     def find_flag(self, flag: str) -> Argument | None:
         """The option of a flag or of the beginning of one. Raises `ArgumentError` when several begin so."""
-        if flag in self._by_flag:
-            return self._by_flag[flag]
-        matches = sorted(known for known in self._by_flag if known.startswith(flag))
+        if flag in self.by_flag:
+            return self.by_flag[flag]
+        matches = sorted(known for known in self.by_flag if known.startswith(flag))
         if not matches:
             return None
         if self._is_cluster(flag):
             matches = sorted([*matches, flag[:2]])
         elif len(matches) == 1:
-            return self._by_flag[matches[0]]
+            return self.by_flag[matches[0]]
         raise ArgumentError(f"ambiguous option: {flag} could match {', '.join(matches)}", self)
 
     def _is_cluster(self, word: str) -> bool:
         if word.startswith("--"):
             return False
         for letter in word[1:]:
-            argument = self._by_flag.get(f"-{letter}")
+            argument = self.by_flag.get(f"-{letter}")
             if argument is None:
                 return False
             if argument.consumes:
@@ -406,7 +405,7 @@ class ArgumentParser:
     def format_help(self) -> str:
         blocks = [self.format_usage()]
         if self.description:
-            blocks.append(_wrap(self.description, WIDTH) + "\n")
+            blocks.append(wrap(self.description, WIDTH) + "\n")
         commands = self.subparsers if self.subparsers is not None and self.subparsers.parsers else None
         positionals = self._rows(self.positionals)
         if positionals or (commands is not None and not commands.titled):
@@ -417,13 +416,13 @@ class ArgumentParser:
         if commands is not None and commands.titled:
             text = f"{commands.title or 'subcommands'}:\n"
             if commands.description:
-                text += "  " + _wrap(commands.description, WIDTH, 2, "  ") + "\n\n"
+                text += "  " + wrap(commands.description, WIDTH, 2, "  ") + "\n\n"
             blocks.append(text + "".join(commands.help_lines()))
         for group in self.groups:
             if group.shown_apart:
                 text = f"{group.title}:\n" if group.title else ""
                 if group.description:
-                    text += "  " + _wrap(group.description, WIDTH, 2, "  ") + "\n\n"
+                    text += "  " + wrap(group.description, WIDTH, 2, "  ") + "\n\n"
                 blocks.append(text + "".join(self._rows(group.arguments, grouped=True)))
         return "\n".join(blocks)
 
@@ -436,7 +435,7 @@ class ArgumentParser:
             if self.default_help and argument.default is not None:
                 default = str(argument.default).lower() if isinstance(argument.default, bool) else argument.default
                 text = f"{text} (default: {default})".lstrip()
-            rows.append(_help_row(argument.help_title(), text))
+            rows.append(help_row(argument.help_title(), text))
         return rows
 
     def print_help(self, file: TextIO | None = None) -> None:
@@ -447,230 +446,10 @@ class ArgumentParser:
         parser = error.parser
         if isinstance(error, HelpShown):
             return
-        text = parser.format_usage() + _wrap(f"{parser.prog}: error: {error}\n", WIDTH)
+        text = parser.format_usage() + wrap(f"{parser.prog}: error: {error}\n", WIDTH)
         if error.unknown_option is not None and len(body := error.unknown_option.lstrip("-")) >= 2:
             names = [(flag, flag.lstrip("-")) for one in parser.options for flag in one.flags]
-            text += _near_misses(body, [(flag, name) for flag, name in names if len(name) > 1])
+            text += near_misses(body, [(flag, name) for flag, name in names if len(name) > 1])
         elif error.unknown_command is not None and parser.subparsers is not None:
-            text += _near_misses(error.unknown_command, [(name, name) for name in parser.subparsers.parsers])
+            text += near_misses(error.unknown_command, [(name, name) for name in parser.subparsers.parsers])
         print(text, end="", file=sys.stderr)
-
-
-class _Parse:
-    """One walk over the words of a command line, for one parser; a sub-command's goes on where its main one ends."""
-
-    def __init__(self, parser: ArgumentParser, words: list[str], index: int, values: dict[str, Any]) -> None:
-        self.parser, self.words, self.index, self.values = parser, words, index, values
-        self.separated = False
-        self.used: set[Argument] = set()
-        self.chosen: dict[Group, Argument] = {}
-        self.collected: list[str] = []
-        self.deferred: ArgumentError | None = None
-
-    def run(self) -> ArgumentError | None:
-        """Fill the values; returns the error of what is missing, which others go before."""
-        parser = self.parser
-        self.values.update(parser.defaults())
-        position = consumed = 0
-        while self.index < len(self.words):
-            word = self.words[self.index]
-            if self.is_flag(word) and word != "--":
-                self.flag(word)
-            elif word == "--" and not self.separated:
-                self.separated = True
-                self.index += 1
-            elif position < len(parser.positionals):
-                argument = parser.positionals[position]
-                self.collected.append(word)
-                self.index += 1
-                consumed += 1
-                if argument.single or consumed == argument.most:
-                    position, consumed = position + 1, 0
-            elif not self.separated and parser.subparsers is not None:
-                self.positionals()
-                self.check_required()
-                return self.sub_command(parser.subparsers)
-            else:
-                raise ArgumentError(f"unrecognized arguments: '{' '.join(self.words[self.index :])}'", parser)
-        if parser.subparsers is not None:
-            raise ArgumentError("too few arguments", parser)
-        self.positionals()
-        self.check_required()
-        return self.deferred
-
-    def sub_command(self, commands: Subparsers) -> ArgumentError | None:
-        chosen = commands.find(self.words[self.index])
-        missing = _Parse(chosen, self.words, self.index + 1, self.values).run()
-        if commands.dest:
-            self.values[commands.dest] = chosen.command
-        return self.deferred or missing
-
-    def is_flag(self, word: str) -> bool:
-        if self.separated:
-            return False
-        return word == "--" or (
-            bool(word.lstrip("-")) and word.startswith("-") and not _NEGATIVE_NUMBER.fullmatch(word)
-        )
-
-    def flag(self, word: str) -> None:
-        flag, equals, value = word.partition("=")
-        embedded: str | None = value if equals else None
-        argument = self.parser.find_flag(flag)
-        if argument is None:
-            argument, flag, embedded = self.cluster(word)
-        self.index += 1
-        if argument is not None:
-            self.choose(argument)
-            self.take(argument, flag, embedded)
-
-    def cluster(self, word: str) -> tuple[Argument | None, str, str | None]:
-        """Several short options in one word; the last may have its value attached."""
-        if not word.startswith("--"):
-            for position, letter in enumerate(word[1:], 1):
-                argument = self.parser.find_flag(f"-{letter}") if f"-{letter}" in self.parser._by_flag else None
-                if argument is None:
-                    break
-                if argument.consumes:
-                    return argument, f"-{letter}", word[position + 1 :] or None
-                self.choose(argument)
-                self.act(argument, None)
-            else:
-                return None, word, None
-        error = ArgumentError(f"unrecognized arguments: '{word}'", self.parser)
-        error.unknown_option = word
-        raise error
-
-    def choose(self, argument: Argument) -> None:
-        self.used.add(argument)
-        group = argument.group
-        if group is not None and group.exclusive:
-            before = self.chosen.setdefault(group, argument)
-            if before is not argument:
-                raise ArgumentError(f"not allowed with argument {before.textual_name}", self.parser, argument)
-
-    def take(self, argument: Argument, flag: str, embedded: str | None) -> None:
-        if not argument.consumes:
-            if embedded is not None:
-                raise ArgumentError(f"ignore implicit argument '{embedded}'", self.parser, argument)
-            self.act(argument, None)
-        elif argument.single:
-            text = embedded if embedded is not None else self.next_value()
-            if text is not None:
-                self.act(argument, argument.convert(text, self.parser))
-            elif argument.least == -1:
-                raise ArgumentError("expected one argument", self.parser, argument)
-            else:
-                self.act(argument, argument.const)
-        else:
-            found = [] if embedded is None else [argument.convert(embedded, self.parser)]
-            while embedded is None and len(found) < argument.most and (text := self.next_value()) is not None:
-                found.append(argument.convert(text, self.parser))
-            if len(found) < argument.least:
-                raise ArgumentError(f"expected {argument.least} argument(s)", self.parser, argument)
-            self.act(argument, found)
-
-    def next_value(self) -> str | None:
-        if self.index >= len(self.words) or self.is_flag(self.words[self.index]):
-            return None
-        self.index += 1
-        return self.words[self.index - 1]
-
-    def act(self, argument: Argument, value: Any) -> None:
-        if callable(argument.action):
-            argument.action()
-        elif argument.action == "help":
-            self.parser.print_help()
-            raise HelpShown("Help Screen", self.parser)
-        elif argument.action == "append":
-            before = self.values.get(argument.dest)
-            self.values[argument.dest] = [*before, value] if isinstance(before, list) else [value]
-        elif argument.action == "store":
-            self.values[argument.dest] = value
-        else:
-            self.values[argument.dest] = argument.action == "store_true"
-
-    def positionals(self) -> None:
-        """Share the collected words out among the positional arguments."""
-        wanted = [1 if one.least == -1 else one.least for one in self.parser.positionals]
-        if sum(wanted) > len(self.collected):
-            raise ArgumentError("too few arguments", self.parser)
-        taken = 0
-        for number, argument in enumerate(self.parser.positionals):
-            available = len(self.collected) - taken - sum(wanted[number + 1 :])
-            count = min(1 if argument.least == -1 else argument.most, available)
-            if count:
-                texts = self.collected[taken : taken + count]
-                taken += count
-                found = [argument.convert(text, self.parser) for text in texts]
-                self.act(argument, found[0] if argument.single else found)
-
-    def check_required(self) -> None:
-        for argument in self.parser.options:
-            if argument.required and argument not in self.used:
-                self.deferred = ArgumentError(f"argument {argument.textual_name} is required", self.parser)
-        if self.deferred is not None:
-            return
-        for group in self.parser.groups:
-            if group.exclusive and group.required and group not in self.chosen:
-                names = "".join(f"{argument.textual_name} " for argument in group.shown)
-                self.deferred = ArgumentError(f"one of the arguments {names}is required", self.parser)
-
-
-def _help_row(title: str, text: str) -> str:
-    if not text:
-        return f"  {title}\n"
-    wrapped = _wrap(text, WIDTH, _HELP_COLUMN, " " * _HELP_COLUMN)
-    if len(title) <= 21:
-        return f"  {title:<{_HELP_COLUMN - 2}}{wrapped}\n"
-    return f"  {title}\n{' ' * _HELP_COLUMN}{wrapped}\n"
-
-
-def _wrap(text: str, width: int, offset: int = 0, indent: str = "") -> str:
-    """Break into lines of `width`, justified on both sides, as the library does."""
-    done, line, length = "", "", offset
-    for piece in pieces(text):
-        length += len(piece)
-        if length > width:
-            done += _justified(line, width, length - len(piece)) + "\n" + indent
-            line, length = "", len(indent) + len(piece)
-        line += piece
-        if piece.endswith("\n"):
-            done += line + indent
-            line, length = "", len(indent)
-    return done + line
-
-
-def _justified(line: str, width: int, length: int) -> str:
-    stripped = line.strip(" ")
-    length -= len(line) - len(stripped)
-    words = re.split(r"( +)", stripped)
-    gaps = len(words) // 2
-    if not gaps:
-        return stripped
-    each, rest = divmod(width - length, gaps)
-    start = (gaps - rest + 1) // 2
-    for number in range(gaps):
-        words[2 * number + 1] += " " * (each + (start <= number < start + rest))
-    return "".join(words)
-
-
-def _near_misses(body: str, known: Sequence[tuple[str, str]]) -> str:
-    scored = sorted((0 if name.startswith(body) else _distance(body, name), subject) for subject, name in known)
-    if not scored or scored[0][0] >= 7:
-        return ""
-    best = scored[0][0]
-    return "\nDid you mean:\n" + "".join(f"\t{subject}\n" for score, subject in scored if score == best)
-
-
-def _distance(a: str, b: str) -> int:
-    """Damerau-Levenshtein with argparse4j's costs: exchange 0, replace 2, add 1, remove 4."""
-    before, last = [0] * (len(b) + 1), list(range(len(b) + 1))
-    for i in range(1, len(a) + 1):
-        row = [i] + [0] * len(b)
-        for j in range(1, len(b) + 1):
-            row[j] = last[j - 1] + (0 if a[i - 1] == b[j - 1] else 2)
-            if i >= 2 and j >= 2 and a[i - 1] != b[j - 1] and a[i - 2] == b[j - 1] and a[i - 1] == b[j - 2]:
-                row[j] = min(row[j], before[j - 2])
-            row[j] = min(row[j], last[j] + 4, row[j - 1] + 1)
-        before, last = last, row
-    return last[len(b)]
