@@ -34,6 +34,12 @@ NOT_LOADED = [
     "shutil",
     "urllib",
     "zipfile",
+    "h11",
+    "httptools",
+    "starlette",
+    "uvicorn",
+    "ottla.server.metrics.app",
+    "ottla.server.metrics.registry",
     "ottla.schema.reference",
     "ottla.server.broker.handlers",
     "ottla.server.coordinator",
@@ -61,7 +67,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     command = [sys.executable, "-X", "importtime", "-m", "ottla", "start", "--data", str(directory / "data")]
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*command, "--set", "listeners=PLAINTEXT://127.0.0.1:0"], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [*command, "--set", "listeners=PLAINTEXT://127.0.0.1:0", "--set", "http.listeners=http://127.0.0.1:0"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
         try:
             assert process.stdout is not None

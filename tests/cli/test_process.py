@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 OTTLA = [sys.executable, "-m", "ottla", "start"]
-ANY_PORT = ["--set", "listeners=PLAINTEXT://127.0.0.1:0"]
+ANY_PORT = ["--set", "listeners=PLAINTEXT://127.0.0.1:0", "--set", "http.listeners="]
 
 
 def environment():
