@@ -18,7 +18,8 @@ from tests.compatibility.drivers import Java, Message, to_json
 T = TypeVar("T")
 
 GIVE_UP_MS = 1000
-"""What a client may take for a record."""
+PATIENT_MS = 10_000
+"""What a client may take for a record: one that gives up, one that tries again."""
 REQUEST_MS = 500
 SESSION_MS = 10_000
 TRANSACTION_MS = 10_000
@@ -104,7 +105,12 @@ class ConfluentShop(ShopCode):
     def sender(self, *, retries: bool = False, transactional_id: str | None = None, client_id: str = "shop") -> Sender:
         from confluent_kafka import Producer
 
-        settings = {"client.id": client_id, "message.timeout.ms": GIVE_UP_MS, "retry.backoff.ms": 20, "linger.ms": 0}
+        settings = {
+            "client.id": client_id,
+            "message.timeout.ms": PATIENT_MS if retries or transactional_id else GIVE_UP_MS,
+            "retry.backoff.ms": 20,
+            "linger.ms": 0,
+        }
         settings |= {"enable.idempotence": True} if retries or transactional_id else {"retries": 0}
         if transactional_id:
             settings |= {"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_MS}
@@ -199,7 +205,10 @@ class KafkaPythonShop(ShopCode):
     def sender(self, *, retries: bool = False, transactional_id: str | None = None, client_id: str = "shop") -> Sender:
         from kafka import KafkaProducer
 
-        settings: dict[str, Any] = {"delivery_timeout_ms": GIVE_UP_MS, "max_block_ms": GIVE_UP_MS}
+        settings: dict[str, Any] = {
+            "delivery_timeout_ms": PATIENT_MS if retries or transactional_id else GIVE_UP_MS,
+            "max_block_ms": GIVE_UP_MS,
+        }
         if not (retries or transactional_id):
             settings |= {"retries": 0, "enable_idempotence": False}
         if transactional_id:
@@ -289,7 +298,10 @@ class AiokafkaShop(ShopCode):
 
         async def start() -> Any:
             # It has no number of retries: it tries until the time is up, and tells what was wrong at last.
-            settings: dict[str, Any] = {"request_timeout_ms": GIVE_UP_MS, "retry_backoff_ms": 20}
+            settings: dict[str, Any] = {
+                "request_timeout_ms": PATIENT_MS if retries or transactional_id else GIVE_UP_MS,
+                "retry_backoff_ms": 20,
+            }
             settings |= {"enable_idempotence": retries or transactional_id is not None}
             if transactional_id:
                 settings |= {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_MS}
@@ -398,7 +410,8 @@ class JavaShop(ShopCode):
         self.java = java
 
     def sender(self, *, retries: bool = False, transactional_id: str | None = None, client_id: str = "shop") -> Sender:
-        settings = {"client.id": client_id, "request.timeout.ms": REQUEST_MS, "delivery.timeout.ms": GIVE_UP_MS}
+        settings = {"client.id": client_id, "request.timeout.ms": REQUEST_MS}
+        settings |= {"delivery.timeout.ms": PATIENT_MS if retries else GIVE_UP_MS}
         settings |= {"max.block.ms": GIVE_UP_MS, "retry.backoff.ms": 20, "retries": 1000 if retries else 0}
         return _JavaSender(self, settings, idempotent=retries)
 
