@@ -214,6 +214,7 @@ class Consumer(ConsumerOperations[K, V]):
             self._raise_pending()
             self._serve()
             if rebalancing.user_wanted:
+                self._hand_over()
                 self._portal.call_soon(self._loop_news)
             elif not rebalancing.callback_coming:
                 take(output, limit)

@@ -167,6 +167,7 @@ class Consumer(ConsumerOperations[K, V]):
             self._raise_pending()
             await self._serve()
             if rebalancing.user_wanted:
+                self._hand_over()
                 self._loop_news()
             elif not rebalancing.callback_coming:
                 take(output, limit)

@@ -210,8 +210,10 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         engine = self._engine
         in_hand = self._in_hand
         in_hand.returned()
-        if in_hand.index < len(in_hand.records):
-            return engine.rebalancing.user_wanted  # that he goes on is seen from the loop, too
+        if engine.rebalancing.user_wanted:
+            self._hand_over()
+        elif in_hand.index < len(in_hand.records):
+            return False
         engine.buffer.returned()
         if engine.metrics is not None:
             engine.metrics.poll.poll_started()
@@ -220,6 +222,12 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
             self._next_news_ms = now_ms + self._news_interval_ms
             return True
         return False
+
+    def _hand_over(self) -> None:
+        """The group waits for partitions, and the user polls: he is done with what he got, and the rest goes back."""
+        self._in_hand.returned()
+        self._give_back(None)
+        self._engine.buffer.returned()
 
     def _consumed(self, records: Records[K, V]) -> Records[K, V]:
         """Last steps before records go to the user."""
@@ -252,7 +260,14 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         """
         self._assignments_seen = self._engine.rebalancing.assignments
         partitions = self._engine.subscription.partitions
-        gone = [tp for tp in self._in_hand.left() if (state := partitions.get(tp)) is None or state.suspended]
+        in_use = (
+            self._engine.buffer.in_use
+        )  # of a partition that went and came back, by its new state, there is nothing
+        gone = [
+            tp
+            for tp in self._in_hand.left()
+            if (state := partitions.get(tp)) is None or state.suspended or in_use.get(tp) is not state
+        ]
         self._in_hand.returned()
         self._give_back(gone)
         self._engine.buffer.returned([tp for tp, state in list(partitions.items()) if state.suspended])

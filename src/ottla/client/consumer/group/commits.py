@@ -83,6 +83,8 @@ class GroupOffsets:
         self._membership = membership
         self._newest_fetch: int | None = None
         """The newest OffsetFetch that may be used; None while nothing speaks against any."""
+        self._unknown: ConsumerGroupMetadata | None = None
+        """A member as which this one was asking, and is not any more, before its heartbeat has heard of it."""
 
     async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: int) -> None:
         """Returns when all are committed; otherwise the error of the first that is not, after the others are.
@@ -201,7 +203,8 @@ class GroupOffsets:
             ],
         )
         identity = self._membership.identity()
-        if self._membership.is_modern() and identity.member_id:
+        as_member = self._membership.is_modern() and identity.member_id and identity != self._unknown
+        if as_member:
             group.member_id, group.member_epoch = identity.member_id, identity.generation_id
         request = OffsetFetchRequest(groups=[group], require_stable=True)
         newest = None if all(topic_id != ZERO_UUID for topic_id in ids.values()) else SINCE_IDS - 1
@@ -209,6 +212,9 @@ class GroupOffsets:
         assert isinstance(response, OffsetFetchResponse)
         found: Offsets = {}
         for answer in response.groups:
+            if as_member and answer.error_code == ErrorCode.UNKNOWN_MEMBER_ID:
+                # Who was away for too long rejoins by heartbeats. Offsets are for everybody: ask as nobody.
+                self._unknown = identity
             self._check_fetch(answer.error_code)
             for topic in answer.topics:
                 name = topic.name or names.get(topic.topic_id, "")
@@ -247,11 +253,10 @@ class GroupOffsets:
         code = code_of(number)
         if code in COORDINATOR_GONE:
             self._cluster.forget_coordinator(GROUP, self._group_id)
-        if code is ErrorCode.STALE_MEMBER_EPOCH:
-            raise RebalanceInProgressError(retriable=True)
         if code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_INSTANCE_ID):
             self._membership.commit_refused(code, self._membership.identity().generation_id)
-            raise error_for(code)
+        if code in (ErrorCode.STALE_MEMBER_EPOCH, ErrorCode.UNKNOWN_MEMBER_ID):
+            raise RebalanceInProgressError(retriable=True)
         if code is not ErrorCode.NONE:
             raise error_for(number)
 
