@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -177,8 +177,16 @@ class Engine:
         started_ms = self.cluster.now_ms()
         deadline_ms = started_ms + timeout_ms
         topic = await self.cluster.wait_for_topic(name, timeout_ms)
+        unanswered: KafkaTimeoutError | None = None
+        is_answered = False
         while partition is not None and partition >= len(topic.partitions):
             left_ms = deadline_ms - self.cluster.now_ms()
+            if left_ms <= 0 and unanswered is not None and not is_answered:
+                raise KafkaTimeoutError(
+                    f"topic {name} had {len(topic.partitions)} partitions, and whether it has partition {partition} by "
+                    f"now no broker has said within max.block.ms ({timeout_ms}).",
+                    hint="Check that the brokers run and can be reached.",
+                ) from unanswered
             if left_ms <= 0:
                 raise UnknownTopicError(
                     f"topic {name} has no partition {partition} but {len(topic.partitions)} partitions, still after "
@@ -186,8 +194,11 @@ class Engine:
                     hint="Create it, or send to another.",
                 )
             await asyncio.sleep(min(left_ms, self.cluster.backoff.delay_ms(0)) / 1000)
-            with suppress(KafkaTimeoutError):
-                await self.cluster.refresh_metadata(max(1, left_ms))
+            try:
+                await self.cluster.refresh_metadata(max(1, deadline_ms - self.cluster.now_ms()))
+                is_answered = True
+            except KafkaTimeoutError as error:
+                unanswered = error
             topic = self.cluster.metadata.topics.get(name) or topic
         if self.metrics is not None:
             self.metrics.took("metadata-wait", (self.cluster.now_ms() - started_ms) / 1000)
