@@ -191,7 +191,9 @@ class Stage:
                 await self.world.proxy.outage(dice.choice((0.2, 3.0, 9.0)) * dice.random())
 
 
-def _play(name: str, seed: object, act: Callable[[Stage], Awaitable[None]], *, hurt: float = HURT) -> Counts:
+def play(name: str, seed: object, act: Callable[[Stage], Awaitable[None]], *, hurt: float = HURT) -> Counts:
+    """Run a scenario; `hurt` is the share of requests that something happens to."""
+
     async def main(cluster: Cluster) -> Counts:
         async with world_around(cluster, hurt) as world:
             await act(Stage(world))
@@ -208,7 +210,7 @@ def our_producers(seed: object, *, seconds: float = 30.0) -> Counts:
         stage.plays("administrator", administrator(stage.books, ["nobody"]))
         await stage.run(seconds)
 
-    return _play("our producers", seed, act)
+    return play("our producers", seed, act)
 
 
 def our_consumers(seed: object, *, seconds: float = 30.0) -> Counts:
@@ -219,7 +221,7 @@ def our_consumers(seed: object, *, seconds: float = 30.0) -> Counts:
         stage.plays("administrator", administrator(stage.books, stage.groups))
         await stage.run(seconds, check)
 
-    return _play("our consumers", seed, act)
+    return play("our consumers", seed, act)
 
 
 def our_queues(seed: object, *, seconds: float = 30.0) -> Counts:
@@ -228,7 +230,7 @@ def our_queues(seed: object, *, seconds: float = 30.0) -> Counts:
     async def act(stage: Stage) -> None:
         await stage.run(seconds, await stage.queue())
 
-    return _play("our queues", seed, act)
+    return play("our queues", seed, act)
 
 
 def our_transform(seed: object, *, seconds: float = 30.0) -> Counts:
@@ -237,7 +239,7 @@ def our_transform(seed: object, *, seconds: float = 30.0) -> Counts:
     async def act(stage: Stage) -> None:
         await stage.run(seconds, await stage.transform())
 
-    return _play("our transform", seed, act)
+    return play("our transform", seed, act)
 
 
 def our_clients(seed: object, *, seconds: float = 30.0) -> Counts:
@@ -249,7 +251,7 @@ def our_clients(seed: object, *, seconds: float = 30.0) -> Counts:
         stage.plays("administrator", administrator(stage.books, stage.groups))
         await stage.run(seconds, *checks)
 
-    return _play("our clients", seed, act)
+    return play("our clients", seed, act)
 
 
 def renewal(seed: object) -> Counts:
@@ -301,7 +303,7 @@ def renewal(seed: object) -> Counts:
         await stage.finish()
         await stage.world.end()
 
-    return _play("renewal", seed, act, hurt=0.0)
+    return play("renewal", seed, act, hurt=0.0)
 
 
 def oversleeping(seed: object, kind: str) -> Counts:
@@ -338,29 +340,7 @@ def oversleeping(seed: object, kind: str) -> Counts:
         if view.records:
             cluster.fail(f"committed without their positions: {view.records}")
 
-    return _play(f"oversleeping {kind}", seed, act, hurt=0.0)
+    return play(f"oversleeping {kind}", seed, act, hurt=0.0)
 
 
 SCENARIOS = (our_producers, our_consumers, our_queues, our_transform, our_clients)
-
-
-def outage(seed: object, *, minutes: float = 5.0) -> Counts:
-    """Nobody dies; the node cannot be reached for minutes. How much the clients log meanwhile."""
-
-    async def act(stage: Stage) -> None:
-        world, cluster = stage.world, stage.cluster
-        stage.mean_life_s = 1e9
-        checks = [await stage.consumers(), await stage.queue(), await stage.transform()]
-        await stage.producers()
-        stage.plays("administrator", administrator(stage.books, stage.groups))
-        await asyncio.sleep(5)
-        world.lines.clear()
-        await world.proxy.outage(minutes * 60)
-        cluster.counts["lines"] = sum(world.lines.values())
-        cluster.counts["clients"] = sum(2 if one.name.startswith("maker") else 1 for one in world.programs)
-        cluster.counts["commonest line"] = max(world.lines.values())
-        await asyncio.sleep(10)
-        cluster.is_calm = True
-        await stage.finish(*checks)
-
-    return _play("outage", seed, act, hurt=0.0)

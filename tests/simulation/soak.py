@@ -15,9 +15,11 @@ import traceback
 from collections import Counter
 
 from tests.simulation import client_world
+from tests.simulation.client_outages import outages
+from tests.simulation.client_renewals import renewals
 from tests.simulation.workloads import scenarios
 
-SCENARIOS = (*scenarios.SCENARIOS, *client_world.SCENARIOS)
+SCENARIOS = (*scenarios.SCENARIOS, *client_world.SCENARIOS, outages, renewals)
 
 MOST_SECONDS = 24 * 3600
 

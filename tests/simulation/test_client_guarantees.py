@@ -44,9 +44,3 @@ def test_who_comes_back_too_late_commits_nothing(kind: str) -> None:
 
 def test_locks_that_are_renewed_last() -> None:
     assert client_world.renewal(1)["jobs kept"]
-
-
-def test_a_broker_that_is_away_for_minutes_is_told_of_in_few_lines() -> None:
-    counts = client_world.outage(1, minutes=2.0)
-    assert counts["lines"] < 5 * counts["clients"]
-    assert counts["commonest line"] <= 2 * counts["clients"]

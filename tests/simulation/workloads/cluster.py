@@ -203,6 +203,13 @@ class Cluster:
             process.kill()
             self.disk.restart_process()
 
+    async def die(self, seconds: float) -> None:
+        """Killed, away for so long, and up again."""
+        self._crashed()
+        await asyncio.sleep(seconds)
+        await self._restart_disk()
+        await self.start()
+
     async def trouble(self, seconds: float) -> None:
         """End and restart the node at random for a while; at the end it is up, and the faults are over."""
         deadline = self.now() + seconds

@@ -26,6 +26,7 @@ def administrator(books: list[Book], groups: list[str]) -> Any:
                 try:
                     await program.call(what, asking, limit_s)
                     program.cluster.count("admin calls")
+                    program.gets_on()
                 except KafkaError as error:
                     reasons = [*error.errors.values()] or [error]
                     if not all(one.retriable for one in reasons):

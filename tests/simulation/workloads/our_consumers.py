@@ -145,6 +145,8 @@ def reader(readings: Readings, topic: Any, kind: str) -> Any:
                         program.cluster.fail(f"{program} was given {place} at {record.offset}, and does not have it")
                         readings.begin(program.name, [place], stints)
                     readings.process(stints[place], record.offset)
+                if records:
+                    program.gets_on()
                 if records and not automatic:
                     await _commit(program, consumer)
         except BaseException as error:
@@ -207,6 +209,8 @@ def follower(readings: Readings, topic: str, partitions: int) -> Any:
                 for record in records:
                     place = TopicPartition(record.topic, record.partition)
                     readings.process(stints[place], record.offset)
+                if records:
+                    program.gets_on()
                 if program.dice.random() < 0.05:
                     await _ask(program, consumer, places)
         finally:

@@ -101,6 +101,8 @@ class Book:
             sent.error = finished.exception()
             if sent.error is None:
                 sent.metadata = finished.result()
+                if transaction is None:
+                    program.gets_on()
             sent.until_s = self.cluster.now()
             took_s = sent.until_s - sent.since_s
             if took_s > DELIVERY_TIMEOUT_MS / 1000 + GRACE_S:
@@ -204,6 +206,7 @@ def teller(book: Book, transactional_id: str) -> Any:
                     book.cluster.count(f"our transactions failed: {type(error).__name__}")
                 else:
                     transaction.outcome = True
+                    program.gets_on()
                     book.cluster.count("our transactions committed")
                 await program.think(MEAN_PAUSE_S)
         finally:

@@ -51,6 +51,7 @@ class Crew:
             self.world.cluster.fail(f"{program} was given {job} for the {count}th time")
         self.deliveries[job] = max(count, self.deliveries.get(job, 0))
         self.world.cluster.count("jobs handed out")
+        program.gets_on()
 
     async def missing(self, partitions: int) -> list[str]:
         """Jobs that nobody has settled, and that may still come."""

@@ -96,6 +96,7 @@ async def _round(program: Program, consumer: Any, producer: Any, partitions: int
         cluster.count(f"makers that begin again: {type(error).__name__}")
         return await _rewind(program, consumer)
     cluster.count("transactions made")
+    program.gets_on()
     return True
 
 

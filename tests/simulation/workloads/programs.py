@@ -104,6 +104,8 @@ class Program:
         self.is_cancelled = False
         self.doing: tuple[str, float] | None = None
         """The call it is in, and since when."""
+        self.got_on_s = 0.0
+        """When something of its work was done for the last time."""
         self.process = Process(world.cluster.loop)
         self.task = self.process.start(run(self))
 
@@ -157,6 +159,10 @@ class Program:
             self.cluster.fail(f"{self} has ended, and left behind {'; '.join(remains)[:1500]}")
 
     # -- calls
+
+    def gets_on(self) -> None:
+        """Something of its work is done."""
+        self.got_on_s = self.cluster.now()
 
     async def call(self, what: str, work: Awaitable[T], limit_s: float) -> T:
         """Await something that must end in time, with a result or a KafkaError."""

@@ -3,7 +3,7 @@
 Per request it may cut the connection before the request is passed on, in the middle of it, while it is being answered
 (the request was carried out, its answer is never seen), or in the middle of the answer; keep the answer, and all behind
 it, for longer than anybody waits; or answer in the node's place that the coordinator is loading, has moved, that the
-leader is another, that the fetch session is gone. An `outage` makes it unreachable for a while.
+leader is another, that the fetch session is gone. An `outage` makes it unreachable for a while, in one of several ways.
 
 Clients that are told its address by the node come here; those of the simulation itself go to the node directly.
 """
@@ -60,6 +60,18 @@ class Fault(Enum):
     REFUSED = "answers that ask for patience"
 
 
+CUTS = (Fault.CUT_BEFORE, Fault.CUT_REQUEST, Fault.LOST_ANSWER, Fault.CUT_ANSWER)
+
+
+class Outage(Enum):
+    """How the node cannot be reached."""
+
+    REFUSED = "connections are refused"
+    CUT = "every connection ends with its first request, in the middle of it or of the answer"
+    DEAF = "connections stay, and nothing passes until it is over"
+    MUTE = "requests get through, and answers do not until it is over"
+
+
 class Proxy:
     """Listens where the node says it does. `share` of the requests are hurt, unless the faults are over."""
 
@@ -70,6 +82,10 @@ class Proxy:
         """Requests that were carried out, or may have been, and whose answer nobody got, by API."""
         self.dice = cluster.random("proxy")
         self.connections: dict[Front, None] = {}
+        self.way: Outage | None = None
+        """How the node cannot be reached now."""
+        self.cut_s: dict[str, float] = {}
+        """When a client lost a connection for the last time, by client id."""
         self._server: asyncio.AbstractServer | None = None
 
     async def open(self) -> None:
@@ -84,15 +100,23 @@ class Proxy:
         for connection in list(self.connections):
             connection.abort()
 
-    async def outage(self, seconds: float) -> None:
+    async def outage(self, seconds: float, way: Outage = Outage.REFUSED) -> None:
         """The node is there, and cannot be reached."""
         self.cluster.count("outages")
-        self.close()
+        self.way = way
+        if way is Outage.REFUSED:
+            self.close()
         await asyncio.sleep(seconds)
-        await self.open()
+        self.way = None
+        if way is Outage.REFUSED:
+            await self.open()
+        for connection in list(self.connections):
+            connection.resume()
 
     def choose(self, api_key: int) -> Fault | None:
         """What happens to the next request."""
+        if self.way is Outage.CUT:
+            return self.dice.choice(CUTS)
         if self.cluster.is_calm or self.dice.random() >= self.share:
             return None
         fault: Fault = self.dice.choice([*Fault])
@@ -139,6 +163,8 @@ class Front(asyncio.Protocol):
         self._back: asyncio.Transport | None = None
         self._requests, self._answers = _Frames(), _Frames()
         self._waiting: list[bytes] = []
+        self._unheard: list[bytes] = []
+        self._client_id = ""
         self._expected: deque[_Expected] = deque()
         self._stalled_until_s = 0.0
         self._is_over = False
@@ -170,12 +196,18 @@ class Front(asyncio.Protocol):
             self._back.write(data)
 
     def data_received(self, data: bytes) -> None:
-        for frame in self._requests.feed(data):
-            if not self._is_over:
-                self._request(frame)
+        self._unheard += self._requests.feed(data)
+        self.resume()
+
+    def resume(self) -> None:
+        """Pass on what an outage holds back, when there is none."""
+        while self._unheard and self._proxy.way is not Outage.DEAF and not self._is_over:
+            self._request(self._unheard.pop(0))
+        self._deliver()
 
     def _request(self, frame: bytes) -> None:
-        api_key, version, correlation_id, _, body = parse_request_header(frame, 4, len(frame))
+        api_key, version, correlation_id, client_id, body = parse_request_header(frame, 4, len(frame))
+        self._client_id = client_id or ""
         proxy = self._proxy
         fault = proxy.choose(api_key)
         if fault is Fault.CUT_BEFORE:
@@ -207,7 +239,7 @@ class Front(asyncio.Protocol):
     def _deliver(self) -> None:
         proxy, loop = self._proxy, self._proxy.cluster.loop
         while self._expected and self._expected[0].answer is not None and not self._is_over:
-            if loop.time() < self._stalled_until_s:
+            if loop.time() < self._stalled_until_s or proxy.way in (Outage.DEAF, Outage.MUTE):
                 return
             expected = self._expected[0]
             answer = expected.answer
@@ -239,6 +271,7 @@ class Front(asyncio.Protocol):
         self._is_over = True
         proxy = self._proxy
         proxy.connections.pop(self, None)
+        proxy.cut_s[self._client_id] = proxy.cluster.now()
         proxy.lost.update(expected.api_key for expected in self._expected if expected.fault is not Fault.REFUSED)
         for transport in (self._transport, self._back):
             if transport is not None:
