@@ -111,9 +111,9 @@ class Stage:
 
         return check
 
-    async def queue(self, workers: int | None = None) -> Callable[[], Awaitable[None]]:
+    async def queue(self, workers: int | None = None, partitions: int = PARTITIONS) -> Callable[[], Awaitable[None]]:
         """A share group."""
-        errands = await self.book(JOBS)
+        errands = await self.book(JOBS, partitions)
         await self.admin.find_coordinator(CREW, GROUP)
         await self.admin.find_coordinator(f"{CREW}:AAAAAAAAAAAAAAAAAAAAAA:0", SHARE)
         await self.admin.alter(GROUP_RESOURCE, CREW, share_auto_offset_reset="earliest")

@@ -11,7 +11,7 @@ from tests.simulation.client_outages import outages
 from tests.simulation.client_renewals import renewals
 
 
-@pytest.mark.parametrize("seed", [5, 10])
+@pytest.mark.parametrize("seed", [5, 8, 10])
 def test_when_the_broker_is_back_everybody_goes_on_and_nothing_is_lost_or_there_twice(seed: int) -> None:
     counts = outages(seed)
     assert counts["outages survived"] == 3
