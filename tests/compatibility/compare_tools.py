@@ -420,6 +420,14 @@ def table(results: Sequence[Comparison]) -> str:
     return text + ("\nOptions that are not compared:\n\n" + "\n".join(reasons) + "\n" if reasons else "")
 
 
+def with_rows(document: str, newer: str) -> str:
+    """A document with the rows of a newer one, of some tools, in the place of its own."""
+    rows = {line.split("|")[1]: line for line in newer.split("\n") if line.startswith("| `")}
+    return "\n".join(
+        rows.get(line.split("|")[1], line) if line.startswith("| `") else line for line in document.split("\n")
+    )
+
+
 @contextlib.contextmanager
 def clusters(names: Sequence[str], java: Java) -> Iterator[list[Comparer]]:
     """Running clusters of these kinds."""
@@ -469,7 +477,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cluster", choices=("kafka", "ottla"), action="append", help="only on this kind of cluster")
     parser.add_argument("--quick", action="store_true", help="only what the test suite runs")
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
-    parser.add_argument("--docs", action="store_true", help="write docs/kafka-tools.md")
+    parser.add_argument("--docs", action="store_true", help="write docs/kafka-tools.md, or the rows of these tools")
     options = parser.parse_args(argv)
     logging.getLogger("ottla").setLevel(logging.ERROR)  # of the setups' own clients
     jvm = Java()
@@ -495,7 +503,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps([_as_json(result) for result in results], indent=2))
     if options.docs:
-        (ROOT / "docs" / "kafka-tools.md").write_text(table(results))
+        document = ROOT / "docs" / "kafka-tools.md"
+        whole = not options.tool and not options.scenario and not options.cluster and not options.quick
+        document.write_text(table(results) if whole else with_rows(document.read_text(), table(results)))
     return 1 if any(result.unexpected or result.missing for result in results) else 0
 
 
