@@ -44,6 +44,27 @@ def test_every_command_has_help(capsys, command):
         (["--data", "x"], "--data must follow a command, as in `ottla start --data`"),
         (["start", "--dat", "x"], "unrecognized arguments: --dat x (see `ottla start --help`)"),
         (["start", "--config"], "argument --config: expected one argument (see `ottla start --help`)"),
+        (["topics"], "say what to do: list, create, describe, alter, delete (see `ottla topics --help`)"),
+        (
+            ["topics", "zzz"],
+            "unknown action 'zzz'; there are list, create, describe, alter, delete (see `ottla topics --help`)",
+        ),
+        (["produce"], "the following arguments are required: TOPIC (see `ottla produce --help`)"),
+        (
+            ["consume", "x", "-n", "-3"],
+            "argument -n/--max-records: it takes a whole number, 0 or more, not '-3' (see `ottla consume --help`)",
+        ),
+        (
+            ["topics", "create", "x", "-p", "-1"],
+            "argument -p/--partitions: it takes a whole number, 1 or more, not '-1' (see `ottla topics create --help`)",
+        ),
+        (
+            ["topics", "list", "--timeout", "x"],
+            (
+                "argument --timeout: it takes a number of seconds above 0, at most 86,400, not 'x' "
+                "(see `ottla topics list --help`)"
+            ),
+        ),
         (["version", "--yaml"], "unrecognized arguments: --yaml (see `ottla version --help`)"),
     ],
 )

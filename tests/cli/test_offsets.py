@@ -73,7 +73,6 @@ def test_deleting_what_is_older(ottla, topic):
         (["list", "{}:2-1"], "'{}:2-1': partitions are numbers and ranges"),
         (["list", "{}", "--at", "noon"], "'noon' is no point in time"),
         (["delete", "{}", "--before", "9", "-y"], "{}-0 ends at 8: there is nothing before 9 but that"),
-        (["delete", "{}", "--before", "-1"], "--before takes an offset, 0 or more; --all deletes all records"),
         (["list", "{}-not"], "UNKNOWN_TOPIC_OR_PARTITION"),
     ],
 )

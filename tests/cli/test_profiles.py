@@ -47,9 +47,9 @@ def test_a_properties_file_becomes_a_profile(ottla, tmp_path):
     file = tmp_path / "client.properties"
     file.write_text("bootstrap.servers=a:1\nlinger.ms=5\n")
     ottla("profiles", "add", "one", "--command-config", str(file))
-    assert ottla("profiles", "show", "one", "--json").json == [{"bootstrap.servers": "a:1", "linger.ms": "5"}]
+    assert ottla("profiles", "show", "one", "--json").json["settings"] == {"bootstrap.servers": "a:1", "linger.ms": "5"}
     ottla("profiles", "add", "one", "-b", "b:2", "--replace")
-    assert ottla("profiles", "show", "one", "--json").json == [{"bootstrap.servers": "b:2"}]
+    assert ottla("profiles", "show", "one", "--json").json["settings"] == {"bootstrap.servers": "b:2"}
 
 
 @pytest.mark.parametrize(

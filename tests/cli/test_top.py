@@ -92,8 +92,8 @@ def test_sorting():
     rows = [view.topics[0]._replace(topic=name, records=records) for name, records in (("b", 1), ("a", 2), ("__c", 3))]
     assert [row.topic for row in sorted_topics(rows, "records", internal=False)] == ["a", "b"]
     assert [row.topic for row in sorted_topics(rows, "name", internal=True)] == ["__c", "a", "b"]
-    groups = [view.groups[0]._replace(group=name, lag=lag) for name, lag in (("x", None), ("y", 9))]
-    assert [row.group for row in sorted_groups(groups, "lag")] == ["y", "x"]
+    groups = [view.groups[0]._replace(group_id=name, lag=lag) for name, lag in (("x", None), ("y", 9))]
+    assert [row.group_id for row in sorted_groups(groups, "lag")] == ["y", "x"]
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_once(ottla, name):
     assert any(line.split()[:3] == [name, "1", "2"] for line in lines)
     assert any(line.split()[:5] == [f"{name}-group", "consumer", "Empty", "0", "2"] for line in lines)
     view = ottla("top", "--once", "-i", "0.05", "--json").json
-    assert [row["lag"] for row in view["groups"] if row["group"] == f"{name}-group"] == [2]
+    assert [row["lag"] for row in view["groups"] if row["group_id"] == f"{name}-group"] == [2]
     assert ottla("top", "--json", "-n", "2", "-i", "0.05").out.count("\n") == 2
-    assert "--interval is a number of seconds" in ottla("top", "-i", "0", code=1).err
+    assert "it takes a number of seconds above 0" in ottla("top", "-i", "0", code=2).err
 
 
 def test_the_screen_in_a_terminal(bootstrap, ottla, name):

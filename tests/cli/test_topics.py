@@ -24,7 +24,8 @@ def test_create_translates_what_people_write(ottla, name):
 def test_a_dry_run_asks_the_broker_and_makes_nothing(ottla, name):
     said = ottla("topics", "create", name, "-p", "2", "--dry-run", "--json").json
     assert (said["dry_run"], said["created"][name]["partitions"]) == (True, 2)
-    assert ottla("topics", "list", name, "-q").out == ""
+    assert ottla("topics", "list", f"{name}*", "-q").out == ""
+    assert f"there is no topic '{name}'" in ottla("topics", "list", name, code=1).err
     refused = ottla("topics", "create", name, "-r", "3", "--dry-run", code=1)
     assert refused.err.startswith("ottla: error: INVALID_REPLICATION_FACTOR")
 
@@ -66,7 +67,7 @@ def test_describe_shows_leaders_offsets_sizes_settings_and_lag(ottla, topic, boo
     assert (row[2], row[3], row[4], row[5]) == (row[1], row[1], "0", "5")
     assert said.lines[-1].split() == [f"{topic}-group", "1", "2", "3"]
     found = ottla("topics", "describe", topic, "-g", "--json").json[0]
-    assert found["groups"] == [{"group": f"{topic}-group", "partition": 1, "committed": 2, "lag": 3}]
+    assert found["groups"] == [{"group_id": f"{topic}-group", "partition": 1, "committed": 2, "lag": 3}]
     assert found["partitions"][1]["end_offset"] == 5
     assert found["partitions"][1]["size_bytes"] > 100
     everything = ottla("topics", "describe", topic, "-a")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin
+from ottla.cli.numbers import whole
 from ottla.cli.output import Column, Output
 from ottla.cli.units import size_text
 
@@ -24,11 +25,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     brokers = actions.add("brokers", _brokers, "Show the brokers.", aliases=["nodes", "list"])
     brokers.add_argument("-a", "--all", action="store_true", help="brokers that are down as well")
     directories = actions.add("log-dirs", _log_dirs, "Show the data directories of brokers, and what is in them.")
-    directories.add_argument("brokers", nargs="*", type=int, metavar="BROKER", help="all without")
+    directories.add_argument("brokers", nargs="*", type=whole(), metavar="BROKER", help="all without")
     directories.add_argument("-l", "--long", action="store_true", help="with every replica")
     actions.add("id", _id, "Show the cluster's id.")
     forgetting = actions.add("unregister", _unregister, "Forget a broker that is gone for good.", loses=True)
-    forgetting.add_argument("broker", type=int, metavar="BROKER")
+    forgetting.add_argument("broker", type=whole(), metavar="BROKER")
 
 
 def _describe(options: Namespace) -> int:
@@ -40,10 +41,14 @@ def _describe(options: Namespace) -> int:
         features = _features(admin)
         names = list(admin.list_topics(list_internal=True))
         topics = admin.describe_topics(names) if names else {}
-    partitions = [partition for topic in topics.values() for partition in topic.partitions]
-    leaderless = sum(partition.leader is None for partition in partitions)
-    out_of_sync = sum(map(is_troubled, partitions)) - leaderless
-    version = release_of(features.get("metadata.version"))
+    partitions = {
+        f"{name}-{partition.partition}": partition
+        for name, topic in sorted(topics.items())
+        for partition in topic.partitions
+    }
+    leaderless = [one for one, partition in partitions.items() if partition.leader is None]
+    out_of_sync = [one for one, partition in partitions.items() if is_troubled(partition) and one not in leaderless]
+    level = features.get("metadata.version")
     if output.is_json:
         output.json(
             {
@@ -51,7 +56,7 @@ def _describe(options: Namespace) -> int:
                 "controller": cluster.controller,
                 "brokers": cluster.nodes,
                 "features": features,
-                "metadata_version": version,
+                "metadata_version": release_name(level),
                 "topics": len(topics),
                 "partitions": len(partitions),
                 "partitions_without_leader": leaderless,
@@ -62,11 +67,11 @@ def _describe(options: Namespace) -> int:
     facts: dict[str, object] = {
         "cluster id": cluster.cluster_id,
         "controller": str(cluster.controller) if cluster.controller else None,
-        "metadata version": version,
+        "metadata version": release_of(level),
         "topics": len(topics),
         "partitions": len(partitions),
-        "without a leader": leaderless,
-        "out of sync": out_of_sync,
+        "without a leader": len(leaderless),
+        "out of sync": len(out_of_sync),
     }
     output.fields(None, facts)
     output.line()
@@ -84,13 +89,18 @@ def _features(admin: ottla.Admin) -> dict[str, int]:
 
 
 def release_of(level: int | None) -> str | None:
-    """`4.3-IV0 (29)` for a level of metadata.version."""
+    """`4.3-IV0 (level 29)` for a level of metadata.version."""
     if level is None:
         return None
+    name = release_name(level)
+    return f"{name} (level {level})" if name else f"level {level}"
+
+
+def release_name(level: int | None) -> str | None:
+    """`4.3-IV0` for a level of metadata.version; None for one that is newer than we are."""
     from ottla.cli.kafka.feature_versions import METADATA_VERSIONS
 
-    name = METADATA_VERSIONS.get(level)
-    return f"{name} (level {level})" if name else f"level {level}"
+    return None if level is None else METADATA_VERSIONS.get(level)
 
 
 def _brokers(options: Namespace) -> int:

@@ -27,8 +27,9 @@ _HOW = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the shell."""
-    parser.add_argument("shell", choices=SHELLS)
-    parser.epilog = "; ".join(_HOW.values())
+    parser.add_argument(
+        "shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish; the script begins with how to use it"
+    )
 
 
 def run(options: Namespace) -> int:

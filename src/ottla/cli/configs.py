@@ -15,7 +15,7 @@ from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError, suggestion
 from ottla.cli.output import Column, Output
 from ottla.cli.selection import complete_groups, complete_topics
-from ottla.cli.topics import change_text, settings_of
+from ottla.cli.topics import change_json, change_text, settings_of
 from ottla.cli.units import setting_meaning
 
 if TYPE_CHECKING:
@@ -200,11 +200,12 @@ def _change(options: Namespace, changes: list[AlterConfigOp]) -> int:
         before = admin.describe_configs(resource)[resource]
         # A secret must not be printed because the broker does not know the setting yet.
         texts = [change_text(change, before) for change in changes]
+        changed = [change_json(change, before) for change in changes]
         admin.incremental_alter_configs({resource: changes}, validate_only=options.dry_run)
     would = "would change" if options.dry_run else "changed"
     output.done(
         f"{would} {resource_text(resource)}: {', '.join(texts)}",
-        json={"dry_run": options.dry_run, "resource": resource_text(resource), "changed": texts},
+        json={"dry_run": options.dry_run, "resource": resource_text(resource), "changed": changed},
     )
     return 0
 

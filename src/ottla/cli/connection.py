@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import positive
 
 if TYPE_CHECKING:
     import ottla
@@ -55,7 +56,10 @@ def add_connection_arguments(parser: ArgumentParser, *, hidden: bool = False) ->
         help=said("a setting of the client, as security.protocol=SSL; may be repeated"),
     )
     group.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help=said("how long to wait for the cluster (15 s)")
+        "--timeout",
+        metavar="SECONDS",
+        type=positive(86_400, "seconds"),
+        help=said("how long to wait for the cluster (15 s)"),
     )
 
 
@@ -70,7 +74,10 @@ def connection_settings(options: Namespace, environment: Mapping[str, str] | Non
     if path is not None:
         asked.update(read_properties(path, "--command-config"))
     asked.update(split_assignments(getattr(options, "client_settings", ()), "-X"))
-    if servers := getattr(options, "bootstrap_servers", None):
+    servers = getattr(options, "bootstrap_servers", None)
+    if servers is not None:
+        if not servers.strip():  # as with -b "$BROKERS" where that is not set: no other cluster is meant by it
+            raise CommandError("-b is empty; name brokers as HOST:PORT,…, or leave it out")
         asked[_SERVERS] = servers
         asked.pop(_CONTROLLERS, None)
     settings = _profile(getattr(options, "profile", None), asked, variables) | asked
@@ -179,13 +186,3 @@ def _profile(given: str | None, asked: Mapping[str, str], variables: Mapping[str
     profiles = Profiles.load(variables)
     name = name or profiles.in_use
     return {} if not name else profiles.get(name)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 86_400:
-        raise ValueError(text)
-    return seconds
-
-
-_seconds.__name__ = "seconds"  # argparse says "invalid seconds value: …"

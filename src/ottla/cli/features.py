@@ -10,6 +10,7 @@ from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin, split_assignments
 from ottla.cli.errors import CommandError, suggestion
 from ottla.cli.kafka.feature_versions import METADATA_VERSION, METADATA_VERSIONS
+from ottla.cli.numbers import whole
 from ottla.cli.output import Column, Output
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing = actions.add(
         "list", _list, "Show features, their levels, and what the brokers could.", aliases=["describe"]
     )
-    listing.add_argument("-n", "--node", type=int, metavar="BROKER", help="what this broker supports")
+    listing.add_argument("-n", "--node", type=whole(), metavar="BROKER", help="what this broker supports")
     upgrade = actions.add("upgrade", _upgrade, "Raise the levels of features.", changes=True)
     upgrade.add_argument(
         "levels", nargs="*", metavar="FEATURE=LEVEL", help="as metadata.version=4.3 or group.version=1"
@@ -51,7 +52,7 @@ def _list(options: Namespace) -> int:
             {
                 "feature": name,
                 "level": level,
-                "name": level_name(name, level),
+                "release": level_name(name, level),
                 "supported_min": None if supported is None else supported.min_version,
                 "supported_max": None if supported is None else supported.max_version,
                 "epoch": found.finalized_epoch,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import re
 import sys
-from argparse import ArgumentParser, HelpFormatter, Namespace
+from argparse import Action, ArgumentParser, HelpFormatter, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn, Protocol
@@ -79,6 +80,7 @@ usage: ottla COMMAND [options]
 """
 
 _TOOL_PREFIXES = ("kafka-", "connect-")
+_NO_ACTION = "the following arguments are required: ACTION"
 _INVALID_ACTION = re.compile(r"argument ACTION: invalid choice: '(.*)' \(choose from (.*)\)$", re.DOTALL)
 
 
@@ -93,11 +95,25 @@ class Command(Protocol):
 
 
 class _HelpFormatter(HelpFormatter):
-    """Of a fixed width. argparse makes one for every option it learns, and to look for the terminal's width it loads
-    `shutil` and the compression libraries with it."""
+    """As wide as the terminal, but for very wide ones. argparse makes one for every option it learns, and would load
+    `shutil` and the compression libraries with it to look for the width."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=100, max_help_position=32)
+        super().__init__(prog, width=_width(), max_help_position=32)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        """`-n N, --max N` is `-n, --max N`."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+def _width() -> int:
+    try:
+        return max(40, min(100, os.get_terminal_size(1).columns or 100))
+    except OSError:  # no terminal
+        return 100
 
 
 class CommandParser(ArgumentParser):
@@ -105,19 +121,40 @@ class CommandParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         unknown = _INVALID_ACTION.match(message)
+        actions = self._actions_there_are()
         if unknown is not None:
-            hint = suggestion(unknown[1], re.findall(r"[\w-]+", unknown[2]))
-            message = f"unknown action '{unknown[1]}'" + (f"; {hint}" if hint else "")
+            hint = suggestion(unknown[1], re.findall(r"[\w-]+", unknown[2]), f"there are {actions}")
+            message = f"unknown action '{unknown[1]}'; {hint}"
+        elif message == _NO_ACTION:
+            message = f"say what to do: {actions}"
+        message = message.replace("invalid choice: ", "there is no ")
         complain(f"{message} (see `{self.prog} --help`)")
         sys.exit(USAGE)
 
     def format_help(self) -> str:
+        self._set_usage()
+        return super().format_help()
+
+    def parse_known_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None
+    ) -> tuple[Namespace, list[str]]:
+        self._set_usage()  # argparse would make one that repeats every option
+        return super().parse_known_intermixed_args(args, namespace)
+
+    def _set_usage(self) -> None:
         if self.usage is None:
             formatter = self._get_formatter()
             formatter.add_usage(None, self._get_positional_actions(), [], "")
             usage = formatter.format_help().strip().removeprefix(self.prog)
             self.usage = f"%(prog)s [options]{usage}".replace("%", "%%").replace("%%(prog)s", "%(prog)s")
-        return super().format_help()
+
+    def _actions_there_are(self) -> str:
+        """`list, create, …`, without other names for the same."""
+        for group in self._action_groups:
+            for action in group._group_actions:
+                if isinstance(action, _SubParsersAction):
+                    return ", ".join(choice.dest for choice in action._choices_actions)
+        return ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,8 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         if len(arguments) > 1 and arguments[0] == "help":
             return main([*arguments[1:], "--help"])
-        print(_help(), end="")
-        return 0 if arguments else USAGE
+        return _guarded(lambda: _show_help(0 if arguments else USAGE))
     name = {"--version": "version", "-V": "version"}.get(arguments[0], arguments[0])
     if is_tool(name) and (code := _run_tool(name, arguments[1:])) is not None:
         return code
@@ -144,8 +180,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _whole_process(arguments: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # In a locale without → or ü these are shown as escapes: better than nothing shown at all.
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main(arguments)
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        return INTERRUPTED
     finally:
         gc.freeze()  # when the interpreter ends it looks for garbage, which is a tenth of a short command's time
 
@@ -212,6 +254,11 @@ def _run_tool(name: str, arguments: list[str]) -> int | None:
         return code
 
     return _guarded(run)
+
+
+def _show_help(code: int) -> int:
+    print(_help(), end="", flush=True)
+    return code
 
 
 def _help() -> str:

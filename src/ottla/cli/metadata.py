@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError, suggestion
+from ottla.cli.numbers import whole
 from ottla.cli.output import Column, Output, cell_text, plain
 from ottla.cli.units import duration_text, time_text
 
@@ -41,8 +42,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_voter_arguments(removing)
     reading = actions.add("log", _log, "Show the records of the metadata log, from a node's files.", connects=False)
     _add_directory(reading)
-    reading.add_argument("--from", dest="first", type=int, default=0, metavar="OFFSET", help="from this offset on")
-    reading.add_argument("--to", dest="end", type=int, metavar="OFFSET", help="up to this offset, without it")
+    reading.add_argument("--from", dest="first", type=whole(), default=0, metavar="OFFSET", help="from this offset on")
+    reading.add_argument("--to", dest="end", type=whole(), metavar="OFFSET", help="up to this offset, without it")
     reading.add_argument("-t", "--type", action="append", default=[], metavar="NAME", help="only records of this type")
     reading.add_argument("-s", "--snapshot", action="store_true", help="the newest snapshot instead of the log")
     showing = actions.add("show", _show, "Show what the metadata amount to, from a node's files.", connects=False)
@@ -53,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_voter_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("voter", type=int, metavar="ID", help="the controller's node.id")
+    parser.add_argument("voter", type=whole(), metavar="ID", help="the controller's node.id")
     parser.add_argument("directory", metavar="DIRECTORY-ID", help="the directory.id in its meta.properties")
 
 

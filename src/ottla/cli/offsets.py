@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output
 from ottla.cli.selection import add_topics_argument, select_partitions
 from ottla.cli.units import parse_time_ms, time_text
@@ -50,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     deleting = actions.add("delete", _delete, "Delete the records before an offset or a time.", loses=True)
     add_topics_argument(deleting, partitions=True)
     what = deleting.add_mutually_exclusive_group(required=True)
-    what.add_argument("--before", type=int, metavar="OFFSET", help="the records below this offset")
+    what.add_argument("--before", type=whole(), metavar="OFFSET", help="the records below this offset")
     what.add_argument("--older-than", metavar="WHEN", help="records before a time: 7d (ago), 2026-01-31")
     what.add_argument("--all", action="store_true", help="all records that are there now")
 
@@ -100,8 +101,6 @@ def _delete(options: Namespace) -> int:
     from ottla.client.admin.offsets import OffsetSpec
 
     output = Output(options)
-    if options.before is not None and options.before < 0:
-        raise CommandError("--before takes an offset, 0 or more; --all deletes all records")
     with open_admin(options) as admin:
         partitions = select_partitions(admin, options.topics)
         start = admin.list_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))

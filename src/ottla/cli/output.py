@@ -166,14 +166,29 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for head, is_right in zip(heads, right, strict=True):
+        console = self._console(self._stdout)
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=False,
+            padding=(0, 1, 0, 0),
+            collapse_padding=True,
+        )
+        for at, (head, is_right) in enumerate(zip(heads, right, strict=True)):
+            # Where the terminal is narrow text is folded; heads and numbers stay whole as long as they can.
+            words = head.title.split() + ([row[at] for row in cells] if is_right else [])
             table.add_column(
-                head.title.upper(), style=head.style, justify="right" if is_right else "left", overflow="fold"
+                head.title.upper(),
+                style=head.style,
+                justify="right" if is_right else "left",
+                overflow="fold",
+                min_width=min(max(map(len, words), default=1), console.width),
             )
         for row in cells:
             table.add_row(*(Text(cell) for cell in row))  # as text: a cell may look like markup
-        self._console(self._stdout).print(table)
+        console.print(table, soft_wrap=table.__rich_measure__(console, console.options).minimum > console.width)
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console

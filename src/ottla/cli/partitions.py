@@ -11,6 +11,7 @@ from ottla.cli import reassignments
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output
 from ottla.cli.selection import add_topics_argument, select_partitions, select_topics
 from ottla.core.ids import TopicPartition
@@ -32,8 +33,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_topics_argument(listing, required=False)
     listing.add_argument("-i", "--internal", action="store_true", help="internal topics as well")
     listing.add_argument("--problems", action="store_true", help="only those without a leader, or out of sync")
-    listing.add_argument("--broker", type=int, metavar="ID", help="only those that this broker has a replica of")
-    listing.add_argument("--leader", type=int, metavar="ID", help="only those that this broker leads")
+    listing.add_argument("--broker", type=whole(), metavar="ID", help="only those that this broker has a replica of")
+    listing.add_argument("--leader", type=whole(), metavar="ID", help="only those that this broker leads")
     reassignments.add_actions(actions)
     electing = actions.add("elect", _elect, "Elect leaders: the first replicas of the lists.", loses=True)
     add_topics_argument(electing, partitions=True, required=False)
@@ -43,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     moving = actions.add("move", _move, "Move replicas to another directory of their broker.", changes=True)
     add_topics_argument(moving, partitions=True)
     moving.add_argument("-t", "--to", required=True, metavar="DIRECTORY", help="one of the broker's log.dirs")
-    moving.add_argument("--broker", type=int, metavar="ID", help="whose replicas; every partition's leader without")
+    moving.add_argument("--broker", type=whole(), metavar="ID", help="whose replicas; every partition's leader without")
     moving.add_argument("-w", "--wait", action="store_true", help="until they are there")
 
 

@@ -69,9 +69,11 @@ def _show(options: Namespace) -> int:
     if name is None:
         raise CommandError("no profile is in use; name one, `ottla profiles list` shows them")
     shown = _shown(profiles.get(name))
-    Output(options).table(
-        None, ["setting", "value"], sorted(shown.items()), json_rows=None if not options.json else [shown]
-    )
+    output = Output(options)
+    if output.is_json:
+        output.json({"name": name, "in_use": name == profiles.in_use, "settings": shown})
+    else:
+        output.table(None, ["setting", "value"], sorted(shown.items()))
     return 0
 
 

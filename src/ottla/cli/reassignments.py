@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ottla.cli.actions import Actions
 from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output
 from ottla.cli.selection import add_topics_argument, select_partitions
 from ottla.cli.units import parse_size_bytes, size_text
@@ -54,7 +55,9 @@ def add_actions(actions: Actions) -> None:
     planning = actions.add("plan", _plan, "Plan which brokers should have which partitions.")
     add_topics_argument(planning, required=False)
     planning.add_argument("--brokers", metavar="ID,…", help="brokers to use; all that are up without")
-    planning.add_argument("-r", "--replicas", type=int, metavar="N", help="how many replicas each partition shall have")
+    planning.add_argument(
+        "-r", "--replicas", type=whole(1), metavar="N", help="how many replicas each partition shall have"
+    )
     planning.add_argument("-o", "--output", metavar="FILE", help="write the plan there")
     reassigning = actions.add("reassign", _reassign, "Move partitions to other brokers.", changes=True)
     reassigning.add_argument(
@@ -309,7 +312,7 @@ def _throttle(options: Namespace) -> int:
             if not options.dry_run:
                 set_throttle(admin, targets, rate)
             did = "would throttle" if options.dry_run else "throttled"
-            text = f"{did} {len(moving)} moves to {size_text(rate)} a second"
+            text = f"{did} {len(moving)} moves to {size_text(rate)} a second" if moving else "nothing is moving"
     output.done(text, json={"dry_run": options.dry_run, "rate": None if is_off else rate, "topics": sorted(topics)})
     return 0
 

@@ -67,7 +67,7 @@ class Status:
 
     node: RunningNode | None
     cluster: ClusterDescription
-    metadata_version: str | None
+    metadata_level: int | None
     topics: Mapping[str, TopicDescription]
     groups_count: int | None
     log_dirs: Mapping[int, Mapping[str, LogDirDescription]]
@@ -86,8 +86,6 @@ class Status:
 
 def look(admin: ottla.Admin, node: RunningNode | None) -> Status:
     """Ask the cluster. What it does not know, or does not allow, is left out."""
-    from ottla.cli.cluster import release_of
-
     cluster = admin.describe_cluster()
     features = _optional(admin.describe_features)
     level = None if features is None else features.finalized.get("metadata.version")
@@ -97,7 +95,7 @@ def look(admin: ottla.Admin, node: RunningNode | None) -> Status:
     status = Status(
         node,
         cluster,
-        release_of(None if level is None else level.max_version),
+        None if level is None else level.max_version,
         topics,
         None if groups is None else len(groups),
         _optional(admin.describe_log_dirs) or {},
@@ -131,6 +129,7 @@ def _diagnose(status: Status) -> None:
 
 
 def _show(output: Output, status: Status) -> None:
+    from ottla.cli.cluster import release_of
     from ottla.cli.units import duration_text, size_text
 
     if output.is_json:
@@ -145,7 +144,7 @@ def _show(output: Output, status: Status) -> None:
         facts["node"] = f"ottla {node.version}, pid {node.pid}, up {uptime}, data in {node.data}"
         facts["listeners"] = node.bootstrap_servers
     facts["cluster"] = cluster.cluster_id
-    facts["metadata version"] = status.metadata_version
+    facts["metadata version"] = release_of(status.metadata_level)
     facts["controller"] = None if cluster.controller is None else str(cluster.controller)
     facts["topics"] = f"{len(status.topics)} with {status.partitions_count} partitions"
     facts["groups"] = status.groups_count
@@ -169,6 +168,8 @@ def _show(output: Output, status: Status) -> None:
 
 
 def _as_json(status: Status) -> dict[str, Any]:
+    from ottla.cli.cluster import release_name
+
     node, cluster = status.node, status.cluster
     return {
         "health": "degraded" if status.problems else "healthy",
@@ -177,12 +178,12 @@ def _as_json(status: Status) -> dict[str, Any]:
         if node is None
         else {**node._asdict(), "uptime_ms": max(0, int(time.time() * 1000) - node.started_ms)},
         "cluster_id": cluster.cluster_id,
-        "controller": None if cluster.controller is None else cluster.controller.id,
-        "metadata_version": status.metadata_version,
+        "controller": cluster.controller,
+        "metadata_version": release_name(status.metadata_level),
         "topics": len(status.topics),
         "partitions": status.partitions_count,
         "partitions_without_leader": status.leaderless,
-        "under_replicated_partitions": status.under_replicated,
+        "partitions_out_of_sync": status.under_replicated,
         "groups": status.groups_count,
         "brokers": [
             {

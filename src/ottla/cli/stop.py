@@ -8,6 +8,7 @@ import time
 from argparse import ArgumentParser, Namespace
 
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import positive, whole
 from ottla.cli.output import Output, add_output_arguments
 from ottla.cli.running import DEFAULT_DATA, find_node, is_alive
 
@@ -18,8 +19,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of `ottla stop`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--data", metavar="DIR", help=f"the node's data directory ({DEFAULT_DATA})")
-    which.add_argument("--pid", type=int, metavar="PID", help="the node's process")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait (60)")
+    which.add_argument("--pid", type=whole(1), metavar="PID", help="the node's process")
+    parser.add_argument(
+        "--timeout", type=positive(86_400, "seconds"), default=60.0, metavar="SECONDS", help="how long to wait (60)"
+    )
     parser.add_argument("--kill", action="store_true", help="kill it when it has not ended by then")
     parser.add_argument("--if-running", action="store_true", help="no failure when none runs")
     add_output_arguments(parser)
@@ -84,7 +87,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 def _checked(pid: int) -> int:
     """A process that may be a node: not any process should be ended because of a mistyped number."""
-    if pid <= 1 or not is_alive(pid):
+    if not is_alive(pid):
         raise CommandError(f"there is no process {pid}")
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:

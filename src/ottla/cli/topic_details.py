@@ -49,7 +49,7 @@ class Details(NamedTuple):
 class GroupLag(NamedTuple):
     """How far a group is in a partition."""
 
-    group: str
+    group_id: str
     partition: int
     committed: int
     lag: int | None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin, split_assignments
 from ottla.cli.errors import CommandError, suggestion
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output
 from ottla.cli.selection import (
     add_topics_argument,
     complete_topic_settings,
+    is_pattern,
     matching,
     select_topics,
 )
@@ -46,8 +48,8 @@ def _add_list(actions: Actions) -> None:
 def _add_create(actions: Actions) -> None:
     parser = actions.add("create", _create, "Create topics.", changes=True)
     parser.add_argument("topics", nargs="+", metavar="TOPIC")
-    parser.add_argument("-p", "--partitions", type=int, metavar="N", help="how many; the broker's default without")
-    parser.add_argument("-r", "--replicas", type=int, metavar="N", help="on how many brokers each partition is")
+    parser.add_argument("-p", "--partitions", type=whole(1), metavar="N", help="how many; the broker's default without")
+    parser.add_argument("-r", "--replicas", type=whole(1), metavar="N", help="on how many brokers each partition is")
     parser.add_argument(
         "--assign",
         metavar="BROKERS",
@@ -71,7 +73,7 @@ def _add_describe(actions: Actions) -> None:
 def _add_alter(actions: Actions) -> None:
     parser = actions.add("alter", _alter, "Change settings of topics, or let them grow.", changes=True)
     add_topics_argument(parser)
-    parser.add_argument("-p", "--partitions", type=int, metavar="N", help="let it grow to so many partitions")
+    parser.add_argument("-p", "--partitions", type=whole(1), metavar="N", help="let it grow to so many partitions")
     parser.add_argument(
         "--assign", metavar="BROKERS", help="brokers of each new partition, the preferred leader first: '1,2;2,3'"
     )
@@ -96,6 +98,7 @@ def _list(options: Namespace) -> int:
     output = Output(options)
     with open_admin(options) as admin:
         known = admin.list_topics(list_internal=True)
+        _check_exist([one for one in options.topics if not is_pattern(one)], known)
         topics = [
             name
             for name in matching(options.topics, known)
@@ -202,6 +205,7 @@ def _alter(options: Namespace) -> int:
         raise CommandError("--assign is for the partitions that -p adds")
     assignment = None if options.assign is None else parse_assignment(options.assign)
     done: dict[str, list[str]] = {}
+    changed: dict[str, list[dict[str, object]]] = {}
     with open_admin(options) as admin:
         topics = select_topics(admin, options.topics)
         described = admin.describe_topics(topics)
@@ -213,15 +217,18 @@ def _alter(options: Namespace) -> int:
                 growing[topic] = NewPartitions(options.partitions, assignment)
                 now = len(described[topic].partitions)
                 done.setdefault(topic, []).append(f"partitions {now} → {options.partitions}")
+                growth = {"name": "partitions", "operation": "set", "before": now, "value": options.partitions}
+                changed.setdefault(topic, []).append(growth)
             entries = before.get(ConfigResource.topic(topic), {})
             done.setdefault(topic, []).extend(change_text(change, entries) for change in changes)
+            changed.setdefault(topic, []).extend(change_json(change, entries) for change in changes)
         if changes:
             admin.incremental_alter_configs(dict.fromkeys(resources, changes), validate_only=options.dry_run)
         if growing:
             admin.create_partitions(growing, validate_only=options.dry_run)
     would = "would change" if options.dry_run else "changed"
     lines = [f"{would} {topic}: {', '.join(what)}" for topic, what in done.items()]
-    output.done("\n".join(lines), json={"dry_run": options.dry_run, "changed": done})
+    output.done("\n".join(lines), json={"dry_run": options.dry_run, "changed": changed})
     return 0
 
 
@@ -230,10 +237,8 @@ def _delete(options: Namespace) -> int:
     with open_admin(options) as admin:
         topics = select_topics(admin, options.topics, missing_ok=options.if_exists)
         known = set(admin.list_topics(list_internal=True))
-        missing = [topic for topic in topics if topic not in known]
-        if missing and not options.if_exists:
-            hint = suggestion(missing[0], known, "`ottla topics list` shows them")
-            raise CommandError(f"there is no topic {missing[0]!r}; {hint}")
+        if not options.if_exists:
+            _check_exist(topics, known)
         topics = [topic for topic in topics if topic in known]
         if topics and not options.dry_run:
             asked = ", ".join(topics[:10]) + (f" and {len(topics) - 10} more" if len(topics) > 10 else "")
@@ -243,6 +248,14 @@ def _delete(options: Namespace) -> int:
     lines = [f"{would} {topic}" for topic in topics] or ["nothing to delete"]
     output.done("\n".join(lines), json={"dry_run": options.dry_run, "deleted": topics})
     return 0
+
+
+def _check_exist(topics: Iterable[str], known: Collection[str]) -> None:
+    """Raises `CommandError` for a topic that does not exist."""
+    for topic in topics:
+        if topic not in known:
+            hint = suggestion(topic, known, "`ottla topics list` shows them")
+            raise CommandError(f"there is no topic {topic!r}; {hint}")
 
 
 def settings_of(assignments: Sequence[str], option: str = "-c") -> dict[str, str]:
@@ -278,6 +291,18 @@ def change_text(change: AlterConfigOp, before: Mapping[str, ConfigEntry]) -> str
         return f"{change.name} {was} - {change.value}"
     new = "[hidden]" if old is not None and old.is_sensitive else _valued(change.name, change.value)
     return f"{change.name} {was} → {new}"
+
+
+def change_json(change: AlterConfigOp, before: Mapping[str, ConfigEntry]) -> dict[str, object]:
+    """What `change_text` says, for programs: name, operation, the value before and the one that was given."""
+    old = before.get(change.name)
+    hidden = old is not None and old.is_sensitive
+    return {
+        "name": change.name,
+        "operation": change.operation.name.lower(),
+        "before": None if old is None or hidden else old.value,
+        "value": None if hidden else change.value,
+    }
 
 
 def _valued(name: str, value: str | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output
 from ottla.cli.units import duration_text, parse_duration_ms, time_text
 
@@ -38,7 +39,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing.add_argument("pattern", nargs="?", metavar="PATTERN", help="transactional ids that match ('shop-*')")
     listing.add_argument("--state", action="append", default=[], metavar="STATE", help="ongoing, complete-commit, …")
     listing.add_argument("--longer-than", metavar="DURATION", help="open for longer than 10m, 1h, …")
-    listing.add_argument("--producer-id", type=int, action="append", default=[], metavar="ID")
+    listing.add_argument(
+        "--producer-id", type=whole(), action="append", default=[], metavar="ID", help="only of this producer"
+    )
     describing = actions.add("describe", _describe, "Show what the coordinator knows of transactional ids.")
     describing.add_argument("transactional_ids", nargs="+", metavar="TRANSACTIONAL-ID")
     producers = actions.add("producers", _producers, "Show the producers that partitions remember.")
@@ -49,9 +52,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     aborting = actions.add("abort", _abort, "End a transaction; its producer is locked out.", loses=True)
     aborting.add_argument("transactional_id", nargs="?", metavar="TRANSACTIONAL-ID")
     aborting.add_argument("-t", "--topic", metavar="TOPIC", help="a hanging one, by where it is:")
-    aborting.add_argument("-p", "--partition", type=int, metavar="N")
-    aborting.add_argument("--start-offset", type=int, metavar="OFFSET", help="as find-hanging shows it")
-    aborting.add_argument("--producer-id", type=int, metavar="ID", help="or so, in place of the offset")
+    aborting.add_argument("-p", "--partition", type=whole(), metavar="N", help="and its partition")
+    aborting.add_argument("--start-offset", type=whole(), metavar="OFFSET", help="as find-hanging shows it")
+    aborting.add_argument("--producer-id", type=whole(), metavar="ID", help="or so, in place of the offset")
 
 
 def _add_topics(parser: ArgumentParser, *, required: bool) -> None:

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import open_admin
 from ottla.cli.errors import CommandError
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output
 
 run = run_action
@@ -26,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     setting.add_argument(
         "-m", "--mechanism", action="append", choices=MECHANISMS, help="SCRAM-SHA-512 without; may be repeated"
     )
-    setting.add_argument("-i", "--iterations", type=int, default=4096, metavar="N", help="4096 to 16384 (4096)")
+    setting.add_argument("-i", "--iterations", type=whole(1), default=4096, metavar="N", help="4096 to 16384 (4096)")
     setting.add_argument(
         "-p", "--password-file", metavar="FILE", help="where the password is, a line; - is the standard input"
     )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.connection import client_settings, open_admin
-from ottla.cli.errors import FAILURE
+from ottla.cli.errors import FAILURE, CommandError
+from ottla.cli.numbers import positive, whole
 from ottla.cli.output import Output
 from ottla.cli.units import parse_duration_ms, parse_size_bytes
 
@@ -30,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     producing = actions.add("produce", _produce, "Send records as fast as it goes, or at a rate.")
     _add_load(producing, 500_000, "30s")
     _add_sending(producing)
-    producing.add_argument("--keys", type=int, default=0, metavar="N", help="so many different keys (none)")
+    producing.add_argument("--keys", type=whole(), default=0, metavar="N", help="so many different keys (none)")
     consuming = actions.add("consume", _consume, "Read records as fast as it goes; without a topic, fills one first.")
     _add_load(consuming, 500_000, "30s")
     trips = actions.add("round-trip", _round_trip, "Send a record, wait until it is consumed, and so on.")
@@ -40,15 +41,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _add_load(parser: ArgumentParser, records: int, duration: str) -> None:
     parser.add_argument("topic", nargs="?", metavar="TOPIC", help="a topic that exists; without, one for this run only")
-    parser.add_argument("-n", "--records", type=_number, default=records, metavar="N", help=f"so many ({records})")
+    parser.add_argument("-n", "--records", type=whole(1), default=records, metavar="N", help=f"so many ({records})")
     parser.add_argument("--duration", default=duration, metavar="DURATION", help=f"at the longest ({duration})")
     parser.add_argument("-s", "--size", default="100", metavar="BYTES", help="of a value (100); 1KiB, …")
-    parser.add_argument("--partitions", type=_number, default=1, metavar="N", help="of the topic that is made (1)")
-    parser.add_argument("--replicas", type=_number, metavar="N", help="the same")
+    parser.add_argument("--partitions", type=whole(1), metavar="N", help="of the topic that is made (1)")
+    parser.add_argument("--replicas", type=whole(1), metavar="N", help="the same")
 
 
 def _add_sending(parser: ArgumentParser) -> None:
-    parser.add_argument("-r", "--rate", type=float, metavar="N", help="at most so many records a second")
+    parser.add_argument("-r", "--rate", type=positive(), metavar="N", help="at most so many records a second")
     parser.add_argument("-z", "--compression", metavar="TYPE", help="none, gzip, snappy, lz4 or zstd")
     parser.add_argument("-a", "--acks", choices=("0", "1", "all"), help="who has to have a record before it counts")
 
@@ -110,6 +111,10 @@ def _load(options: Namespace, topic: str) -> Load:
 def _topic(options: Namespace) -> Iterator[str]:
     """The topic that is named, or one for this run."""
     if options.topic is not None:
+        if options.partitions is not None or options.replicas is not None:
+            raise CommandError("--partitions and --replicas are for the topic that is made where none is named")
+        with open_admin(options) as admin:  # a client would wait for it, or make it
+            admin.describe_topics([options.topic])
         yield options.topic
         return
     import uuid
@@ -118,7 +123,7 @@ def _topic(options: Namespace) -> Iterator[str]:
 
     topic = f"ottla-bench-{uuid.uuid4().hex[:8]}"
     with open_admin(options) as admin:
-        admin.create_topics([NewTopic(topic, options.partitions, options.replicas)])
+        admin.create_topics([NewTopic(topic, options.partitions or 1, options.replicas)])
         try:
             yield topic
         finally:
@@ -148,13 +153,3 @@ def _consumer(options: Namespace, **defaults: str) -> ottla.Consumer[Any, Any]:
     settings |= {"enable.auto.commit": "false", "auto.offset.reset": "earliest", "allow.auto.create.topics": "false"}
     settings.pop("group.id", None)
     return Consumer(settings.pop("bootstrap.servers", None), settings)
-
-
-def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-_number.__name__ = "number"  # argparse says "invalid number value: …"

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ottla.cli.connection import add_connection_arguments, client_settings
+from ottla.cli.connection import add_connection_arguments, client_settings, tell_warnings
 from ottla.cli.consume.interrupts import Interrupts
 from ottla.cli.errors import FAILURE, CommandError
+from ottla.cli.numbers import whole
 from ottla.cli.output import Output, add_output_arguments
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
     parser.add_argument("topics", metavar="TOPIC", nargs="+", help="what to read")
     where = parser.add_argument_group("which records")
-    where.add_argument("-p", "--partition", type=int, action="append", default=[], metavar="N", help="only this one")
+    where.add_argument(
+        "-p", "--partition", type=whole(), action="append", default=[], metavar="N", help="only this one"
+    )
     where.add_argument(
         "-o",
         "--offset",
@@ -42,11 +45,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="beginning (as without), end, an offset, -10 (from the end) or PARTITION:OFFSET (may be repeated)",
     )
     where.add_argument("--since", metavar="TIME", help="10m, 2h30m, yesterday, 2026-01-31, 2026-01-31T08:15, …")
-    where.add_argument("--until", metavar="TIME", help="records before this time")
-    where.add_argument("--tail", type=_count, metavar="N", help="the last N records of all partitions together")
-    where.add_argument("-n", "--max-records", type=_count, metavar="N", help="exactly so many, if there are as many")
+    where.add_argument("--until", metavar="TIME", help="ends a partition at its first record of this time or later")
+    where.add_argument("--tail", type=whole(), metavar="N", help="the last N records of all partitions together")
+    where.add_argument("-n", "--max-records", type=whole(), metavar="N", help="exactly so many, if there are as many")
     where.add_argument("-f", "--follow", action="store_true", help="go on with the records that come")
-    where.add_argument("--isolation-level", choices=("read_uncommitted", "read_committed"), default="read_uncommitted")
+    where.add_argument(
+        "--isolation-level",
+        choices=("read_uncommitted", "read_committed"),
+        default="read_uncommitted",
+        help="read_committed: nothing of transactions that are open or aborted",
+    )
     group = parser.add_argument_group("as a member of a group")
     group.add_argument("-g", "--group", metavar="GROUP", help="share the partitions with the group, and commit")
     group.add_argument("--no-commit", action="store_true", help="leave the group's offsets alone")
@@ -79,6 +87,7 @@ def run(options: Namespace) -> int:
         raise CommandError(str(error)) from None
     from ottla.client.consumer.blocking import Consumer
 
+    tell_warnings()
     settings = _consumer_settings(options)
     with (
         Interrupts() as interrupts,
@@ -220,6 +229,9 @@ def _consumer_settings(options: Namespace) -> dict[str, str]:
     else:
         settings["auto.offset.reset"] = "earliest"  # what is deleted while it is read is left out
     settings.setdefault("default.api.timeout.ms", "15000")
+    if not options.follow:
+        # The client fetches ahead: what waits at the end of a partition must not hold up what is still to be read.
+        settings.setdefault("fetch.max.wait.ms", "50")
     return settings
 
 
@@ -245,8 +257,6 @@ def _check(options: Namespace) -> None:
         raise ValueError("--format, --json and --key-separator are three ways to print; give one of them")
     if options.follow and options.count and options.max_records is None:
         raise ValueError("--count needs an end; leave --follow out, or say --max-records")
-    if any(partition < 0 for partition in options.partition):
-        raise ValueError("there are no partitions below 0")
 
 
 def _predicates(options: Namespace, key_format: Format, since_ms: int | None) -> list[Predicate]:
@@ -304,16 +314,6 @@ def _time(text: str, now_ms: int) -> int:
     from ottla.cli.units import parse_time_ms
 
     return parse_time_ms(text, now_ms)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
-
-
-_count.__name__ = "number"  # argparse says "invalid number value: …"
 
 
 def _formats() -> str:

@@ -91,7 +91,8 @@ class GroupActions:
             for row in rows:
                 detail = details[str(row[0])]
                 row += [len(detail.description.members), len(detail.partitions), detail.lag]
-        output.table(None, columns, rows)
+        names = ["group_id", *columns[1:]]
+        output.table(None, columns, rows, json_rows=[dict(zip(names, row, strict=True)) for row in rows])
         return 0
 
     def describe(self, options: Namespace) -> int:
@@ -164,12 +165,12 @@ class GroupActions:
             groups = self._chosen(admin, options.groups)
             if options.dry_run:
                 self.kind.describe(admin, groups)  # says which do not exist
-                output.done(f"would delete {', '.join(groups)}", json=[{"group": group} for group in groups])
+                output.done(f"would delete {', '.join(groups)}", json=[{"group_id": group} for group in groups])
                 return 0
             count = f"{self.kind.name} {groups[0]}" if len(groups) == 1 else f"{len(groups)} {self.kind.name}s"
             output.confirm(f"Delete {count} with all offsets?", options)
             self.kind.delete(admin, groups)
-        output.done(f"deleted {', '.join(groups)}", json=[{"group": group} for group in groups])
+        output.done(f"deleted {', '.join(groups)}", json=[{"group_id": group} for group in groups])
         return 0
 
     def delete_offsets(self, options: Namespace) -> int:

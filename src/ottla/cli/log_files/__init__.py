@@ -15,6 +15,7 @@ from argparse import ArgumentParser, Namespace
 
 from ottla.cli.actions import Actions, run_action
 from ottla.cli.formats import FORMAT_NAMES
+from ottla.cli.numbers import whole
 
 run = run_action
 
@@ -24,10 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = Actions(parser)
     dumping = actions.add("dump", _dump, "Show the records of a segment or a partition.", connects=False)
     dumping.add_argument("path", metavar="PATH", help="a segment (….log) or a partition's directory")
-    dumping.add_argument("--from", dest="first", type=int, default=0, metavar="OFFSET", help="from this offset on")
-    dumping.add_argument("--to", dest="end", type=int, metavar="OFFSET", help="up to this offset, without it")
+    dumping.add_argument("--from", dest="first", type=whole(), default=0, metavar="OFFSET", help="from this offset on")
+    dumping.add_argument("--to", dest="end", type=whole(), metavar="OFFSET", help="up to this offset, without it")
     dumping.add_argument(
-        "-n", "--max", dest="maximum", type=int, metavar="N", help="at most so many records or batches"
+        "-n", "--max", dest="maximum", type=whole(), metavar="N", help="at most so many records or batches"
     )
     dumping.add_argument("-b", "--batches", action="store_true", help="the headers of batches instead of records")
     for flag, name in (("-k", "key"), ("-v", "value")):

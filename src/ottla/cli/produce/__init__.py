@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ottla.cli.connection import add_connection_arguments, client_settings
+from ottla.cli.connection import add_connection_arguments, client_settings, tell_warnings
 from ottla.cli.consume.ranges import partitions_of
 from ottla.cli.errors import FAILURE, CommandError
+from ottla.cli.numbers import positive, whole
 from ottla.cli.output import Output, add_output_arguments
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     # Values may stand before, between and behind options, which argparse does not allow by itself.
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
     parser.add_argument("topic", metavar="TOPIC", help="where to")
-    parser.add_argument("values", metavar="VALUE", nargs="*", help="what to send; without, standard input is read")
+    parser.add_argument(
+        "values", metavar="VALUE", nargs="*", default=[], help="what to send; without, standard input is read"
+    )
     read = parser.add_argument_group("what is read")
     read.add_argument("-f", "--file", action="append", default=[], metavar="FILE", help="a file, - is standard input")
     read.add_argument(
@@ -52,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     sent = parser.add_argument_group("what all records get")
     sent.add_argument("-k", "--key", metavar="KEY", help="the key")
     sent.add_argument("-H", "--header", action="append", default=[], metavar="NAME=VALUE", help="a header")
-    sent.add_argument("-p", "--partition", type=int, metavar="N", help="the partition")
+    sent.add_argument("-p", "--partition", type=whole(), metavar="N", help="the partition")
     sent.add_argument("-T", "--timestamp", metavar="TIME", help="2026-01-31T08:15, 10m (ago), milliseconds, …")
     sent.add_argument("--tombstone", action="store_true", help="a null value for the key of -k, nothing is read")
     how = parser.add_argument_group("how it is sent")
@@ -60,8 +63,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("-a", "--acks", choices=("0", "1", "all"), help="who has to have a record before it counts")
     how.add_argument("--transaction", action="store_true", help="all records or none of them")
     how.add_argument("--transactional-id", metavar="ID", help="the id of the transaction (one of its own)")
-    how.add_argument("-r", "--rate", type=_positive, metavar="N", help="at most so many records a second")
-    how.add_argument("--repeat", type=_times, default=1, metavar="N", help="send it all so many times")
+    how.add_argument("-r", "--rate", type=positive(), metavar="N", help="at most so many records a second")
+    how.add_argument("--repeat", type=whole(1), default=1, metavar="N", help="send it all so many times")
     add_connection_arguments(parser)
     add_output_arguments(parser)
 
@@ -79,13 +82,14 @@ def run(options: Namespace) -> int:
     from ottla.client.errors import KafkaError
     from ottla.client.producer.blocking import Producer
 
+    tell_warnings()
     settings = _producer_settings(options)
     began_s = time.monotonic()
     tally = Tally(output.note)
     servers = settings.pop("bootstrap.servers", None)
     with Producer(servers, settings) as producer:
         count = len(partitions_of(producer, options.topic))
-        if options.partition is not None and not 0 <= options.partition < count:
+        if options.partition is not None and options.partition >= count:
             raise CommandError(f"topic {options.topic} has no partition {options.partition}, only 0 to {count - 1}")
         defaults = Defaults(options.topic, count, options.partition, headers, timestamp_ms)
         sender = Sender(producer, defaults, tally, asks_for_offsets=options.acks != "0")
@@ -314,23 +318,6 @@ def _time(text: str) -> int:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 1e9:
-        raise ValueError(text)
-    return number
-
-
-def _times(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-_positive.__name__ = _times.__name__ = "number"  # argparse says "invalid number value: …"
 
 
 def _formats() -> str:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ottla.cli.connection import add_connection_arguments, open_admin
-from ottla.cli.errors import CommandError
+from ottla.cli.numbers import positive, whole
 from ottla.cli.output import Output, add_output_arguments
 
 if TYPE_CHECKING:
@@ -26,8 +26,14 @@ HISTORY = 120
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of `ottla top`."""
-    parser.add_argument("-i", "--interval", type=float, metavar="SECONDS", help="between two looks (2; with --once 1)")
-    parser.add_argument("-n", "--iterations", type=int, metavar="N", help="end after so many")
+    parser.add_argument(
+        "-i",
+        "--interval",
+        type=positive(3600, "seconds"),
+        metavar="SECONDS",
+        help="between two looks (2; with --once 1)",
+    )
+    parser.add_argument("-n", "--iterations", type=whole(1), metavar="N", help="end after so many")
     parser.add_argument("-1", "--once", action="store_true", help="show one interval as plain tables, and end")
     parser.add_argument("-a", "--internal", action="store_true", help="internal topics as well")
     add_connection_arguments(parser)
@@ -37,8 +43,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Show it, until q or Ctrl-C, or as often as asked."""
     output = Output(options)
-    if options.interval is not None and not 0 < options.interval <= 3600:
-        raise CommandError("--interval is a number of seconds, from above 0 to 3600")
     with open_admin(options) as admin:
         if options.once or not (output.is_terminal or output.is_json):
             return _print_tables(admin, options, output)
@@ -84,7 +88,7 @@ def _print_tables(admin: ottla.Admin, options: Namespace, output: Output) -> int
     output.table(None, ["topic", "partitions", "records", "size", "in/s", "problems"], topics)
     groups = [
         [
-            row.group,
+            row.group_id,
             row.kind,
             row.state,
             row.members,

@@ -76,7 +76,7 @@ class TopicRow(NamedTuple):
 class GroupRow(NamedTuple):
     """A group now. The lag changes by `lag_per_second`: below zero it catches up."""
 
-    group: str
+    group_id: str
     kind: str
     state: str
     members: int | None

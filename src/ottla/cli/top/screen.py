@@ -24,6 +24,7 @@ TOPIC_SORTS = ("rate", "records", "size", "name")
 GROUP_SORTS = ("lag", "rate", "name")
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z~]|O[A-Za-z])")
 _BARS = " ▁▂▃▄▅▆▇█"
+WIDEST_NAME = 80
 HELP = "q quit  s sort topics  g sort groups  i internal topics  space pause"
 
 
@@ -68,9 +69,9 @@ def sorted_topics(rows: Sequence[TopicRow], sort: str, *, internal: bool) -> lis
 def sorted_groups(rows: Sequence[GroupRow], sort: str) -> list[GroupRow]:
     """Groups in the order that was chosen."""
     keys: dict[str, Any] = {
-        "lag": lambda row: (-(row.lag or 0), row.group),
-        "rate": lambda row: (-row.records_per_second, row.group),
-        "name": lambda row: row.group,
+        "lag": lambda row: (-(row.lag or 0), row.group_id),
+        "rate": lambda row: (-row.records_per_second, row.group_id),
+        "name": lambda row: row.group_id,
     }
     return sorted(rows, key=keys[sort])
 
@@ -166,7 +167,7 @@ def _groups(rows: Sequence[GroupRow], lines: int, sort: str) -> Table:
     )
     for row in rows[:lines]:
         table.add_row(
-            printable(row.group),
+            printable(row.group_id),
             row.kind,
             row.state,
             "-" if row.members is None else str(row.members),
@@ -182,9 +183,17 @@ def _groups(rows: Sequence[GroupRow], lines: int, sort: str) -> Table:
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, expand=True)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, name in enumerate(left):
-        table.add_column(name, header_style="dim", no_wrap=True, overflow="ellipsis", ratio=3 if not number else None)
+        # What names a row is the last to be cut off.
+        table.add_column(
+            name,
+            header_style="dim",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=len(name) if not number else None,
+            max_width=None if number else WIDEST_NAME,
+        )
     for name in right:
         table.add_column(name, header_style="dim", justify="right", no_wrap=True)
     return table
