@@ -8,6 +8,7 @@ OTTLA_REQUIRE_TOOLS=1 makes a missing foreign tool a failure: the build server h
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.brokers import ApacheKafka, Broker, OttlaBroker
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background with interrupts ignored, and tests and their processes would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KINDS: dict[str, type[Broker]] = {"ottla": OttlaBroker, "kafka": ApacheKafka}
 SETTINGS = {"group.initial.rebalance.delay.ms": "0", "offsets.topic.num.partitions": "4"}

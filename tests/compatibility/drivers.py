@@ -414,7 +414,7 @@ def from_json(record: dict[str, Any]) -> Message:
     )
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
     """Poll until the condition holds; AssertionError that says what did not happen."""
     deadline = time.monotonic() + timeout
     while True:

@@ -19,7 +19,8 @@ _MATCHER = re.compile(r'([a-z_]+)(=~|!~|!=|=)"([^"]*)"')
 # On one broker, in a test: there while there is something to tell, or always the same.
 _STEADY = re.compile(
     r"kafka_brokers|.*eventqueueprocessingtimems|.*remotetimems|.*offline.*|.*underreplicated.*|.*brokerstate|.*_throttle_time|.*logcleaner.*|.*linux_disk.*|"
-    r"jvm_gc.*|.*invalidmessagecrc.*|.*throttletimems|.*streams_group_rebalance_count|.*logflush.*"
+    r"jvm_gc.*|.*invalidmessagecrc.*|.*throttletimems|.*streams_group_rebalance_count|.*logflush.*|"
+    r"process_resident_memory_bytes|jvm_memory.*"
 )
 
 
