@@ -18,7 +18,7 @@ import pytest
 from benchmarks.brokers import ApacheKafka, Broker, OttlaBroker
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in its background with interrupts ignored, and tests and their processes would inherit it.
+    # A shell starts what runs in its background with interrupts ignored; tests and their processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KINDS: dict[str, type[Broker]] = {"ottla": OttlaBroker, "kafka": ApacheKafka}
