@@ -44,6 +44,8 @@ def test_commands_actions_and_options(complete):
 def test_names_of_topics_groups_settings_and_profiles(complete, ottla, name, tmp_path):
     ottla("topics", "create", name)
     assert complete(f"ottla topics describe {name[:8]}") >= {name}
+    for command in ("consume", "produce", "bench consume"):
+        assert complete(f"ottla {command} {name}") == {name}, command
     assert complete(f"ottla configs describe topic/{name}") == {f"topic/{name}"}
     assert complete("ottla topics create x -c retention.b") == {"retention.bytes="}
     assert complete(f"ottla configs set topic/{name} retention.m") == {"retention.ms="}

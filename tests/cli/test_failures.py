@@ -121,3 +121,39 @@ def test_a_command_that_asks_a_broker_loads_no_more_than_it_needs(bootstrap, tmp
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     unwanted = {"rich", "argcomplete", "tomllib", "ottla.server", "ottla.testing", "ottla.client.producer", "starlette"}
     assert not {name for name in loaded for one in unwanted if name == one or name.startswith(one + ".")}
+
+
+def test_a_cluster_that_is_about_to_start_has_the_time_that_was_asked_for():
+    from ottla.cli.consume.ranges import UNKNOWN_TOPIC_S, partitions_of
+    from ottla.client.errors import ConnectionFailedError
+    from ottla.client.model import PartitionInfo
+
+    class Starting:
+        def __init__(self):
+            self.waits_s = []
+
+        def partitions_for(self, topic, timeout_s=None):
+            self.waits_s.append(timeout_s)
+            if len(self.waits_s) == 1:
+                raise ConnectionFailedError("not there yet")
+            return [PartitionInfo(topic, 0, None, (), (), ())]
+
+    client = Starting()
+    assert partitions_of(client, "x", 15.0) == [0]
+    assert client.waits_s == [UNKNOWN_TOPIC_S, 15.0 - UNKNOWN_TOPIC_S]
+    with pytest.raises(ConnectionFailedError):
+        partitions_of(Starting(), "x", 1.0)
+
+
+@pytest.mark.parametrize("arguments", [["consume", "x"], ["produce", "x", "y"], ["topics", "list"]])
+def test_what_the_clients_warn_of_says_where_it_comes_from(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "ottla", *arguments, "-b", "127.0.0.1:1", "--timeout", "0.2"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert all(line.startswith("ottla: ") for line in done.stderr.splitlines())
+    assert "127.0.0.1:1 cannot be reached" in done.stderr.splitlines()[0]

@@ -92,6 +92,12 @@ def connection_settings(options: Namespace, environment: Mapping[str, str] | Non
     return settings
 
 
+def timeout_of(options: Namespace) -> float:
+    """The seconds that a cluster has to answer."""
+    timeout: float | None = getattr(options, "timeout", None)
+    return DEFAULT_TIMEOUT_MS / 1000 if timeout is None else timeout
+
+
 def client_settings(options: Namespace, kind: type[CommonSettings]) -> dict[str, str]:
     """`connection_settings` for one kind of client: what only another kind has is left out.
 

@@ -15,6 +15,7 @@ from ottla.cli.connection import client_settings, open_admin
 from ottla.cli.errors import FAILURE, CommandError
 from ottla.cli.numbers import positive, whole
 from ottla.cli.output import Output
+from ottla.cli.selection import complete_topics
 from ottla.cli.units import parse_duration_ms, parse_size_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_load(parser: ArgumentParser, records: int, duration: str) -> None:
-    parser.add_argument("topic", nargs="?", metavar="TOPIC", help="a topic that exists; without, one for this run only")
+    topic = parser.add_argument(
+        "topic", nargs="?", metavar="TOPIC", help="a topic that exists; without, one for this run only"
+    )
+    topic.completer = complete_topics  # type: ignore[attr-defined]
     parser.add_argument("-n", "--records", type=whole(1), default=records, metavar="N", help=f"so many ({records})")
     parser.add_argument("--duration", default=duration, metavar="DURATION", help=f"at the longest ({duration})")
     parser.add_argument("-s", "--size", default="100", metavar="BYTES", help="of a value (100); 1KiB, …")

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ottla.cli.connection import add_connection_arguments, client_settings, tell_warnings
+from ottla.cli.connection import add_connection_arguments, client_settings, tell_warnings, timeout_of
 from ottla.cli.consume.interrupts import Interrupts
 from ottla.cli.errors import FAILURE, CommandError
 from ottla.cli.numbers import whole
 from ottla.cli.output import Output, add_output_arguments
+from ottla.cli.selection import complete_groups, complete_topics
 
 if TYPE_CHECKING:
     from ottla.cli.consume.printing import Notes, Printer, Sink
@@ -31,7 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of `ottla consume`."""
     # Topics may stand on both sides of options, which argparse does not allow by itself.
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
-    parser.add_argument("topics", metavar="TOPIC", nargs="+", help="what to read")
+    topics = parser.add_argument("topics", metavar="TOPIC", nargs="+", help="what to read")
+    topics.completer = complete_topics  # type: ignore[attr-defined]
     where = parser.add_argument_group("which records")
     where.add_argument(
         "-p", "--partition", type=whole(), action="append", default=[], metavar="N", help="only this one"
@@ -56,7 +58,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="read_committed: nothing of transactions that are open or aborted",
     )
     group = parser.add_argument_group("as a member of a group")
-    group.add_argument("-g", "--group", metavar="GROUP", help="share the partitions with the group, and commit")
+    member = group.add_argument(
+        "-g", "--group", metavar="GROUP", help="share the partitions with the group, and commit"
+    )
+    member.completer = complete_groups  # type: ignore[attr-defined]
     group.add_argument("--no-commit", action="store_true", help="leave the group's offsets alone")
     chosen = parser.add_argument_group("filters (all have to let a record pass)")
     chosen.add_argument("-k", "--key", metavar="KEY", help="records with this key, written in --key-format")
@@ -119,6 +124,7 @@ class _Plan:
         from ottla.cli.formats import format_of
 
         _check(options)
+        self.timeout_s: float = timeout_of(options)
         self.topics: list[str] = list(dict.fromkeys(options.topics))
         self.partitions: list[int] = options.partition
         self.follows: bool = options.follow
@@ -157,7 +163,9 @@ class _Reading:
         plan = self._plan
         batches: Iterable[Sequence[Record]]
         if plan.group is not None:
-            self._group = GroupReader(self._consumer, plan.topics, follows=plan.follows, commits=plan.commits)
+            self._group = GroupReader(
+                self._consumer, plan.topics, follows=plan.follows, commits=plan.commits, timeout_s=plan.timeout_s
+            )
             batches = self._group.read(plan.limit)
         else:
             ranges = _ranges(self._consumer, plan)
@@ -204,7 +212,7 @@ def _ranges(consumer: Consumer, plan: _Plan) -> dict[TopicPartition, OffsetRange
     if not wanted and plan.start.by_partition and plan.start._replace(by_partition={}) == Start():
         wanted = list(plan.start.by_partition)
     for topic in plan.topics:
-        there = partitions_of(consumer, topic)
+        there = partitions_of(consumer, topic, plan.timeout_s)
         for partition in wanted:
             if partition not in there:
                 raise CommandError(f"topic {topic} has no partition {partition}, only 0 to {there[-1]}")

@@ -52,14 +52,20 @@ class KnowsPartitions(Protocol):
     def partitions_for(self, topic: str, timeout_s: float | None = None) -> list[PartitionInfo]: ...
 
 
-def partitions_of(client: KnowsPartitions, topic: str) -> list[int]:
-    """The partitions of a topic; raises `UnknownTopicError` without waiting long for it."""
-    from ottla.client.errors import KafkaTimeoutError
+def partitions_of(client: KnowsPartitions, topic: str, timeout_s: float) -> list[int]:
+    """The partitions of a topic; raises `UnknownTopicError` without waiting long for it.
 
+    A cluster that does not answer, or is not there yet, has `timeout_s`.
+    """
+    from ottla.client.errors import ConnectionFailedError, KafkaTimeoutError
+
+    first_s = min(UNKNOWN_TOPIC_S, timeout_s)
     try:
-        infos = client.partitions_for(topic, UNKNOWN_TOPIC_S)
-    except KafkaTimeoutError:  # it is the cluster that takes its time
-        infos = client.partitions_for(topic)
+        infos = client.partitions_for(topic, first_s)
+    except (ConnectionFailedError, KafkaTimeoutError):  # it is the cluster that takes its time
+        if timeout_s <= first_s:
+            raise
+        infos = client.partitions_for(topic, timeout_s - first_s)
     return sorted(info.partition for info in infos)
 
 

@@ -123,12 +123,14 @@ def read_tail(
 class GroupReader:
     """Reads as a member of a group, and commits what was dealt with."""
 
-    def __init__(self, consumer: Consumer, topics: Sequence[str], *, follows: bool, commits: bool) -> None:
+    def __init__(
+        self, consumer: Consumer, topics: Sequence[str], *, follows: bool, commits: bool, timeout_s: float
+    ) -> None:
         self._consumer = consumer
         self._follows = follows
         self._commits = commits
         self._ends: dict[TopicPartition, int] = {}
-        self._partitions_count = sum(len(partitions_of(consumer, topic)) for topic in topics)
+        self._partitions_count = sum(len(partitions_of(consumer, topic, timeout_s)) for topic in topics)
         self._assigned_s: float | None = None
         self._done: dict[TopicPartition, int] = {}
         self._next_commit_s = time.monotonic() + _COMMIT_INTERVAL_S

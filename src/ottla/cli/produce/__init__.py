@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ottla.cli.connection import add_connection_arguments, client_settings, tell_warnings
+from ottla.cli.connection import add_connection_arguments, client_settings, tell_warnings, timeout_of
 from ottla.cli.consume.ranges import partitions_of
 from ottla.cli.errors import FAILURE, CommandError
 from ottla.cli.numbers import positive, whole
 from ottla.cli.output import Output, add_output_arguments
+from ottla.cli.selection import complete_topics
 
 if TYPE_CHECKING:
     import ottla
@@ -31,7 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of `ottla produce`."""
     # Values may stand before, between and behind options, which argparse does not allow by itself.
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
-    parser.add_argument("topic", metavar="TOPIC", help="where to")
+    topic = parser.add_argument("topic", metavar="TOPIC", help="where to")
+    topic.completer = complete_topics  # type: ignore[attr-defined]
     parser.add_argument(
         "values", metavar="VALUE", nargs="*", default=[], help="what to send; without, standard input is read"
     )
@@ -88,7 +90,7 @@ def run(options: Namespace) -> int:
     tally = Tally(output.note)
     servers = settings.pop("bootstrap.servers", None)
     with Producer(servers, settings) as producer:
-        count = len(partitions_of(producer, options.topic))
+        count = len(partitions_of(producer, options.topic, timeout_of(options)))
         if options.partition is not None and options.partition >= count:
             raise CommandError(f"topic {options.topic} has no partition {options.partition}, only 0 to {count - 1}")
         defaults = Defaults(options.topic, count, options.partition, headers, timestamp_ms)
