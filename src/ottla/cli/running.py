@@ -83,6 +83,8 @@ def is_alive(pid: int) -> bool:
         return True
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] != b"Z"
-    except (OSError, IndexError):
+            fields = file.read().rpartition(b")")[2].split()
+        # While other threads of a dead one still end, its files are open and its locks held.
+        return fields[0] != b"Z" or int(fields[17]) > 1
+    except (OSError, IndexError, ValueError):
         return True
