@@ -218,7 +218,7 @@ class ConsumerDoor(Instrumented, Generic[K, V]):
         if engine.metrics is not None:
             engine.metrics.poll.poll_started()
         now_ms = engine.cluster.now_ms()
-        if now_ms >= self._next_news_ms or engine.rebalancing.user_wanted or not engine.started:
+        if now_ms >= self._next_news_ms or engine.rebalancing.user_wanted or engine.awaits_poll or not engine.started:
             self._next_news_ms = now_ms + self._news_interval_ms
             return True
         return False

@@ -73,6 +73,9 @@ class ConsumerEngine:
         """For the next poll to raise."""
         self.started = False
         self.closed = False
+        self.awaits_poll = False
+        """Partitions were assigned, and perhaps a seek comes next: nothing is fetched before the first poll, or the
+        seek would have to wait until a fetch is answered that nobody wants any more."""
         self.subscription = Subscription(exclude_internal_topics=settings.exclude_internal_topics)
         self.buffer = FetchBuffer(settings.prefetch_max_bytes, settings.max_partition_fetch_bytes)
         self.buffer.on_room = self._room
@@ -255,7 +258,8 @@ class ConsumerEngine:
             return
         now_ms = self.cluster.now_ms()
         cluster = self.cluster
-        for attempt in self.fetching.plan(cluster.metadata, now_ms, cluster.connect_delay_ms):
+        fetches = () if self.awaits_poll else self.fetching.plan(cluster.metadata, now_ms, cluster.connect_delay_ms)
+        for attempt in fetches:
             future = cluster.send(
                 attempt.node_id,
                 attempt.request,
@@ -336,6 +340,7 @@ class ConsumerEngine:
 
     def subscription_changed(self) -> None:
         """The user said something new."""
+        self.awaits_poll = False
         if not self.started:
             return
         self._show_interest()
@@ -433,6 +438,7 @@ class ConsumerEngine:
         wanted = {topic_partition(tp) for tp in partitions}
         await self._commit_processed([state for tp, state in before.items() if tp not in wanted])
         self.subscription.assign(sorted(wanted))
+        self.awaits_poll = True
         for tp, state in before.items():
             if self.subscription.partitions.get(tp) is not state:
                 self.buffer.drop(state)
@@ -497,7 +503,10 @@ class ConsumerEngine:
     # --- the user is alive
 
     def user_polled(self) -> None:
-        """He is in poll: the group may keep him."""
+        """He is in poll: the group may keep him, and records may be fetched."""
+        if self.awaits_poll:
+            self.awaits_poll = False
+            self.pump()
         if self.rebalancing.user_wanted and not self.buffer.in_use:
             self.rebalancing.user_returned()
         if self.member is not None:
