@@ -197,9 +197,6 @@ class Listener:
             connection.abort()
             return
         connection.idle_since = loop.time()
-        if self._closed is not None:  # it was on its way in when the listener closed
-            connection.abort()
-            return
         if self.on_connection is not None:
             self.on_connection(connection)
         if self._held:
