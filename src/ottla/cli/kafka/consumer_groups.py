@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ottla.cli.kafka.common import ToolError, ToolParser, java_class, java_error, open_admin
 from ottla.cli.kafka.consumer_group_output import MISSING, Row, print_members, print_offsets, print_state
 from ottla.cli.kafka.error_words import regex_words
 from ottla.cli.kafka.group_offsets import chosen, client_settings, delete_named_offsets, new_offsets, print_error
+from ottla.cli.kafka.group_service import GroupService
 from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.jopt import LONG, Option, OptionError, OptionSet
-from ottla.cli.kafka.offset_resets import OffsetResets, Offsets, committed_offsets, plan_csv, print_resets
+from ottla.cli.kafka.offset_resets import Offsets, committed_offsets, plan_csv, print_resets
 from ottla.cli.kafka.tables import columns, quoted_list, widest
 from ottla.cli.kafka.thrown import by_future, by_runtime, plainly
 from ottla.client.admin.groups import GroupState, GroupType
@@ -21,14 +22,12 @@ from ottla.client.model import OffsetAndMetadata, TopicPartition
 from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from ottla.client.admin.blocking import Admin
     from ottla.client.admin.groups import ConsumerGroupDescription, GroupListing
 
 _HELP = (
     "This tool helps to list all consumer groups, describe a consumer group, delete consumer group info, or reset "
     "consumer group offsets."
 )
-_STATES = ("PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Empty", "Assigning", "Reconciling")
 _TYPES = ("Classic", "Consumer")
 
 
@@ -213,43 +212,15 @@ def _validate_regex(text: str) -> None:
         print(f"The regular expression `{text}` is valid.")
 
 
-class Service:
+class Service(GroupService[Options]):
     """The actions."""
 
-    def __init__(self, options: Options, admin: Admin) -> None:
-        self._options = options
-        self._given = options.given
-        self._admin = admin
-        self._timeout_s = options.given.value(options.timeout) / 1000
-        self._resets = OffsetResets(admin, self._timeout_s)
+    LISTED = {"protocol_types": ("", "consumer")}
+    STATES = ("PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Empty", "Assigning", "Reconciling")
 
-    def act(self) -> None:
-        """Do what the command line says. Raises `ToolError`."""
-        options, given = self._options, self._given
-        if given.has(options.list):
-            self._list()
-        elif given.has(options.describe):
-            self._describe()
-        elif given.has(options.delete):
-            self._delete()
-        elif given.has(options.reset_offsets):
-            self._reset_offsets()
-        else:
-            self._delete_offsets()
-
-    def _groups(self) -> list[str]:
-        given = self._given
-        return self._all_groups() if given.has(self._options.all_groups) else given.values(self._options.group)
-
-    def _listings(self, **filters: Any) -> list[GroupListing]:
-        found = self._admin.list_groups(protocol_types=("", "consumer"), timeout_s=self._timeout_s, **filters)
-        by_id = {listing.group_id: listing for listing in found}
-        return [listing for _, listing in hash_ordered_items(by_id)]
-
-    def _all_groups(self) -> list[str]:
+    def _all_listings(self) -> list[GroupListing]:
         with by_runtime("listGroups"):
-            listings = self._listings(types=(GroupType.CONSUMER, GroupType.CLASSIC))
-        return [listing.group_id for listing in listings]
+            return self._listings(types=(GroupType.CONSUMER, GroupType.CLASSIC))
 
     # List
 
@@ -257,10 +228,10 @@ class Service:
         options, given = self._options, self._given
         with_type, with_state = given.has(options.type), given.has(options.state)
         if not with_type and not with_state:
-            print("".join(f"{group}\n" for group in self._all_groups()), end="")
+            super()._list()
             return
         types = chosen(given.value(options.type), _TYPES, "types") if with_type else []
-        states = chosen(given.value(options.state), _STATES, "state") if with_state else []
+        states = chosen(given.value(options.state), self.STATES, "state") if with_state else []
         with by_future("listGroups"):
             listings = self._listings(
                 types=[GroupType(one.lower()) for one in types], states=[GroupState(one) for one in states]

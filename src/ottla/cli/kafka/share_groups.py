@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ottla.cli.kafka.common import (
     ToolError,
@@ -16,10 +16,11 @@ from ottla.cli.kafka.common import (
     open_admin,
 )
 from ottla.cli.kafka.consumer_groups import check_described, check_one_target
-from ottla.cli.kafka.group_offsets import chosen, client_settings, print_error
+from ottla.cli.kafka.group_offsets import client_settings, print_error
+from ottla.cli.kafka.group_service import GroupService
 from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.jopt import LONG, OptionError
-from ottla.cli.kafka.offset_resets import OffsetResets, Offsets, print_resets
+from ottla.cli.kafka.offset_resets import Offsets, print_resets
 from ottla.cli.kafka.tables import assignment_text, columns, quoted_list, widest
 from ottla.cli.kafka.thrown import by_future, by_runtime, plainly
 from ottla.client.admin.groups import GroupState, GroupType
@@ -28,14 +29,12 @@ from ottla.client.model import TopicPartition
 from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from ottla.client.admin.blocking import Admin
     from ottla.client.admin.group_offsets import SharePartitionOffset
     from ottla.client.admin.groups import GroupListing
     from ottla.client.admin.modern_groups import ShareGroupDescription
 
 MISSING = "-"
 _HELP = "This tool helps to list, describe, reset and delete share groups."
-_STATES = ("Stable", "Dead", "Empty")
 _GROUP_ERRORS = (
     ErrorCode.INVALID_GROUP_ID,
     ErrorCode.GROUP_ID_NOT_FOUND,
@@ -157,51 +156,11 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-class Service:
+class Service(GroupService[Options]):
     """The actions."""
 
-    def __init__(self, options: Options, admin: Admin) -> None:
-        self._options = options
-        self._given = options.given
-        self._admin = admin
-        self._timeout_s = options.given.value(options.timeout) / 1000
-        self._resets = OffsetResets(admin, self._timeout_s)
-
-    def act(self) -> None:
-        """Do what the command line says. Raises `ToolError`."""
-        options, given = self._options, self._given
-        if given.has(options.list):
-            self._list()
-        elif given.has(options.describe):
-            self._describe()
-        elif given.has(options.delete):
-            self._delete()
-        elif given.has(options.reset_offsets):
-            self._reset_offsets()
-        else:
-            self._delete_offsets()
-
-    def _listings(self, **filters: Any) -> list[GroupListing]:
-        found = self._admin.list_groups(types=(GroupType.SHARE,), timeout_s=self._timeout_s, **filters)
-        return [listing for _, listing in hash_ordered_items({listing.group_id: listing for listing in found})]
-
-    def _all_listings(self) -> list[GroupListing]:
-        with by_runtime("listGroups"):
-            return self._listings()
-
-    def _groups(self) -> list[str]:
-        if self._given.has(self._options.all_groups):
-            return [listing.group_id for listing in self._all_listings()]
-        return list(self._given.values(self._options.group))
-
-    def _list(self) -> None:
-        if not self._given.has(self._options.state):
-            print("".join(f"{listing.group_id}\n" for listing in self._all_listings()), end="")
-            return
-        states = chosen(self._given.value(self._options.state), _STATES, "state")
-        with by_future("listGroups"):
-            listings = self._listings(states=[GroupState(one) for one in states])
-        print_states_of(listings)
+    LISTED = {"types": (GroupType.SHARE,)}
+    STATES = ("Stable", "Dead", "Empty")
 
     # Describe
 
@@ -332,14 +291,6 @@ def _not_deletable(group: str, listing: GroupListing | None) -> ToolError | None
 
 
 # Output
-
-
-def print_states_of(listings: Sequence[GroupListing]) -> None:
-    """Groups with their states."""
-    width = widest(15, [listing.group_id for listing in listings])
-    print(columns([width], ["GROUP", "STATE"]))
-    for listing in listings:
-        print(columns([width], [listing.group_id, (listing.state or GroupState.UNKNOWN).value]))
 
 
 def _print_offsets(group: str, offsets: Mapping[TopicPartition, SharePartitionOffset | None], verbose: bool) -> None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ottla.cli.kafka.common import ToolError, java_class, java_error, open_admin
 from ottla.cli.kafka.group_offsets import (
-    chosen,
     client_settings,
     delete_named_offsets,
     delete_offsets,
     new_offsets,
     print_error,
 )
+from ottla.cli.kafka.group_service import GroupService
 from ottla.cli.kafka.hash_order import hash_ordered, hash_ordered_items
 from ottla.cli.kafka.jopt import OptionError
-from ottla.cli.kafka.offset_resets import OffsetResets, Offsets, committed_offsets, plan_csv
-from ottla.cli.kafka.share_groups import print_states_of
+from ottla.cli.kafka.offset_resets import Offsets, committed_offsets, plan_csv
 from ottla.cli.kafka.streams_group_options import Options
 from ottla.cli.kafka.streams_group_output import print_members, print_offsets, print_state
 from ottla.cli.kafka.streams_topics import is_internal
@@ -31,11 +30,7 @@ from ottla.client.model import OffsetAndMetadata, TopicPartition
 from ottla.core.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from ottla.client.admin.blocking import Admin
-    from ottla.client.admin.groups import GroupListing
     from ottla.client.admin.modern_groups import StreamsGroupDescription
-
-_STATES = ("Stable", "Dead", "Empty", "Assigning", "Reconciling", "NotReady")
 
 
 def run(arguments: list[str]) -> int:
@@ -66,51 +61,11 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-class Service:
+class Service(GroupService[Options]):
     """The actions."""
 
-    def __init__(self, options: Options, admin: Admin) -> None:
-        self._options = options
-        self._given = options.given
-        self._admin = admin
-        self._timeout_s = options.given.value(options.timeout) / 1000
-        self._resets = OffsetResets(admin, self._timeout_s)
-
-    def act(self) -> None:
-        """Do what the command line says. Raises `ToolError`."""
-        options, given = self._options, self._given
-        if given.has(options.list):
-            self._list()
-        elif given.has(options.describe):
-            self._describe()
-        elif given.has(options.reset_offsets):
-            self._reset_offsets()
-        elif given.has(options.delete):
-            self._delete()
-        else:
-            self._delete_offsets()
-
-    def _listings(self, **filters: Any) -> list[GroupListing]:
-        found = self._admin.list_groups(types=(GroupType.STREAMS,), timeout_s=self._timeout_s, **filters)
-        return [listing for _, listing in hash_ordered_items({listing.group_id: listing for listing in found})]
-
-    def _all_listings(self) -> list[GroupListing]:
-        with by_runtime("listGroups"):
-            return self._listings()
-
-    def _groups(self) -> list[str]:
-        if self._given.has(self._options.all_groups):
-            return [listing.group_id for listing in self._all_listings()]
-        return list(self._given.values(self._options.group))
-
-    def _list(self) -> None:
-        if not self._given.has(self._options.state):
-            print("".join(f"{listing.group_id}\n" for listing in self._all_listings()), end="")
-            return
-        states = chosen(self._given.value(self._options.state), _STATES, "state")
-        with by_future("listGroups"):
-            listings = self._listings(states=[GroupState(one) for one in states])
-        print_states_of(listings)
+    LISTED = {"types": (GroupType.STREAMS,)}
+    STATES = ("Stable", "Dead", "Empty", "Assigning", "Reconciling", "NotReady")
 
     # Describe
 
