@@ -21,7 +21,7 @@ def test_top(ottla, name):
     ottla("groups", "reset", f"{name}-group", "--to", "earliest", "-t", name, "-y")
     view = ottla("top", "--once", "--json", "-i", "0.1").json
     assert [(row["partitions"], row["records"]) for row in view["topics"] if row["topic"] == name] == [(2, 3)]
-    assert [row["lag"] for row in view["groups"] if row["group"] == f"{name}-group"] == [3]
+    assert [row["lag"] for row in view["groups"] if row["group_id"] == f"{name}-group"] == [3]
     assert view["brokers"][0]["leaders"] >= 2
 
 

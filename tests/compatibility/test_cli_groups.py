@@ -33,9 +33,9 @@ def described_lag(ottla, group):
 
 def test_list_and_describe(ottla, group):
     assert [group, "classic", "Empty"] in [line.split() for line in ottla("groups", "list").lines]
-    [row] = [row for row in ottla("groups", "list", "--json", "-l", f"{group[:-2]}*").json if row["group"] == group]
+    [row] = [row for row in ottla("groups", "list", "--json", "-l", f"{group[:-2]}*").json if row["group_id"] == group]
     assert row == {
-        "group": group,
+        "group_id": group,
         "type": "classic",
         "state": "Empty",
         "members": 0,
