@@ -219,7 +219,7 @@ MAP = {"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT
         ({"node.id": "-1"}, "Value must be at least 0"),
         ({"broker.id": "-5"}, "broker.id: the id of a node is at least 0"),
         ({"process.roles": ""}, "process.roles: must name"),
-        ({"process.roles": "broker"}, "process.roles: this version of Ottla runs broker,controller"),
+        ({"process.roles": "broker"}, "node.id: every node of a cluster needs one of its own"),
         ({"process.roles": "zoo"}, "String must be one of: broker, controller"),
         ({"cluster.id": "short"}, "'short' is not a cluster id"),
         ({"listeners": ""}, "listeners: must name at least one"),
@@ -261,9 +261,6 @@ MAP = {"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT
         ({"replica.fetch.wait.max.ms": "30001"}, "must be at most replica.socket.timeout.ms"),
         ({"replica.lag.time.max.ms": "100"}, "must be at most replica.lag.time.max.ms"),
         ({"default.replication.factor": "0"}, "0 is not a number of replicas"),
-        ({"controller.quorum.voters": "2@a:9093"}, "must contain this node (1)"),
-        ({"controller.quorum.voters": "1@a:9093,2@b:9093"}, "names node 2; this version of Ottla is a quorum of one"),
-        ({"controller.quorum.bootstrap.servers": "a:1,b:1"}, "names several controllers"),
         ({"offsets.topic.replication.factor": "3"}, "3 replicas need as many brokers"),
         ({"transaction.state.log.replication.factor": "2"}, "set it to 1"),
         (

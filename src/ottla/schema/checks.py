@@ -14,6 +14,10 @@ def check_config(config: BrokerConfig) -> None:
     """Raise `SettingError` for the first combination that Kafka would refuse too."""
     _check_identity(config)
     _check_listeners(config)
+    if _is_about_quorum(config):
+        from ottla.schema.quorum import check_quorum
+
+        check_quorum(config)
     _check_directories(config)
     _check_log(config)
     _check_network(config)
@@ -24,10 +28,10 @@ def check_config(config: BrokerConfig) -> None:
 def check_support(config: BrokerConfig) -> None:
     """Raise `SettingError` for what Kafka can do and this Ottla cannot, where going on would pretend that it can."""
     _refuse_secure_listeners(config)
-    _refuse_larger_quorums(config)
+    _refuse_replicas_nobody_can_hold(config)
     for name, default in _UNSUPPORTED.items():
         value = config[name]
-        if value not in (None, [], "", default):
+        if value not in (None, [], "", default) and value != _OWN.get(name):
             raise SettingError(name, f"{name}: {_UNSUPPORTED_REASON.get(name, 'Ottla cannot load Java classes')}")
     if config["remote.log.storage.system.enable"]:
         name = "remote.log.storage.system.enable"
@@ -44,9 +48,12 @@ _UNSUPPORTED = {
 }
 """Guards and policies: leaving one out silently would open what somebody meant to close."""
 
+_OWN = {"replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector"}
+"""What Ottla does itself, under the name of Kafka's class."""
+
 _UNSUPPORTED_REASON = {
     "authorizer.class.name": "authorization is not supported by this version of Ottla",
-    "replica.selector.class": "reading from followers is not supported by this version of Ottla",
+    "replica.selector.class": "there is one selector, org.apache.kafka.common.replica.RackAwareReplicaSelector",
 }
 
 
@@ -82,6 +89,8 @@ def _is_uuid(text: str) -> bool:
 def _check_listeners(config: BrokerConfig) -> None:
     if not config["listeners"]:
         _refuse("listeners", "must name at least one listener")
+    if not config.is_broker:
+        return  # see `ottla.schema.quorum`
     if not config.listeners:
         _refuse("controller.listener.names", "leaves no listener for clients")
     names = {listener.name for listener in config.listeners}
@@ -95,6 +104,19 @@ def _check_listeners(config: BrokerConfig) -> None:
                 f"clients cannot connect to {listener.host}; set advertised.listeners to an address they can reach",
             )
     _check_inter_broker(config)
+
+
+_QUORUM_SETTINGS = (
+    "process.roles",
+    "controller.listener.names",
+    "controller.quorum.auto.join.enable",
+    "controller.quorum.bootstrap.servers",
+    "controller.quorum.voters",
+)
+
+
+def _is_about_quorum(config: BrokerConfig) -> bool:
+    return any(not config.is_default(name) for name in _QUORUM_SETTINGS)
 
 
 def _is_own_default(config: BrokerConfig) -> bool:
@@ -173,9 +195,6 @@ def _check_replication(config: BrokerConfig) -> None:
     factor = config["default.replication.factor"]
     if factor < 1:
         _refuse("default.replication.factor", f"{factor} is not a number of replicas")
-    voters = _voter_ids(config)
-    if voters and "controller" in config["process.roles"] and config.node_id not in voters:
-        _refuse("controller.quorum.voters", f"must contain this node ({config.node_id}), which is a controller")
 
 
 def _at_most(config: BrokerConfig, smaller: str, larger: str) -> None:
@@ -246,21 +265,10 @@ def _refuse_secure_listeners(config: BrokerConfig) -> None:
             )
 
 
-def _voter_ids(config: BrokerConfig) -> list[int]:
-    return [int(voter.partition("@")[0]) for voter in config["controller.quorum.voters"] if "@" in voter]
-
-
-def _refuse_larger_quorums(config: BrokerConfig) -> None:
-    """One node is broker and controller. What needs more nodes than that would wait for them for ever."""
-    if set(config["process.roles"]) != {"broker", "controller"}:
-        _refuse("process.roles", "this version of Ottla runs broker,controller in one process")
-    others = [str(node_id) for node_id in _voter_ids(config) if node_id != config.node_id]
-    if others:
-        _refuse("controller.quorum.voters", f"names node {', '.join(others)}; this version of Ottla is a quorum of one")
-    if len(config["controller.quorum.bootstrap.servers"]) > 1:
-        _refuse(
-            "controller.quorum.bootstrap.servers", "names several controllers; this version of Ottla is a quorum of one"
-        )
+def _refuse_replicas_nobody_can_hold(config: BrokerConfig) -> None:
+    """A node alone without a controller listener stays alone: topics would wait for other brokers for ever."""
+    if not config.is_single or config.controller_listeners:
+        return
     for name in ("offsets.topic.replication.factor", "transaction.state.log.replication.factor"):
         if config.adapted(name, 1) > 1:
             _refuse(name, f"{config[name]} replicas need as many brokers, and this node is the only one; set it to 1")

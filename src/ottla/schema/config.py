@@ -197,6 +197,28 @@ class BrokerConfig:
         return self["node.id"]  # type: ignore[no-any-return]
 
     @property
+    def is_broker(self) -> bool:
+        return "broker" in self["process.roles"]
+
+    @property
+    def is_controller(self) -> bool:
+        return "controller" in self["process.roles"]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the settings name no node but this one: it is broker, controller, and all of the quorum it begins.
+
+        Others may still join it later, when it has a controller listener.
+        """
+        if not (self.is_broker and self.is_controller):
+            return False
+        if not self["controller.quorum.voters"] and not self["controller.quorum.bootstrap.servers"]:
+            return True
+        from ottla.schema.quorum import names_only_itself
+
+        return names_only_itself(self)
+
+    @property
     def cluster_id(self) -> str | None:
         """The cluster id that was asked for, if any."""
         return self["cluster.id"]  # type: ignore[no-any-return]
@@ -224,7 +246,7 @@ class BrokerConfig:
 
     @property
     def controller_listeners(self) -> list[Listener]:
-        """Listeners for other controllers; a quorum of one has no need to open them."""
+        """What the controller listens on; a quorum of one need not have any."""
         controller_names = self.controller_listener_names
         return [listener for listener in self.all_listeners if listener.name in controller_names]
 
@@ -233,13 +255,19 @@ class BrokerConfig:
         return [name.upper() for name in self["controller.listener.names"]]
 
     @property
+    def advertised_endpoints(self) -> list[Listener]:
+        """Every endpoint of `advertised.listeners`, controller listeners included."""
+        if not self["advertised.listeners"]:
+            return []
+        return self._endpoints("advertised.listeners", unique_ports=False)
+
+    @property
     def advertised_listeners(self) -> list[Listener]:
         """What clients are told, as configured: see `advertise` for empty hosts and port 0."""
         if not self["advertised.listeners"]:
             return self.listeners
         controller_names = self.controller_listener_names
-        endpoints = self._endpoints("advertised.listeners", unique_ports=False)
-        return [listener for listener in endpoints if listener.name not in controller_names]
+        return [listener for listener in self.advertised_endpoints if listener.name not in controller_names]
 
     def advertise(self, hostname: str, bound_ports: Mapping[str, int]) -> list[Listener]:
         """What clients are told: `hostname` for an empty host, the ports really bound (by listener name) for port 0."""
@@ -275,14 +303,28 @@ class BrokerConfig:
                 protocols.setdefault(name, "PLAINTEXT")
         return protocols
 
+    def controller_protocol(self) -> str:
+        """The security protocol of the first controller listener, by which brokers reach the controllers."""
+        name = self.controller_listener_names[0]
+        protocol = self._protocols().get(name)
+        if protocol is None:
+            setting = "controller.listener.names"
+            raise SettingError(
+                setting,
+                f"{setting}: no security protocol defined for {name}; add {name}:PLAINTEXT to "
+                "listener.security.protocol.map",
+            )
+        return protocol
+
     def adapted(self, name: str, brokers: int) -> int:
         """A replication factor, or a minimum of replicas in sync, in a cluster of so many brokers.
 
-        The defaults for internal topics (3 replicas, 2 in sync) are for a cluster; a smaller one takes as many as it
-        has brokers. Only a default bends: what somebody chose is kept, or refused when it cannot be had.
+        The defaults for internal topics (3 replicas, 2 in sync) are for a cluster; a node that began alone takes as
+        many as there are brokers. Only a default bends: what somebody chose is kept, or refused when it cannot be had.
+        Nor does one bend where the settings name several nodes: not all of them may be there yet.
         """
         value: int = self[name]
-        return min(value, max(brokers, 1)) if self.is_default(name) else value
+        return min(value, max(brokers, 1)) if self.is_single and self.is_default(name) else value
 
     def listener_setting(self, listener_name: str, name: str) -> Any:
         """The value of a setting for one listener: `listener.name.<listener>.<name>`, else the general one."""
