@@ -1,0 +1,144 @@
+"""All connections of this node to others."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ottla.server.peers.connection import PeerConnection, reason_of
+from ottla.server.peers.errors import PeerError
+
+if TYPE_CHECKING:
+    from ottla.protocol.message import Request
+
+Address = tuple[str, int]
+"""Host and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """How connections to other nodes are made."""
+
+    connection_setup_timeout_ms: int = 10_000
+    """socket.connection.setup.timeout.ms: so long may opening a connection take, the first ApiVersions included."""
+
+
+class Peers:
+    """`send` asks another node. `client_id` is what this node calls itself in the headers of its requests."""
+
+    def __init__(self, *, client_id: str, settings: PeerSettings | None = None) -> None:
+        self._client_id = client_id
+        self._settings = settings or PeerSettings()
+        self._connections: dict[tuple[Address, str], PeerConnection] = {}
+        self._opening: dict[tuple[Address, str], asyncio.Task[PeerConnection]] = {}
+        self._is_closed = False
+
+    async def send(
+        self,
+        address: Address,
+        message: Request,
+        *,
+        timeout_ms: int,
+        channel: str = "",
+        version: int | None = None,
+    ) -> Any:
+        """The response to `message`, in the highest version that both sides know unless one is given.
+
+        Raises PeerError when there is none within `timeout_ms`, which includes opening the connection. A request that
+        was sent and is not answered in time ends its connection. Requests of one channel arrive in the order of these
+        calls. Record sets of a response are views of its own memory, and stay valid as long as somebody holds them.
+        """
+        key = address, channel
+        connection = self._connections.get(key)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        if connection is None or not connection.is_open:
+            connection = await self._open(key, timeout_ms)
+        response = connection.send(message, version)
+        timer = loop.call_at(deadline, _expire, connection, response, type(message).__name__, timeout_ms)
+        try:
+            return await response
+        finally:
+            timer.cancel()
+
+    def versions(self, address: Address, channel: str = "") -> dict[int, tuple[int, int]]:
+        """What the node at the other end of an open connection serves, by API key; nothing when there is none."""
+        connection = self._connections.get((address, channel))
+        return {} if connection is None else dict(connection.versions)
+
+    def disconnect(self, address: Address, reason: str) -> None:
+        """End all connections to an address: what is in flight fails with this reason."""
+        for key, connection in list(self._connections.items()):
+            if key[0] == address:
+                del self._connections[key]
+                connection.abort(PeerError(reason))
+
+    async def close(self) -> None:
+        """End everything; what is in flight, and all that is sent later, fails."""
+        self._is_closed = True
+        opening = list(self._opening.values())
+        for task in opening:
+            task.cancel()
+        error = PeerError("this node is stopping.")
+        for connection in self._connections.values():
+            connection.abort(error)
+        self._connections.clear()
+        await asyncio.gather(*opening, return_exceptions=True)
+        # The transports' last callbacks, so that nothing is left on the loop.
+        await asyncio.sleep(0)
+
+    async def _open(self, key: tuple[Address, str], timeout_ms: int) -> PeerConnection:
+        """The connection, once it is there: one attempt for all who wait for it.
+
+        It is not given up with the first one who does not want to wait any longer.
+        """
+        if self._is_closed:
+            raise PeerError("this node is stopping.")
+        task = self._opening.get(key)
+        if task is None:
+            task = self._opening[key] = asyncio.ensure_future(self._connect(key))
+            task.add_done_callback(partial(self._opened, key))
+        done, _ = await asyncio.wait((task,), timeout=timeout_ms / 1000)
+        if not done:
+            raise PeerError(f"no connection to {_name(key[0])} within {timeout_ms} ms.")
+        if task.cancelled():
+            raise PeerError("this node is stopping.")
+        return task.result()
+
+    async def _connect(self, key: tuple[Address, str]) -> PeerConnection:
+        host, port = key[0]
+        name = _name(key[0])
+        connection = PeerConnection(self._client_id, name)
+        timeout_ms = self._settings.connection_setup_timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+                await connection.greet()
+        except TimeoutError:
+            error = PeerError(f"no connection to {name} within {timeout_ms} ms.")
+            connection.abort(error)
+            raise error from None
+        except OSError as problem:
+            raise PeerError(f"cannot connect to {name}: {reason_of(problem)}.") from None
+        except (PeerError, asyncio.CancelledError):
+            connection.abort(PeerError(f"the connection to {name} was given up."))
+            raise
+        self._connections[key] = connection
+        return connection
+
+    def _opened(self, key: tuple[Address, str], task: asyncio.Task[PeerConnection]) -> None:
+        del self._opening[key]
+        if not task.cancelled():
+            task.exception()  # those who wait are told; when nobody does any more, it is no news
+
+
+def _expire(connection: PeerConnection, response: asyncio.Future[Any], what: str, timeout_ms: int) -> None:
+    if not response.done():
+        connection.abort(PeerError(f"{connection.name} did not answer {what} within {timeout_ms} ms."))
+
+
+def _name(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
