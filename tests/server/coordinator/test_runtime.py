@@ -431,11 +431,13 @@ async def test_leadership_comes_and_goes(env: SimulatedEnv) -> None:
     assert runtime.active(1) is first, "known already"
     assert runtime.led_partitions() == [1]
     runtime.elected(1, 6)
+    assert runtime.active(1) is first, "the same log, so the same state"
+    assert first.leader_epoch == 6
     assert isinstance(waiting, Pending)
+    assert waiting.response is None
+    runtime.resigned(1)
     assert waiting.response == "NOT_COORDINATOR"
     assert first.shard.unloaded is ErrorCode.NOT_COORDINATOR
-    assert runtime.is_loading
-    runtime.resigned(1)
     runtime.resigned(1)
     assert runtime.led_partitions() == []
     with pytest.raises(ApiError) as error:
@@ -444,6 +446,102 @@ async def test_leadership_comes_and_goes(env: SimulatedEnv) -> None:
     runtime.elected(2, 1)
     runtime.stop()
     assert runtime.active_partitions() == []
+
+
+@simulated
+async def test_an_election_during_a_load_goes_on_with_it(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    writer = partition_of(env, log)
+    writer.start()
+    writer.complete(put(1), refusal)
+    log.reads, log.read_delay = 0, 1.0
+    shards: list[Counter] = []
+
+    def new_shard(index: int) -> Counter:
+        shards.append(Counter())
+        return shards[-1]
+
+    runtime = CoordinatorRuntime(lambda index: log, new_shard, GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms)
+    runtime.elected(3, 1)
+    await asyncio.sleep(0.5)
+    runtime.elected(3, 2)
+    await runtime.wait_until_loaded()
+    assert len(shards) == 1
+    assert log.reads == 1
+    assert runtime.active(3).leader_epoch == 2
+
+
+@simulated
+async def test_the_late_load_of_an_old_epoch_is_thrown_away(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    writer = partition_of(env, log)
+    writer.start()
+    writer.complete(put(1), refusal)
+    log.read_delay = 1.0
+    shards: list[Counter] = []
+
+    def new_shard(index: int) -> Counter:
+        shards.append(Counter())
+        return shards[-1]
+
+    runtime = CoordinatorRuntime(lambda index: log, new_shard, GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms)
+    runtime.elected(3, 1)
+    await asyncio.sleep(0.5)
+    runtime.resigned(3)
+    with pytest.raises(ApiError) as gone:
+        runtime.active(3)
+    assert gone.value.code is ErrorCode.NOT_COORDINATOR
+    writer.complete(put(2), refusal)  # by the leader in between
+    runtime.elected(3, 3)
+    with pytest.raises(ApiError) as loading:
+        runtime.active(3)
+    assert loading.value.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    await runtime.wait_until_loaded()
+    await asyncio.sleep(5)
+    assert runtime.active(3).shard is shards[1]
+    assert shards[1].values == [(0, 1, -1), (1, 2, -1)]
+    assert shards[0].loaded_at is None
+    assert shards[0].values == []
+
+
+@simulated
+async def test_a_load_that_failed_is_tried_again_with_the_next_election(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    writer = partition_of(env, log)
+    writer.start()
+    writer.complete(put(1), refusal)
+    log.read_error = OSError("disk")
+    runtime = CoordinatorRuntime(
+        lambda index: log, lambda index: Counter(), GroupRecordCodec(), RuntimeSettings(), env.clock.now_ms
+    )
+    runtime.elected(3, 1)
+    await runtime.wait_until_loaded()
+    log.read_error = None
+    runtime.elected(3, 2)
+    await runtime.wait_until_loaded()
+    assert runtime.active(3).shard.values == [(0, 1, -1)]
+
+
+@simulated
+async def test_uncommitted_records_of_the_leader_before_hold_answers_back(env: SimulatedEnv) -> None:
+    log = FakeLog()
+    log.commits = False
+    writer = partition_of(env, log)
+    writer.start()
+    writer.complete(put(1), refusal)
+    reader = partition_of(env, log)
+    reader.start()
+    await reader.wait_until_loaded()
+    assert reader.shard.values == [(0, 1, -1)], "all up to the end: the new leader's log is what gets committed"
+    answer = reader.complete(Result("read"), refusal)
+    done: list[int] = []
+    reader.when_committed(lambda: done.append(1))
+    await asyncio.sleep(0.1)
+    assert isinstance(answer, Pending)
+    assert (answer.response, done) == (None, [])
+    log.commit()
+    await asyncio.sleep(0.1)
+    assert (answer.response, done) == ("read", [1])
 
 
 def test_timers_that_were_cancelled_do_not_pile_up() -> None:

@@ -63,13 +63,19 @@ class CoordinatorRuntime(Generic[S]):
         return any(found.state is PartitionState.LOADING for found in self._partitions.values())
 
     def elected(self, partition: int, leader_epoch: int) -> None:
-        """This broker leads the partition: load it, unless that is known already."""
+        """This broker leads the partition in that epoch: load it, unless it is loaded or being loaded already.
+
+        Who was leader before as well has the same log: what is in memory, and what waits for its commit, stays. Only a
+        load that failed is tried again.
+        """
         found = self._partitions.get(partition)
         if found is not None:
             if found.leader_epoch >= leader_epoch:
                 return
-            found.close()
-            del self._partitions[partition]
+            if found.state in (PartitionState.LOADING, PartitionState.ACTIVE):
+                found.leader_epoch = leader_epoch
+                return
+            self.resigned(partition)
         log = self._open_log(partition)
         if log is None:
             logger.error("coordinator partition %d is led here, but its log is not open", partition)
