@@ -20,16 +20,30 @@ MEAN_DISK_DELAY = 1e-3
 
 
 class VirtualClock:
-    """A wall clock that goes with the loop; `jump_ms` moves it as an operator or NTP would."""
+    """A wall clock that goes with the loop, or faster by `drift` (0.1: 1.1 s in a second); `jump_ms` moves it as an
+    operator or NTP would.
+    """
 
-    __slots__ = ("_loop", "_start_ms")
+    __slots__ = ("_drift", "_loop", "_start_ms", "_started_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, start_ms: int = START_MS) -> None:
         self._loop = loop
         self._start_ms = start_ms
+        self._started_s = 0.0
+        self._drift = 0.0
 
     def now_ms(self) -> int:
-        return self._start_ms + int(self._loop.time() * 1000)
+        if not self._drift:
+            return self._start_ms + int(self._loop.time() * 1000)
+        passed_s = self._loop.time() - self._started_s
+        return self._start_ms + int((self._loop.time() + passed_s * self._drift) * 1000)
+
+    def drift(self, share: float) -> None:
+        """From now on gain (or lose) this share of the time that passes."""
+        gained_s = (self._loop.time() - self._started_s) * self._drift
+        self._start_ms += int(gained_s * 1000)
+        self._started_s = self._loop.time()
+        self._drift = share
 
     def jump_ms(self, difference_ms: int) -> None:
         """Move the wall clock, forward or back; timers do not notice."""
@@ -39,11 +53,19 @@ class VirtualClock:
 class SimulatedEnv(Env):
     """Memory disk, virtual clock and seeded randomness; blocking work runs on the loop, after a random time."""
 
-    __slots__ = ("_loop", "memory_disk", "virtual_clock")
+    __slots__ = ("_loop", "disk_slowness", "memory_disk", "virtual_clock")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, random: Random, disk: MemoryDisk | None = None) -> None:
-        clock = VirtualClock(loop)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        random: Random,
+        disk: MemoryDisk | None = None,
+        clock: VirtualClock | None = None,
+    ) -> None:
+        clock = VirtualClock(loop) if clock is None else clock
         self._loop = loop
+        self.disk_slowness = 1.0
+        """How many times as long as usual blocking work takes."""
         self.virtual_clock = clock
         self.memory_disk = MemoryDisk(now_ms=clock.now_ms) if disk is None else disk
         super().__init__(self.memory_disk, clock, random)
@@ -53,7 +75,8 @@ class SimulatedEnv(Env):
         return int(self._loop.time() * 1e9)
 
     async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
-        await asyncio.sleep(SHORTEST_DISK_DELAY + self.random.expovariate(1 / MEAN_DISK_DELAY))
+        wait_s = SHORTEST_DISK_DELAY + self.random.expovariate(1 / MEAN_DISK_DELAY)
+        await asyncio.sleep(wait_s * self.disk_slowness)
         return function(*arguments)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import socket
 from asyncio import base_events
 from collections import deque
@@ -86,6 +87,28 @@ class VirtualTimeLoop(base_events.BaseEventLoop, _Internals):
         for handle in (*self._ready, *self._scheduled):
             if owned(handle._context):  # type: ignore[attr-defined]
                 handle.cancel()
+
+    def take_out(
+        self, owned: Callable[[contextvars.Context], bool]
+    ) -> tuple[list[asyncio.Handle], list[asyncio.TimerHandle]]:
+        """Remove the callbacks and timers whose context is `owned`, to `put_back` later."""
+        ready = [one for one in self._ready if owned(one._context)]  # type: ignore[attr-defined]
+        timers = [one for one in self._scheduled if not one.cancelled() and owned(one._context)]  # type: ignore[attr-defined]
+        for timer in timers:
+            timer._scheduled = False  # type: ignore[attr-defined]
+        gone = {id(one) for one in (*ready, *timers)}
+        self._ready = deque(one for one in self._ready if id(one) not in gone)
+        self._scheduled[:] = [one for one in self._scheduled if id(one) not in gone]
+        heapq.heapify(self._scheduled)
+        return ready, timers
+
+    def put_back(self, ready: list[asyncio.Handle], timers: list[asyncio.TimerHandle]) -> None:
+        """What `take_out` gave, where it was; timers whose time has come are due."""
+        self._ready.extend(one for one in ready if not one.cancelled())
+        for timer in timers:
+            if not timer.cancelled():
+                timer._scheduled = True  # type: ignore[attr-defined]
+                heapq.heappush(self._scheduled, timer)
 
     def run_in_executor(
         self, executor: Any, func: Callable[[*Arguments], Result], *args: *Arguments

@@ -3,6 +3,7 @@
 What a program starts (tasks, timers, listening sockets, connections) carries its `Process` in its context; `kill` ends
 all of that between two callbacks, as a signal 9 does: no handler, no `finally` of the program runs any more. Its
 connections are reset, its addresses are free. Its disk is not touched: see `MemoryDisk.restart_process` and `crash`.
+`freeze` is a signal STOP: nothing of it runs, and its connections stay open, until `thaw`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from ottla.runtime.memory_disk import SimulatedCrashError
+from ottla.testing.sim.links import HOST
 from ottla.testing.sim.loop import VirtualTimeLoop
 
 Result = TypeVar("Result")
@@ -27,17 +29,25 @@ _CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("proce
 
 
 class Process:
-    """One program. `is_dead` after `kill`."""
+    """One program, on a host of the network. `is_dead` after `kill`, `is_frozen` from `freeze` to `thaw`.
 
-    def __init__(self, loop: VirtualTimeLoop) -> None:
+    A program that is frozen has its host for itself: nothing that is sent there arrives.
+    """
+
+    def __init__(self, loop: VirtualTimeLoop, host: str = "") -> None:
         self.is_dead = False
+        self.is_frozen = False
+        self.host = host
         self._loop = loop
+        self._frozen_ready: list[asyncio.Handle] = []
+        self._frozen_timers: list[asyncio.TimerHandle] = []
         self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def start(self, program: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Run a coroutine as (a part of) this program."""
         context = contextvars.copy_context()
         context.run(_CURRENT.set, self)
+        context.run(HOST.set, self.host)
         return self._loop.create_task(program, context=context)
 
     def owns(self, context: contextvars.Context) -> bool:
@@ -52,10 +62,28 @@ class Process:
         open_ones = [one for one in self._loop.network.connections if self.owns(one.context)]
         return [repr(one) for one in (*tasks, *timers, *open_ones)]
 
+    def freeze(self) -> None:
+        """Let nothing of it run any more, for now. Not to be called by the program itself."""
+        if self.is_dead or self.is_frozen:
+            return
+        self.is_frozen = True
+        self._loop.network.hold(self.host)
+        self._frozen_ready, self._frozen_timers = self._loop.take_out(self.owns)
+
+    def thaw(self) -> None:
+        """Go on, with all that has become due meanwhile."""
+        if not self.is_frozen:
+            return
+        self.is_frozen = False
+        self._loop.put_back(self._frozen_ready, self._frozen_timers)
+        self._frozen_ready, self._frozen_timers = [], []
+        self._loop.network.let_through(self.host)
+
     def kill(self) -> None:
         """End it here and now; for good."""
         if self.is_dead:
             return
+        self.thaw()
         self.is_dead = True
         # A task that is collected runs its `finally` blocks: those of the dead are kept as they are.
         self._loop.kept += self._tasks
