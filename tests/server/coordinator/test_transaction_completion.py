@@ -11,6 +11,7 @@ from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.transactions.completion import TransactionMarker
 from ottla.server.coordinator.transactions.service import ProducerOutcome, TransactionCoordinator
 from ottla.server.coordinator.transactions.settings import TransactionSettings
+from ottla.server.coordinator.transactions.state import Transaction
 from ottla.server.metadata.image import MetadataImage, PartitionImage, TopicImage, TopicsImage
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.coordinator.fake_log import FakeLog
@@ -80,7 +81,9 @@ class World:
 
     @property
     def state(self) -> str:
-        return self.coordinator.describe("x").state.title
+        found = self.coordinator.describe("x")
+        assert isinstance(found, Transaction)
+        return found.state.title
 
     def begin(self) -> tuple[int, int]:
         made = self.coordinator.init_producer_id("x", 60_000, (-1, -1))

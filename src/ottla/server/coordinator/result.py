@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ottla.core.errors import ErrorCode
@@ -84,6 +84,33 @@ class Pending(Generic[Response]):
 
 #: Settled answers in the order in which they were settled.
 Completions = list[tuple[Pending[Any], Any]]
+
+
+def gathered(outcomes: Iterable[Any], shape: Callable[[list[Any]], Response]) -> Response | Pending[Response]:
+    """One response out of several answers: at once, or a ``Pending`` that is released with the last of them."""
+    results = list(outcomes)
+    waiting = [
+        (index, outcome)
+        for index, outcome in enumerate(results)
+        if isinstance(outcome, Pending) and outcome.response is None
+    ]
+    results = [outcome.response if isinstance(outcome, Pending) else outcome for outcome in results]
+    if not waiting:
+        return shape(results)
+    # Nobody refuses it as a whole: each answer in it is refused by its own coordinator.
+    combined: Pending[Response] = Pending(lambda code: shape(results))
+    missing = len(waiting)
+
+    def arrived(index: int, response: Any) -> None:
+        nonlocal missing
+        results[index] = response
+        missing -= 1
+        if not missing:
+            combined.release(shape(results))
+
+    for index, pending in waiting:
+        pending.listener = lambda response, index=index: arrived(index, response)
+    return combined
 
 
 class RecordCodec(Protocol):

@@ -36,7 +36,7 @@ from ottla.server.coordinator.append_errors import append_error, commit_error, t
 from ottla.server.coordinator.classic.calls import JoinCall, refused_join, refused_sync
 from ottla.server.coordinator.group_records import GroupRecordCodec
 from ottla.server.coordinator.group_shard import GroupShard
-from ottla.server.coordinator.result import Instant, Pending, Result
+from ottla.server.coordinator.result import Instant, Pending, Result, gathered
 from ottla.server.coordinator.runtime import PartitionLog, RuntimeSettings, TransactionalWrite
 from ottla.server.coordinator.settings import GroupSettings
 from ottla.server.coordinator.topic_coordinator import TopicCoordinator, ignore_refusal
@@ -222,22 +222,31 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
 
     # -- administration
 
-    def describe_group(self, group_id: str) -> DescribedGroup | None:
-        """The group, None when it does not exist; ApiError when another broker coordinates it."""
-        return self.partition_of(group_id).shard.describe(group_id)
+    def describe_group(self, group_id: str) -> DescribedGroup | ErrorCode | Pending[DescribedGroup | ErrorCode]:
+        """The group, or why there is none to be told of: GROUP_ID_NOT_FOUND, NOT_COORDINATOR …"""
+        try:
+            partition = self.partition_of(group_id)
+        except ApiError as error:
+            return error.code
+        described: DescribedGroup | ErrorCode = partition.shard.describe(group_id) or ErrorCode.GROUP_ID_NOT_FOUND
+        return partition.complete(Result(described), append_error)
 
-    def list_groups(self, states: Iterable[str], types: Iterable[str]) -> ListGroupsResponse:
+    def list_groups(
+        self, states: Iterable[str], types: Iterable[str]
+    ) -> ListGroupsResponse | Pending[ListGroupsResponse]:
         """Groups coordinated here, filtered by state and type without regard to case; empty filters pass all."""
         if self._runtime.is_loading:
             return ListGroupsResponse(error_code=ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
         wanted_states = frozenset(state.lower() for state in states)
         wanted_types = frozenset(group_type.lower() for group_type in types)
-        groups = [
-            listed
+        listed = [
+            partition.complete(
+                Result(ListGroupsResponse(groups=list(partition.shard.list_groups(wanted_states, wanted_types)))),
+                _refused_list,
+            )
             for partition in self._runtime.active_partitions()
-            for listed in partition.shard.list_groups(wanted_states, wanted_types)
         ]
-        return ListGroupsResponse(groups=groups)
+        return gathered(listed, _joined)
 
     def delete_group(self, group_id: str) -> DeletableGroupResult | Pending[DeletableGroupResult]:
         """DeleteGroups for one group."""
@@ -295,6 +304,19 @@ def refused_commit_in_transaction(request: TxnOffsetCommitRequest, code: ErrorCo
             for topic in request.topics
         ]
     )
+
+
+def _refused_list(code: ErrorCode) -> ListGroupsResponse:
+    # A partition that went to another broker meanwhile is listed there.
+    return ListGroupsResponse(error_code=ErrorCode.NONE if code is ErrorCode.NOT_COORDINATOR else append_error(code))
+
+
+def _joined(lists: list[ListGroupsResponse]) -> ListGroupsResponse:
+    """One list, or the first refusal."""
+    for found in lists:
+        if found.error_code:
+            return found
+    return ListGroupsResponse(groups=[group for found in lists for group in found.groups])
 
 
 def _refused_leave(code: ErrorCode) -> LeaveGroupResponse:

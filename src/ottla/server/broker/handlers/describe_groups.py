@@ -6,37 +6,44 @@ absent group is GROUP_ID_NOT_FOUND with a message; before, it is described as De
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.describe_groups import DescribedGroup, DescribeGroupsResponse
-from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS
+from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS, answer_all
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.describe_groups import DescribeGroupsRequest
-    from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
 
 _FIRST_VERSION_WITH_NOT_FOUND = 6
 
 
-def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
-    """One entry per asked group, in the order asked."""
-    groups = []
-    for group_id in request.groups:
-        described = _describe(broker, group_id, context.api_version)
-        if request.include_authorized_operations and described.error_code == ErrorCode.NONE:
-            described.authorized_operations = ALL_GROUP_OPERATIONS
-        groups.append(described)
-    return DescribeGroupsResponse(groups=groups)
+def handle(
+    broker: Broker, request: DescribeGroupsRequest, context: RequestContext
+) -> DescribeGroupsResponse | DelayedResponse:
+    """One entry per asked group, in the order asked, as of what is committed."""
+    version = context.api_version
+
+    def shape(outcomes: list[DescribedGroup | ErrorCode]) -> DescribeGroupsResponse:
+        groups = [
+            _described(group_id, outcome, version) for group_id, outcome in zip(request.groups, outcomes, strict=True)
+        ]
+        if request.include_authorized_operations:
+            for group in groups:
+                if group.error_code == ErrorCode.NONE:
+                    group.authorized_operations = ALL_GROUP_OPERATIONS
+        return DescribeGroupsResponse(groups=groups)
+
+    outcomes: list[Any] = [broker.groups.describe_group(group_id) for group_id in request.groups]
+    return answer_all(outcomes, shape)
 
 
-def _describe(broker: Broker, group_id: str, version: int) -> DescribedGroup:
-    try:
-        described = broker.groups.describe_group(group_id)
-    except ApiError as error:
-        return DescribedGroup(group_id=group_id, error_code=error.code)
-    if described is not None:
-        return described
+def _described(group_id: str, outcome: DescribedGroup | ErrorCode, version: int) -> DescribedGroup:
+    if isinstance(outcome, DescribedGroup):
+        return outcome
+    if outcome is not ErrorCode.GROUP_ID_NOT_FOUND:
+        return DescribedGroup(group_id=group_id, error_code=outcome)
     if version < _FIRST_VERSION_WITH_NOT_FOUND:
         return DescribedGroup(group_id=group_id, group_state="Dead")
     return DescribedGroup(

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.describe_transactions import (
     DescribeTransactionsRequest,
     DescribeTransactionsResponse,
     TopicData,
     TransactionState,
 )
+from ottla.server.broker.group_answers import answer_all
 
 if TYPE_CHECKING:
-    from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
+    from ottla.server.coordinator.transactions.state import Transaction
 
 
 def handle(
     broker: Broker, request: DescribeTransactionsRequest, context: RequestContext
-) -> DescribeTransactionsResponse:
-    """One answer for each id."""
-    return DescribeTransactionsResponse(
-        transaction_states=[_describe(broker, transactional_id) for transactional_id in request.transactional_ids]
-    )
+) -> DescribeTransactionsResponse | DelayedResponse:
+    """One answer for each id, as of what is committed."""
+    ids = request.transactional_ids
+
+    def shape(outcomes: list[Transaction | ErrorCode]) -> DescribeTransactionsResponse:
+        return DescribeTransactionsResponse(
+            transaction_states=[_described(key, found) for key, found in zip(ids, outcomes, strict=True)]
+        )
+
+    outcomes: list[Any] = [broker.transactions.describe(key) for key in ids]
+    return answer_all(outcomes, shape)
 
 
 def error_response(
@@ -37,11 +45,9 @@ def error_response(
     )
 
 
-def _describe(broker: Broker, transactional_id: str) -> TransactionState:
-    try:
-        found = broker.transactions.describe(transactional_id)
-    except ApiError as error:
-        return TransactionState(transactional_id=transactional_id, error_code=error.code)
+def _described(transactional_id: str, found: Transaction | ErrorCode) -> TransactionState:
+    if isinstance(found, ErrorCode):
+        return TransactionState(transactional_id=transactional_id, error_code=found)
     topics: dict[str, list[int]] = {}
     for topic, index in sorted(found.partitions):
         topics.setdefault(topic, []).append(index)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.server.broker.group_answers import answer_plain
+
 if TYPE_CHECKING:
     from ottla.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
-    from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
 
 
-def handle(broker: Broker, request: ListGroupsRequest, context: RequestContext) -> ListGroupsResponse:
+def handle(broker: Broker, request: ListGroupsRequest, context: RequestContext) -> ListGroupsResponse | DelayedResponse:
     """COORDINATOR_LOAD_IN_PROGRESS while any partition is being loaded, since the list would be incomplete."""
-    return broker.groups.list_groups(request.states_filter, request.types_filter)
+    return answer_plain(broker.groups.list_groups(request.states_filter, request.types_filter))

@@ -8,24 +8,28 @@ Filters that name states Kafka does not have are sent back, and match nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ottla.core.errors import ApiError
+from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.list_transactions import (
     ListTransactionsRequest,
     ListTransactionsResponse,
     TransactionState,
 )
+from ottla.server.broker.group_answers import answer_all
 from ottla.server.coordinator.transactions import state as transaction_state
 
 if TYPE_CHECKING:
     from ottla.core.regex import Regex
-    from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
+    from ottla.server.coordinator.transactions.service import Found
 
 _STATES = {state.title: state for state in transaction_state.TransactionState}
 
 
-def handle(broker: Broker, request: ListTransactionsRequest, context: RequestContext) -> ListTransactionsResponse:
+def handle(
+    broker: Broker, request: ListTransactionsRequest, context: RequestContext
+) -> ListTransactionsResponse | DelayedResponse:
     """All that pass the filters; an empty filter passes all."""
     states = {_STATES[name] for name in request.state_filters if name in _STATES}
     unknown = list(dict.fromkeys(name for name in request.state_filters if name not in _STATES))
@@ -34,24 +38,33 @@ def handle(broker: Broker, request: ListTransactionsRequest, context: RequestCon
     pattern = _compiled(request.transactional_id_pattern)
     started_before_ms = coordinator.now_ms() - request.duration_filter
     try:
-        found = list(coordinator.transactions())
+        outcomes: list[Any] = coordinator.transactions()
     except ApiError as error:
         return ListTransactionsResponse(error_code=error.code)
-    return ListTransactionsResponse(
-        unknown_state_filters=unknown,
-        transaction_states=[
-            TransactionState(
-                transactional_id=transactional_id,
-                producer_id=transaction.producer_id,
-                transaction_state=transaction.state.title,
-            )
-            for transactional_id, transaction in found
-            if (not producer_ids or transaction.producer_id in producer_ids)
-            and (not request.state_filters or transaction.state in states)
-            and (request.duration_filter < 0 or transaction.start_ms < started_before_ms)
-            and (pattern is None or pattern.matches(transactional_id))
-        ],
-    )
+
+    def shape(partitions: list[Found]) -> ListTransactionsResponse:
+        response = ListTransactionsResponse(unknown_state_filters=unknown)
+        for found in partitions:
+            if isinstance(found, ErrorCode):
+                # A partition that went to another broker meanwhile is listed there.
+                if found is not ErrorCode.NOT_COORDINATOR:
+                    return ListTransactionsResponse(error_code=found)
+                continue
+            response.transaction_states += [
+                TransactionState(
+                    transactional_id=transactional_id,
+                    producer_id=transaction.producer_id,
+                    transaction_state=transaction.state.title,
+                )
+                for transactional_id, transaction in found
+                if (not producer_ids or transaction.producer_id in producer_ids)
+                and (not request.state_filters or transaction.state in states)
+                and (request.duration_filter < 0 or transaction.start_ms < started_before_ms)
+                and (pattern is None or pattern.matches(transactional_id))
+            ]
+        return response
+
+    return answer_all(outcomes, shape)
 
 
 def _compiled(pattern: str | None) -> Regex | None:

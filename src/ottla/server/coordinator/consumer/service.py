@@ -16,7 +16,7 @@ from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.consumer.checks import check_heartbeat
 from ottla.server.coordinator.consumer.group import ConsumerGroup
 from ottla.server.coordinator.group import GroupType
-from ottla.server.coordinator.result import Pending
+from ottla.server.coordinator.result import Pending, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,12 +47,13 @@ def _refused(code: ErrorCode) -> ConsumerGroupHeartbeatResponse:
     return ConsumerGroupHeartbeatResponse(error_code=code, error_message=code.message)
 
 
-def describe(groups: GroupCoordinator, group_id: str) -> DescribedGroup:
+def describe(groups: GroupCoordinator, group_id: str) -> DescribedGroup | Pending[DescribedGroup]:
     """ConsumerGroupDescribe for one group."""
     try:
         if not group_id:
             raise ApiError(ErrorCode.INVALID_GROUP_ID)
-        shard = groups.partition_of(group_id).shard
+        partition = groups.partition_of(group_id)
+        shard = partition.shard
         group = shard.groups.get(group_id)
         if group is None:
             raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
@@ -61,13 +62,16 @@ def describe(groups: GroupCoordinator, group_id: str) -> DescribedGroup:
     except ApiError as error:
         return DescribedGroup(group_id=group_id, error_code=error.code, error_message=error.message)
     image = shard.context.image
-    return DescribedGroup(
+    described = DescribedGroup(
         group_id=group_id,
         group_state=group.state_name,
         group_epoch=group.group_epoch,
         assignment_epoch=group.assignment_epoch,
         assignor_name=group.assignor_name(groups.settings.consumer_assignors[0]),
         members=[_member(group, member, image) for member in group.members.values()],
+    )
+    return partition.complete(
+        Result(described), lambda code: DescribedGroup(group_id=group_id, error_code=append_error(code))
     )
 
 

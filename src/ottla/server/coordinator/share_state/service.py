@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from ottla.protocol.messages import (
     read_share_group_state_summary,
     write_share_group_state,
 )
-from ottla.server.coordinator.result import Instant, Pending, Result
+from ottla.server.coordinator.result import Instant, Pending, Result, gathered
 from ottla.server.coordinator.runtime import PartitionLog, RuntimeSettings
 from ottla.server.coordinator.share_state.records import SharePartitionKey, ShareStateRecordCodec
 from ottla.server.coordinator.share_state.shard import ShareStateSettings, ShareStateShard
@@ -262,30 +262,3 @@ def parse_key(text: str) -> SharePartitionKey:
         except ValueError:
             pass
     raise ApiError(ErrorCode.INVALID_REQUEST, "The key of a share partition is group:topicId:partition.")
-
-
-def gathered(outcomes: Iterable[Any], shape: Callable[[list[Any]], R]) -> R | Pending[R]:
-    """One response out of several answers: at once, or a ``Pending`` that is released with the last of them."""
-    results = list(outcomes)
-    waiting = [
-        (index, outcome)
-        for index, outcome in enumerate(results)
-        if isinstance(outcome, Pending) and outcome.response is None
-    ]
-    results = [outcome.response if isinstance(outcome, Pending) else outcome for outcome in results]
-    if not waiting:
-        return shape(results)
-    # Nobody refuses it as a whole: each answer in it is refused by its own coordinator.
-    combined: Pending[R] = Pending(lambda code: shape(results))
-    missing = len(waiting)
-
-    def arrived(index: int, response: Any) -> None:
-        nonlocal missing
-        results[index] = response
-        missing -= 1
-        if not missing:
-            combined.release(shape(results))
-
-    for index, pending in waiting:
-        pending.listener = lambda response, index=index: arrived(index, response)
-    return combined

@@ -20,7 +20,7 @@ from ottla.protocol.messages.streams_group_topology_description_update import (
 )
 from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.group import GroupType
-from ottla.server.coordinator.result import Pending
+from ottla.server.coordinator.result import Pending, Result
 from ottla.server.coordinator.streams.admission import Heartbeat
 from ottla.server.coordinator.streams.heartbeat import check_request, refused
 from ottla.server.coordinator.streams.topics import StatusCode
@@ -78,14 +78,18 @@ class StreamsGroupService:
                 more = f" and {len(errors) - _ERRORS_TOLD} more" if len(errors) > _ERRORS_TOLD else ""
                 status.status_detail += f"; Creation failed: {told}{more}."
 
-    def describe(self, group_id: str, *, with_topology_description: bool) -> DescribedGroup:
+    def describe(self, group_id: str, *, with_topology_description: bool) -> DescribedGroup | Pending[DescribedGroup]:
         """StreamsGroupDescribe of one group."""
         try:
-            machine: StreamsGroups = self._groups.partition_of(group_id).shard.machine(GroupType.STREAMS)
-            return machine.describe(group_id, with_topology_description=with_topology_description)
+            partition = self._groups.partition_of(group_id)
+            machine: StreamsGroups = partition.shard.machine(GroupType.STREAMS)
+            described = machine.describe(group_id, with_topology_description=with_topology_description)
         except ApiError as error:
             message = error.message if error.code is ErrorCode.GROUP_ID_NOT_FOUND else None
             return DescribedGroup(group_id=group_id, error_code=error.code, error_message=message)
+        return partition.complete(
+            Result(described), lambda code: DescribedGroup(group_id=group_id, error_code=append_error(code))
+        )
 
     def update_description(
         self, request: StreamsGroupTopologyDescriptionUpdateRequest

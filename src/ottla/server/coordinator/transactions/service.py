@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 NO_PRODUCER: Producer = (-1, -1)
 
+#: Transactional ids with their transactions, or why a partition's cannot be told.
+Found = list[tuple[str, Transaction]] | ErrorCode
+
 
 class ProducerIds(Protocol):
     """Where fresh producer ids come from: the controller, in blocks."""
@@ -174,21 +177,27 @@ class TransactionCoordinator(TopicCoordinator[TransactionShard]):
 
     # -- looking
 
-    def describe(self, transactional_id: str) -> Transaction:
-        """The transactional id as it stands; ApiError TRANSACTIONAL_ID_NOT_FOUND, NOT_COORDINATOR …"""
+    def describe(self, transactional_id: str) -> Transaction | ErrorCode | Pending[Transaction | ErrorCode]:
+        """The transactional id as it stands, or TRANSACTIONAL_ID_NOT_FOUND, NOT_COORDINATOR …"""
         if not transactional_id:
-            raise ApiError(ErrorCode.INVALID_REQUEST)
-        transaction = self.partition_of(transactional_id).shard.transactions.get(transactional_id)
-        if transaction is None:
-            raise ApiError(ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
-        return transaction
+            return ErrorCode.INVALID_REQUEST
+        try:
+            partition = self.partition_of(transactional_id)
+        except ApiError as error:
+            return error.code
+        found = partition.shard.transactions.get(transactional_id)
+        described: Transaction | ErrorCode = ErrorCode.TRANSACTIONAL_ID_NOT_FOUND if found is None else found
+        return partition.complete(Result(described), transaction_error)
 
-    def transactions(self) -> Iterable[tuple[str, Transaction]]:
-        """Everything coordinated here; ApiError COORDINATOR_LOAD_IN_PROGRESS."""
+    def transactions(self) -> list[Found | Pending[Found]]:
+        """Everything coordinated here, by partition; ApiError COORDINATOR_LOAD_IN_PROGRESS."""
         if self._runtime.is_loading:
             raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        found = []
         for partition in self._runtime.active_partitions():
-            yield from partition.shard.transactions.items()
+            transactions: Found = list(partition.shard.transactions.items())
+            found.append(partition.complete(Result(transactions), transaction_error))
+        return found
 
     def now_ms(self) -> int:
         """The wall clock that transactions are measured with."""
