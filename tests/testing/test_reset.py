@@ -182,7 +182,7 @@ def test_a_broker_that_can_not_be_made_as_new_is_replaced(cluster: Cluster) -> N
     cluster.produce("orders", "1")
 
     def break_down(node: Node) -> None:
-        node.broker.controller._failure = OSError("gone")
+        node.broker.metadata.failure = OSError("gone")
 
     cluster.thread().call(break_down, cluster.thread().node)
     cluster.reset()

@@ -42,7 +42,7 @@ from ottla.server.log.directories import LogDirectories
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.replication.partition import Partition
 from ottla.server.replication.replicas import Replicas
-from tests.server.broker.support import NODE_ID, Client, FixedController, listening, make_broker
+from tests.server.broker.support import NODE_ID, Client, FixedMetadata, listening, make_broker
 
 NOW_MS = 1_700_000_000_000
 
@@ -60,11 +60,9 @@ class Clock:
 class World:
     """The broker and what a test does to it."""
 
-    def __init__(
-        self, broker: Broker, controller: FixedController, replicas: Replicas, clock: Clock, disk: Disk
-    ) -> None:
+    def __init__(self, broker: Broker, metadata: FixedMetadata, replicas: Replicas, clock: Clock, disk: Disk) -> None:
         self.broker = broker
-        self.controller = controller
+        self.metadata = metadata
         self.replicas = replicas
         self.clock = clock
         self.disk = disk
@@ -76,12 +74,12 @@ class World:
 
     def commit(self, *records: Any) -> None:
         """Write metadata, and let the broker follow."""
-        delta = MetadataDelta(self.controller.image)
+        delta = MetadataDelta(self.metadata.image)
         for record in records:
             delta.replay(record)
         self._offset += len(records)
-        self.controller.image = delta.apply(self._offset, 1, NOW_MS)
-        self.replicas.apply(delta, self.controller.image)
+        self.metadata.image = delta.apply(self._offset, 1, NOW_MS)
+        self.replicas.apply(delta, self.metadata.image)
 
     def register_broker(self, broker_id: int, host: str, port: int) -> None:
         endpoint = EndpointRecord(name="PLAINTEXT", host=host, port=port, security_protocol=0)
@@ -278,10 +276,10 @@ async def world(settings: Mapping[str, object] | None = None, disk: Disk | None 
     config = BrokerConfig.of(merged)
     directories = LogDirectories(config, env)
     await directories.start()
-    controller = FixedController()
+    metadata = FixedMetadata()
     replicas = Replicas(NODE_ID, config, directories)
-    broker = make_broker(merged, env=env, controller=controller, replicas=replicas, log_directories=directories)
-    made = World(broker, controller, replicas, clock, disk)
+    broker = make_broker(merged, env=env, metadata=metadata, replicas=replicas, log_directories=directories)
+    made = World(broker, metadata, replicas, clock, disk)
     async with listening(broker) as listener:
         made.listener = listener
         try:

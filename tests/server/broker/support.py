@@ -24,13 +24,17 @@ T = TypeVar("T")
 NODE_ID = 1
 
 
-class FixedController:
-    """A controller that does nothing but hold an image."""
-
-    kraft_version = 1
+class FixedMetadata:
+    """A cluster that does nothing but hold an image."""
 
     def __init__(self, image: MetadataImage = EMPTY_IMAGE) -> None:
         self.image = image
+
+
+class FixedLog:
+    """A metadata log that has a version and nothing else."""
+
+    kraft_version = 1
 
 
 def run(main: Coroutine[Any, Any, T], *, loop: str = "asyncio") -> T:
@@ -50,7 +54,9 @@ def run(main: Coroutine[Any, Any, T], *, loop: str = "asyncio") -> T:
 def make_broker(settings: Mapping[str, object] | None = None, *, env: Env | None = None, **parts: Any) -> Broker:
     """A broker of the parts given; what is not given is None and must not be asked for."""
     wired: dict[str, Any] = {
-        "controller": FixedController(),
+        "controller": None,
+        "metadata": FixedMetadata(),
+        "metadata_log": FixedLog(),
         "replicas": None,
         "log_directories": None,
         "coordinators": None,
@@ -126,4 +132,4 @@ def request_bytes(request: Request, version: int, correlation_id: int = 1) -> by
     return b"".join(encode_request(request, version, correlation_id, "test"))
 
 
-__all__ = ("NODE_ID", "Client", "FixedController", "decode", "listening", "make_broker", "request_bytes", "run")
+__all__ = ("NODE_ID", "Client", "FixedMetadata", "decode", "listening", "make_broker", "request_bytes", "run")

@@ -20,6 +20,7 @@ from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.server.controller import service
 from ottla.server.controller.configs import SET, Change
 from ottla.server.controller.service import Controller
+from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.features import BOOTSTRAP_FEATURES, FEATURES
 from ottla.server.metadata.image import MetadataImage
 from ottla.server.raft import opening
@@ -36,10 +37,19 @@ E = ErrorCode
 async def started(env: Env, **settings: object) -> Controller:
     configuration = config(**settings)
     log, bootstrap = open_metadata_log(configuration, env, DIRECTORY, VOTER)
-    controller = Controller(configuration, env, log, node_id=VOTER.node_id, bootstrap=bootstrap)
-    await controller.start()
+    metadata = ClusterMetadata(configuration, env, node_id=VOTER.node_id)
+    controller = Controller(configuration, env, log, metadata, bootstrap=bootstrap)
+    await log.start(metadata)
+    metadata.start_snapshots(log)
     await controller.register_broker(registration())
     return controller
+
+
+async def stop(controller: Controller) -> None:
+    controller.metadata.hush()
+    await controller.stop()
+    await controller.metadata.stop_snapshots()
+    await controller._metadata_log.stop()
 
 
 def run(life: Callable[[Controller], Awaitable[None]], env: InlineEnv | None = None, **settings: object) -> InlineEnv:
@@ -49,7 +59,7 @@ def run(life: Callable[[Controller], Awaitable[None]], env: InlineEnv | None = N
     async def main() -> None:
         controller = await started(env, **settings)
         await life(controller)
-        await controller.stop()
+        await stop(controller)
 
     asyncio.run(main())
     return env
@@ -63,22 +73,22 @@ def test_a_restart_has_everything() -> None:
     images: list[MetadataImage] = []
 
     async def first(controller: Controller) -> None:
-        assert controller.image.features == BOOTSTRAP_FEATURES
+        assert controller.metadata.image.features == BOOTSTRAP_FEATURES
         await controller.create_topics(request("a", "b", partitions=3))
         await controller.delete_topics(DeleteTopicsRequest(topic_names=["b"]))
         await controller.alter_configs([((2, "a"), [Change("segment.ms", SET, "5")])])
         await controller.alter_configs([((4, ""), [Change("log.retention.ms", SET, "5")])])
-        assert controller.config["log.retention.ms"] == 5
+        assert controller.metadata.config["log.retention.ms"] == 5
         assert await controller.producer_id() == 0
-        images.append(controller.image)
+        images.append(controller.metadata.image)
 
     async def second(controller: Controller) -> None:
         (before,) = images
-        image = controller.image
+        image = controller.metadata.image
         assert image.topics.by_name["a"].topic_id == before.topics.by_name["a"].topic_id
         assert image.configs == before.configs
         assert image.features == before.features
-        assert controller.config["log.retention.ms"] == 5
+        assert controller.metadata.config["log.retention.ms"] == 5
         assert controller.broker_epoch > before.brokers[1].broker_epoch
         assert await controller.producer_id() == 1000
 
@@ -91,18 +101,18 @@ def test_an_orderly_stop_fences_the_broker_and_nobody_hears_of_it() -> None:
 
     async def first(controller: Controller) -> None:
         await controller.create_topics(request("a"))
-        controller.subscribe(lambda _, image: heard.append(image))
+        controller.metadata.subscribe(lambda _, image: heard.append(image))
         stopped.append(controller)
 
     env = run(first)
     assert heard == []
     (before,) = stopped
-    assert before.image.brokers[1].fenced
-    assert before.image.topics.by_name["a"].partitions[0].leader == 1
+    assert before.metadata.image.brokers[1].fenced
+    assert before.metadata.image.topics.by_name["a"].partitions[0].leader == 1
 
     async def second(controller: Controller) -> None:
-        assert not controller.image.brokers[1].fenced
-        assert controller.image.topics.by_name["a"].partitions[0].leader == 1
+        assert not controller.metadata.image.brokers[1].fenced
+        assert controller.metadata.image.topics.by_name["a"].partitions[0].leader == 1
 
     run(second, env)
 
@@ -114,16 +124,16 @@ def test_listeners_hear_of_each_commit_once_in_order_and_before_the_answer() -> 
         def broken(*_: Any) -> None:
             raise RuntimeError("broken listener")
 
-        controller.subscribe(broken)
-        controller.subscribe(
+        controller.metadata.subscribe(broken)
+        controller.metadata.subscribe(
             lambda delta, image: heard.append((image.offset, [one.name for one in delta.changed_topics.values()]))
         )
-        offset = controller.image.offset
+        offset = controller.metadata.image.offset
 
         async def create(name: str) -> None:
             answer = await controller.create_topics(request(name))
             assert answer.topics[0].error_code == 0
-            assert name in controller.image.topics.by_name
+            assert name in controller.metadata.image.topics.by_name
             assert [name] in [names for _, names in heard]
 
         await asyncio.gather(*(create(f"t{number}") for number in range(20)))
@@ -139,10 +149,10 @@ def test_an_answer_waits_for_what_it_was_decided_on() -> None:
     async def life(controller: Controller) -> None:
         first = asyncio.ensure_future(controller.create_topics(request("a")))
         await asyncio.sleep(0)
-        assert "a" not in controller.image.topics.by_name
+        assert "a" not in controller.metadata.image.topics.by_name
         second = await controller.create_topics(request("a"))
         assert second.topics[0].error_code == E.TOPIC_ALREADY_EXISTS
-        assert "a" in controller.image.topics.by_name
+        assert "a" in controller.metadata.image.topics.by_name
         assert first.done()
 
     run(life)
@@ -154,7 +164,7 @@ def test_a_client_that_goes_away_takes_nothing_with_it() -> None:
         await asyncio.sleep(0)
         impatient.cancel()
         await controller.create_topics(request("b"))
-        assert sorted(controller.image.topics.by_name) == ["a", "b"]
+        assert sorted(controller.metadata.image.topics.by_name) == ["a", "b"]
 
     run(life)
 
@@ -176,11 +186,13 @@ def test_commands_too_big_for_a_batch_are_transactions(monkeypatch: pytest.Monke
 
     async def first(controller: Controller) -> None:
         await controller.create_topics(request("a", "b", partitions=20))
-        assert len(controller.image.topics.by_name["b"].partitions) == 20
+        assert len(controller.metadata.image.topics.by_name["b"].partitions) == 20
 
     async def second(controller: Controller) -> None:
-        assert [len(one.partitions) for one in controller.image.topics.by_name.values()] == [20, 20]
-        assert {p.leader_epoch for t in controller.image.topics.by_name.values() for p in t.partitions.values()} == {1}
+        assert [len(one.partitions) for one in controller.metadata.image.topics.by_name.values()] == [20, 20]
+        assert {
+            p.leader_epoch for t in controller.metadata.image.topics.by_name.values() for p in t.partitions.values()
+        } == {1}
 
     run(second, run(first))
 
@@ -204,11 +216,11 @@ def test_a_transaction_that_a_crash_cut_is_aborted(monkeypatch: pytest.MonkeyPat
     env.disk.clear_faults()
 
     async def second(controller: Controller) -> None:
-        assert list(controller.image.topics.by_name) == ["old"]
+        assert list(controller.metadata.image.topics.by_name) == ["old"]
         await controller.create_topics(request("new"))
 
     async def third(controller: Controller) -> None:
-        assert sorted(controller.image.topics.by_name) == ["new", "old"]
+        assert sorted(controller.metadata.image.topics.by_name) == ["new", "old"]
 
     run(third, run(second, env))
 
@@ -217,12 +229,12 @@ def test_a_full_disk_refuses_one_command_and_changes_nothing() -> None:
     async def life(controller: Controller) -> None:
         disk = controller._env.disk
         assert isinstance(disk, MemoryDisk)
-        image = controller.image
+        image = controller.metadata.image
         disk.fail_at(1, errno.ENOSPC, operations={"append"})
         with pytest.raises(ApiError) as caught:
             await controller.create_topics(request("a"))
         assert caught.value.code == E.KAFKA_STORAGE_ERROR
-        assert controller.image is image
+        assert controller.metadata.image is image
         assert (await controller.create_topics(request("a"))).topics[0].error_code == 0
 
     run(life)
@@ -234,7 +246,7 @@ def test_after_a_failed_fsync_every_command_is_refused_and_the_node_told() -> No
     async def main() -> None:
         env = new_env()
         controller = await started(env)
-        controller._on_failure = failures.append
+        controller.metadata.subscribe_failure(failures.append)
         assert isinstance(env.disk, MemoryDisk)
         env.disk.fail_at(1, errno.EIO, operations={"sync"})
         both = await asyncio.gather(
@@ -245,7 +257,7 @@ def test_after_a_failed_fsync_every_command_is_refused_and_the_node_told() -> No
             assert answer.code == E.KAFKA_STORAGE_ERROR
         with pytest.raises(ApiError):
             await controller.producer_id()
-        assert not controller.image.topics.by_name
+        assert not controller.metadata.image.topics.by_name
 
     asyncio.run(main())
     assert len(failures) == 1
@@ -258,14 +270,14 @@ def test_after_a_failed_write_the_node_is_told_too() -> None:
     async def main() -> None:
         env = new_env()
         controller = await started(env)
-        controller._on_failure = failures.append
+        controller.metadata.subscribe_failure(failures.append)
         assert isinstance(env.disk, MemoryDisk)
         env.disk.fail_at(1, errno.EIO, operations={"append"})
         for _ in range(2):
             with pytest.raises(ApiError) as caught:
                 await controller.create_topics(request("a"))
             assert caught.value.code == E.KAFKA_STORAGE_ERROR
-        assert not controller.image.topics.by_name
+        assert not controller.metadata.image.topics.by_name
 
     asyncio.run(main())
     assert len(failures) == 1
@@ -276,7 +288,7 @@ def test_snapshots_are_written_and_loaded() -> None:
 
     async def life(controller: Controller) -> None:
         for number in range(40):
-            await controller.create_topics(request(f"{len(controller.image.topics.by_name)}-{number}"))
+            await controller.create_topics(request(f"{len(controller.metadata.image.topics.by_name)}-{number}"))
 
     env = run(life, **settings)
     (snapshot,) = find_snapshots(env.disk, METADATA)
@@ -285,7 +297,7 @@ def test_snapshots_are_written_and_loaded() -> None:
     assert min(bases) > 0
 
     async def check(controller: Controller) -> None:
-        assert len(controller.image.topics.by_name) == 40
+        assert len(controller.metadata.image.topics.by_name) == 40
 
     run(check, env, **settings)
 
@@ -301,8 +313,8 @@ def test_old_snapshots_make_new_ones_due() -> None:
         assert before >= 0
         clock.time_ms += 2000  # type: ignore[attr-defined]
         await controller.create_topics(request("one-more"))
-        while controller._snapshot is not None:
-            await asyncio.wait([controller._snapshot])
+        while controller.metadata._snapshot is not None:
+            await asyncio.wait([controller.metadata._snapshot])
         assert controller._metadata_log.snapshot_timestamp_ms == before + 2000
 
     run(life, **settings)
@@ -330,13 +342,13 @@ def test_answered_commands_survive_crashes_at_any_moment(seed: int) -> None:
         controller = await started(env, metadata_log_max_record_bytes_between_snapshots=1500)
         controller._core.check_invariants()
         for name, topic_id in answered.items():
-            assert controller.image.topics.id_of(name) == topic_id
+            assert controller.metadata.image.topics.id_of(name) == topic_id
         for step in range(15):
             name = f"{number}.{step}"
             (answer,) = (await controller.create_topics(request(name, partitions=2))).topics
             assert answer.error_code == 0
             answered[name] = answer.topic_id
-        await controller.stop()
+        await stop(controller)
 
     disk = MemoryDisk()
     disk.make_directories(DIRECTORY)
@@ -357,7 +369,8 @@ def test_a_log_of_the_future_is_refused() -> None:
     from ottla.server.controller.result import Result
 
     async def first(controller: Controller) -> None:
-        await controller._execute(lambda: Result([FeatureLevelRecord(name="new.version", feature_level=1)], None))
+        with pytest.raises(ApiError, match=r"new\.version=1"):
+            await controller._execute(lambda: Result([FeatureLevelRecord(name="new.version", feature_level=1)], None))
 
     env = run(first)
 
@@ -372,23 +385,23 @@ def test_the_directory_of_an_earlier_version_starts_and_its_features_go_up(monke
     monkeypatch.setattr(opening, "BOOTSTRAP_FEATURES", {"metadata.version": 30})
 
     async def first(controller: Controller) -> None:
-        assert controller.image.features == {"metadata.version": 30}
+        assert controller.metadata.image.features == {"metadata.version": 30}
 
     env = run(first)
     monkeypatch.undo()
     wanted = {name: feature.highest for name, feature in FEATURES.items() if feature.initial is not None}
 
     async def second(controller: Controller) -> None:
-        assert controller.image.features == {"metadata.version": 30}
+        assert controller.metadata.image.features == {"metadata.version": 30}
         keys = [FeatureUpdateKey(feature=name, max_version_level=level) for name, level in wanted.items()]
         response = await controller.update_features(UpdateFeaturesRequest(feature_updates=keys), api_version=2)
         assert (response.error_code, response.error_message) == (0, None)
-        assert controller.image.features == {name: wanted[name] for name in wanted if name != "kraft.version"}
+        assert controller.metadata.image.features == {name: wanted[name] for name in wanted if name != "kraft.version"}
 
     run(second, env)
 
     async def third(controller: Controller) -> None:
-        assert controller.image.features == {name: wanted[name] for name in wanted if name != "kraft.version"}
+        assert controller.metadata.image.features == {name: wanted[name] for name in wanted if name != "kraft.version"}
         assert controller.kraft_version == 1
         await controller.create_topics(request("a"))  # in the newest records
 
@@ -405,13 +418,13 @@ def test_kraft_version_is_upgraded_in_the_log() -> None:
         key = FeatureUpdateKey(feature="kraft.version", max_version_level=1)
         response = await controller.update_features(UpdateFeaturesRequest(feature_updates=[key]), api_version=2)
         assert (response.error_code, controller.kraft_version) == (0, 1)
-        assert controller.describe_quorum().high_watermark == controller.image.offset + 1
+        assert controller._metadata_log.describe_quorum().high_watermark == controller.metadata.offset + 1
 
     run(first, env)
 
     async def second(controller: Controller) -> None:
         assert controller.kraft_version == 1
-        assert "kraft.version" not in controller.image.features
+        assert "kraft.version" not in controller.metadata.image.features
 
     run(second, env)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ottla.core.ids import uuid_from_text
 from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.service import Controller
+from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.image import AclImage, Endpoint
 from ottla.server.raft.local_log import LocalVoter
 from ottla.server.raft.opening import open_metadata_log
@@ -75,8 +76,10 @@ def test_the_node_goes_on_where_kafka_stopped() -> None:
         env = kafka_directory()
         settings = config(metadata_log_max_record_bytes_between_snapshots=1)
         log, bootstrap = open_metadata_log(settings, env, DIRECTORY, VOTER)
-        controller = Controller(settings, env, log, node_id=1, bootstrap=bootstrap)
-        await controller.start()
+        metadata = ClusterMetadata(settings, env, node_id=1)
+        controller = Controller(settings, env, log, metadata, bootstrap=bootstrap)
+        await log.start(metadata)
+        metadata.start_snapshots(log)
         assert log.leader_epoch == 2
         endpoint = Endpoint("PLAINTEXT", "localhost", 9092, 0)
         registration = BrokerRegistration(
@@ -84,13 +87,15 @@ def test_the_node_goes_on_where_kafka_stopped() -> None:
         )
         epoch = await controller.register_broker(registration)
         assert epoch > BROKER_EPOCH
-        for topic in controller.image.topics.by_name.values():
+        for topic in metadata.image.topics.by_name.values():
             for partition in topic.partitions.values():
                 assert (partition.leader, partition.isr) == (1, (1,))
                 assert partition.eligible_leader_replicas == partition.last_known_elr == ()
         assert await controller.producer_id() == 1000
-        assert controller.config["min.insync.replicas"] == 1
+        assert metadata.config["min.insync.replicas"] == 1
         await controller.stop()
+        await metadata.stop_snapshots()
+        await log.stop()
         # The snapshot we write over theirs keeps their quorum.
         newest = find_snapshots(env.disk, METADATA)[-1]
         assert newest.end_offset > 77
@@ -100,7 +105,7 @@ def test_the_node_goes_on_where_kafka_stopped() -> None:
         assert content.voters[0].endpoints == (("CONTROLLER", "127.0.0.1", 29793),)
         log, _ = open_metadata_log(settings, env, DIRECTORY, VOTER)
         image = load(log)
-        assert image.topics == controller.image.topics
-        assert image.scram == controller.image.scram
+        assert image.topics == metadata.image.topics
+        assert image.scram == metadata.image.scram
 
     asyncio.run(main())

@@ -40,7 +40,7 @@ def test_first_start_and_restart() -> None:
         assert load(log).is_empty()
         log.lead(NOW_MS)
         assert (log.leader_epoch, log.end_offset, log.committed_offset) == (1, 3, 0)
-        assert log.append([topic("a"), topic("b")], NOW_MS) == 4
+        assert log.append(log.leader_epoch, [topic("a"), topic("b")], NOW_MS) == 4
         assert await log.commit() == 5
         log.close()
 
@@ -94,7 +94,7 @@ def test_appenders_share_an_fsync() -> None:
         env.run_blocking = slow  # type: ignore[method-assign]
         waits = []
         for number in range(10):
-            last_offset = log.append([topic(f"t{number}")], NOW_MS)
+            last_offset = log.append(log.leader_epoch, [topic(f"t{number}")], NOW_MS)
             waits.append((last_offset, asyncio.ensure_future(log.commit())))
             await started.wait()  # the first one's fsync begins before the others are appended
         device.set()
@@ -120,7 +120,7 @@ class CrashableLog:
         log.lead(NOW_MS)
         topics = list(known.topics.by_name)
         for name in names:
-            log.append([topic(name)], NOW_MS)
+            log.append(log.leader_epoch, [topic(name)], NOW_MS)
             topics.append(name)
             end_offset = await log.commit()
             self.committed.append(name)
@@ -153,12 +153,12 @@ def test_after_a_failed_fsync_nothing_is_taken_any_more() -> None:
         log, _ = formatted(env)
         load(log)
         log.lead(NOW_MS)
-        log.append([topic("a")], NOW_MS)
+        log.append(log.leader_epoch, [topic("a")], NOW_MS)
         env.disk.fail_at(1, errno.EIO, operations={"sync"})
         with pytest.raises(DiskError):
             await log.commit()
         with pytest.raises(MetadataLogError, match="failed before"):
-            log.append([topic("b")], NOW_MS)
+            log.append(log.leader_epoch, [topic("b")], NOW_MS)
         with pytest.raises(DiskError):
             await log.commit()
         assert log.committed_offset == 0
@@ -174,7 +174,7 @@ def test_snapshots_bound_what_is_loaded_and_kept() -> None:
         log.lead(NOW_MS)
         for round_number in range(3):
             for number in range(10):
-                log.append([topic(f"{round_number}-{number}")], NOW_MS + round_number)
+                log.append(log.leader_epoch, [topic(f"{round_number}-{number}")], NOW_MS + round_number)
             end_offset = await log.commit()
             before = log.bytes_since_snapshot
             frames = [topic(f"{one}-{number}") for one in range(round_number + 1) for number in range(10)]
@@ -187,7 +187,7 @@ def test_snapshots_bound_what_is_loaded_and_kept() -> None:
             f"{end_offset:020d}-{log.leader_epoch:010d}.checkpoint"
         ]
         assert [name for name in names if name.endswith(".log")] == [f"{end_offset:020d}.log"]
-        log.append([topic("last")], NOW_MS)
+        log.append(log.leader_epoch, [topic("last")], NOW_MS)
         await log.commit()
         log.close()
 
@@ -209,7 +209,7 @@ def test_a_log_that_ends_before_its_snapshot_starts_over_behind_it() -> None:
         log, _ = formatted(env)
         load(log)
         log.lead(NOW_MS)
-        log.append([topic("a")], NOW_MS)
+        log.append(log.leader_epoch, [topic("a")], NOW_MS)
         end_offset = await log.commit()
         log.write_snapshot(end_offset, 1, NOW_MS, [topic("a")])
         log.close()
@@ -231,7 +231,7 @@ def test_a_gap_between_snapshot_and_log_is_refused() -> None:
         load(log)
         log.lead(NOW_MS)
         for name in "ab":
-            log.append([topic(name)], NOW_MS)
+            log.append(log.leader_epoch, [topic(name)], NOW_MS)
             end_offset = await log.commit()
             log.write_snapshot(end_offset, 1, NOW_MS, [topic(name)])
             log.drop_before_snapshot()
@@ -317,8 +317,8 @@ def test_a_static_quorum_becomes_a_dynamic_one() -> None:
         log.lead(NOW_MS)
         (only,) = log.describe_quorum().voters
         assert (log.kraft_version, only.voter_id, only.directory_id) == (0, 1, ZERO_UUID)
-        log.upgrade_kraft_version(NOW_MS)
-        log.append([topic("a")], NOW_MS)
+        log.upgrade_kraft_version(log.leader_epoch, NOW_MS)
+        log.append(log.leader_epoch, [topic("a")], NOW_MS)
         await log.commit()
         log.close()
         for _ in range(2):

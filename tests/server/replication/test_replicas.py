@@ -21,7 +21,7 @@ def test_partitions_placed_here_are_hosted_by_name_and_by_id() -> None:
             assert replicas.get("here", 1) is replicas.get_by_id(topic_id, 1)
             assert replicas.get("here", 2) is None
             assert replicas.get_by_id(bytes(16), 0) is None
-            image = broker.controller.image
+            image = broker.metadata.image
             assert replicas.missing_partition_error("nowhere", 0, image) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             assert replicas.missing_partition_error("here", 2, image) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             assert replicas.missing_partition_error("elsewhere", 0, image) == ErrorCode.NOT_LEADER_OR_FOLLOWER
@@ -96,13 +96,13 @@ def test_a_whole_image_is_taken_over_at_start() -> None:
             await broker.produce(client, batch(b"a"), topic="kept")
             config = BrokerConfig.of({"node.id": NODE_ID})
             again = Replicas(NODE_ID, config, broker.broker.log_directories)
-            again.load(broker.controller.image)
+            again.load(broker.metadata.image)
             assert len(list(again)) == 3
             found = again.get("kept", 0)
             assert found is not None
             assert (found.log.log_end_offset, found.log.high_watermark) == (1, 1)
             broker.delete_topic("gone")
-            again.load(broker.controller.image)
+            again.load(broker.metadata.image)
             assert {found.topic for found in again} == {"kept"}
 
     run(main())
@@ -116,7 +116,7 @@ def test_a_partition_whose_log_cannot_be_made_is_offline_and_the_others_are_serv
             broker.create_topic(partitions=2)
             disk.clear_faults()
             assert broker.replicas.get("topic", 0) is None
-            image = broker.controller.image
+            image = broker.metadata.image
             assert broker.replicas.missing_partition_error("topic", 0, image) == ErrorCode.KAFKA_STORAGE_ERROR
             client = await broker.client()
             assert (await broker.produce(client, batch(b"a", timestamp_ms=NOW_MS), partition=1)).error_code == 0

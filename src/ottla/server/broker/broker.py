@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ottla.server.coordinator.streams.service import StreamsGroupService
     from ottla.server.coordinator.transactions.service import TransactionCoordinator
     from ottla.server.log.directories import LogDirectories
+    from ottla.server.metadata.cluster import ClusterMetadata
     from ottla.server.metadata.image import MetadataImage
+    from ottla.server.raft.metadata_log import MetadataLog
     from ottla.server.replication.replicas import Replicas
 
 
@@ -55,6 +57,8 @@ class Broker:
         "env",
         "fetch_sessions",
         "log_directories",
+        "metadata",
+        "metadata_log",
         "node_id",
         "on_loggers_changed",
         "quotas",
@@ -68,6 +72,8 @@ class Broker:
         cluster_id: str,
         config: BrokerConfig,
         env: Env,
+        metadata: ClusterMetadata,
+        metadata_log: MetadataLog,
         controller: Controller,
         replicas: Replicas,
         log_directories: LogDirectories,
@@ -77,6 +83,8 @@ class Broker:
         self.cluster_id = cluster_id
         self.config = config
         self.env = env
+        self.metadata = metadata
+        self.metadata_log = metadata_log
         self.controller = controller
         self.replicas = replicas
         self.log_directories = log_directories
@@ -148,7 +156,7 @@ class Broker:
     @property
     def image(self) -> MetadataImage:
         """The metadata image after the newest commit; immutable, so a handler may keep it."""
-        return self.controller.image
+        return self.metadata.image
 
 
 class RequestContext:
@@ -276,6 +284,19 @@ class DelayedResponse:
             self.error = error
             if self.on_done is not None:
                 self.on_done(self)
+
+    async def outcome(self) -> Any:
+        """Wait for it in a coroutine, instead of the connection."""
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_done = lambda _: None if arrived.done() else arrived.set_result(None)
+        try:
+            if not self.done:
+                await arrived
+        finally:
+            self.cancel()
+        if self.error is not None:
+            raise self.error
+        return self.response
 
     def continue_with(self, rest: Coroutine[Any, Any, Any]) -> None:
         """Let a coroutine find the response, in a task of its own."""

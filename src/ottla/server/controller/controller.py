@@ -15,6 +15,7 @@ from ottla.server.controller.configs import Change, ConfigCommands
 from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.controller.topics import TopicCommands
 from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.dynamic_settings import with_dynamic_settings
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
 
 if TYPE_CHECKING:
@@ -194,12 +195,3 @@ class ControllerCore:
             replication_factor=config.adapted(f"{prefix}.replication.factor", brokers),
             configs=[CreatableTopicConfig(name=setting, value=value) for setting, value in settings.items()],
         )
-
-
-def with_dynamic_settings(config: BrokerConfig, image: MetadataImage, node_id: int) -> BrokerConfig:
-    """The static configuration with the image's dynamic settings on top; the same object when there are none."""
-    cluster_wide = image.config_of(ConfigResourceType.BROKER, "")
-    per_broker = image.config_of(ConfigResourceType.BROKER, str(node_id))
-    if not cluster_wide and not per_broker and not config.cluster_wide and not config.per_broker:
-        return config
-    return config.with_dynamic(cluster_wide, per_broker)

@@ -31,6 +31,18 @@ class RecordLoader:
         """A BeginTransaction has not been ended yet."""
         return self._held is not None
 
+    @property
+    def has_records(self) -> bool:
+        """Something was added since the last `take()`."""
+        return self._delta is not None
+
+    def adopt(self, image: MetadataImage) -> None:
+        """Go on from `image`, made of the present one by somebody who has ended an open transaction first."""
+        assert self._delta is None, "records would be lost"
+        self.image = image
+        self._held = None
+        self._offset, self._epoch, self._timestamp_ms = image.offset, image.epoch, image.timestamp_ms
+
     def add(self, records: Iterable[Any], last_offset: int, epoch: int, timestamp_ms: int) -> None:
         """Replay one batch whose last record has `last_offset`."""
         delta = self._delta

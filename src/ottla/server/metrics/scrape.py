@@ -107,7 +107,7 @@ class Scrape:
     @cached_property
     def quorum(self) -> QuorumDescription:
         """Who leads the metadata log, and who votes."""
-        return self.broker.controller.describe_quorum()
+        return self.broker.metadata_log.describe_quorum()
 
     @cached_property
     def routes(self) -> list[Route]:

@@ -71,7 +71,7 @@ class Surroundings:
     @property
     def config(self) -> BrokerConfig:
         """The settings as of now."""
-        return self.controller.config
+        return self.broker.metadata.config
 
     def log_opener(self, topic: str) -> Callable[[int], PartitionLog | None]:
         """Gives the leader's side of a partition of the internal topic, None when it is not hosted."""
@@ -104,7 +104,7 @@ class Coordinators:
         """Make those that have state; the others follow when they are asked for."""
         self._surroundings = surroundings
         for name, recipe in _RECIPES.items():
-            if recipe.topic is not None and recipe.topic in surroundings.controller.image.topics.by_name:
+            if recipe.topic is not None and recipe.topic in surroundings.broker.image.topics.by_name:
                 self.part(name)
 
     def part(self, name: str) -> Any:
@@ -114,7 +114,7 @@ class Coordinators:
             assert self._surroundings is not None, "not started"
             part = import_module(_RECIPES[name].module).open_part(self._surroundings)
             self._parts[name] = part
-            part.load(self._surroundings.controller.image)
+            part.load(self._surroundings.broker.image)
         return part
 
     def existing(self, name: str) -> Any | None:

@@ -23,6 +23,7 @@ from ottla.server.broker.request_log import follow_settings, quiet_request_log
 from ottla.server.controller.brokers import BrokerRegistration
 from ottla.server.controller.service import Controller
 from ottla.server.log.directories import LogDirectories
+from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.image import Endpoint
 from ottla.server.node.coordinators import Coordinators, Surroundings
 from ottla.server.raft.local_log import LocalVoter
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.metrics.endpoint import HttpEndpoint
     from ottla.server.node.observation import Observation
+    from ottla.server.raft.metadata_log import MetadataLog
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class Node:
         self.env = env
         self.failed: asyncio.Future[BaseException] | None = None
         self._log_directories: LogDirectories | None = None
+        self._metadata: ClusterMetadata | None = None
+        self._metadata_log: MetadataLog | None = None
         self._controller: Controller | None = None
         self._coordinators = Coordinators()
         self._replicas: Replicas | None = None
@@ -102,15 +106,17 @@ class Node:
         home = directories.metadata
         voter = LocalVoter(config.node_id, home.directory_id, directories.cluster_id)
         metadata_log, bootstrap = await env.run_blocking(open_metadata_log, config, env, home.path, voter)
-        controller = self._controller = Controller(
-            config, env, metadata_log, node_id=config.node_id, bootstrap=bootstrap, on_failure=self._fail
-        )
-        await controller.start()
-        self._compose(controller, directories)
+        self._metadata_log = metadata_log
+        metadata = self._metadata = ClusterMetadata(config, env, node_id=config.node_id)
+        metadata.subscribe_failure(self._fail)
+        controller = self._controller = Controller(config, env, metadata_log, metadata, bootstrap=bootstrap)
+        await metadata_log.start(metadata)
+        metadata.start_snapshots(metadata_log)
+        self._compose(metadata, metadata_log, controller, directories)
         for listener in self._listeners:
             await listener.bind()
         await controller.register_broker(self._registration(directories))
-        self._take_over(controller)
+        self._take_over(controller, metadata)
         for listener in self._listeners:
             await listener.accept()
         if self._observation is not None:
@@ -130,17 +136,25 @@ class Node:
         """Where metrics and health are served."""
         return [] if self._endpoint is None else self._endpoint.ports
 
-    def _compose(self, controller: Controller, directories: LogDirectories) -> None:
+    def _compose(
+        self,
+        metadata: ClusterMetadata,
+        metadata_log: MetadataLog,
+        controller: Controller,
+        directories: LogDirectories,
+    ) -> None:
         config, env = self.config, self.env
-        replicas = self._replicas = Replicas(config.node_id, controller.config, directories)
+        replicas = self._replicas = Replicas(config.node_id, metadata.config, directories)
         directories.on_failure = self._on_directory_failure
-        directories.config = controller.config
+        directories.config = metadata.config
         directories.on_replaced = replicas.replace_log
         broker = self._broker = Broker(
             node_id=config.node_id,
             cluster_id=directories.cluster_id,
-            config=controller.config,
+            config=metadata.config,
             env=env,
+            metadata=metadata,
+            metadata_log=metadata_log,
             controller=controller,
             replicas=replicas,
             log_directories=directories,
@@ -151,32 +165,32 @@ class Node:
         quiet_request_log()
         broker.on_loggers_changed = self._follow_request_log
         self._follow_request_log()
-        limits = self._limits = ConnectionLimits.from_config(controller.config)
+        limits = self._limits = ConnectionLimits.from_config(metadata.config)
         self._listeners = [
             Listener(broker, address, router, limits)
             for address, router in zip(config.listeners, self._routers, strict=True)
         ]
 
-    def _take_over(self, controller: Controller) -> None:
+    def _take_over(self, controller: Controller, metadata: ClusterMetadata) -> None:
         """Everything the image says, then every change to it."""
         assert self._replicas is not None
-        self._replicas.load(controller.image)
+        self._replicas.load(metadata.image)
         self._coordinators.start(Surroundings(self.env, controller, self._replicas, self.broker))
-        if controller.image.client_quotas:
-            self._apply_quotas(controller.image)
-        controller.subscribe(self._on_metadata)
+        if metadata.image.client_quotas:
+            self._apply_quotas(metadata.image)
+        metadata.subscribe(self._on_metadata)
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        controller, replicas, broker = self._controller, self._replicas, self._broker
-        if controller is None:
+        metadata, replicas, broker = self._metadata, self._replicas, self._broker
+        if metadata is None:
             return  # the node is ending: whoever starts next reads it in the metadata log
         assert replicas is not None
         assert broker is not None
         # Settings first: what the same commit creates is created with them.
-        broker.config = controller.config
-        replicas.config = controller.config
+        broker.config = metadata.config
+        replicas.config = metadata.config
         if self._log_directories is not None:
-            self._log_directories.config = controller.config
+            self._log_directories.config = metadata.config
         replicas.apply(delta, image)
         self._coordinators.on_metadata_change(delta, image)
         if "client_quotas" in delta.changed:
@@ -187,9 +201,9 @@ class Node:
 
     def _follow_request_log(self) -> None:
         """Log requests as settings and levels of loggers say now."""
-        assert self._controller is not None
+        assert self._metadata is not None
         for router in self._routers:
-            follow_settings(router, self._controller.config)
+            follow_settings(router, self._metadata.config)
 
     def _apply_quotas(self, image: MetadataImage) -> None:
         from ottla.server.node.quotas import apply_quotas
@@ -245,12 +259,16 @@ class Node:
             self._finding_hosts.cancel()
         self._coordinators.stop()
         controller, self._controller = self._controller, None
+        metadata, self._metadata = self._metadata, None
         broker_epoch = -1
         clean = True
-        if controller is not None:
+        if metadata is not None and controller is not None and self._metadata_log is not None:
             broker_epoch = controller.broker_epoch
+            metadata.hush()
             try:
                 await controller.stop()
+                await metadata.stop_snapshots()
+                await self._metadata_log.stop()
             except DiskError as error:
                 # A full disk mostly. The directories must be free for the next start, which then recovers.
                 logger.error("the metadata log could not be closed in order: %s", error)
@@ -272,7 +290,7 @@ class Node:
         if self._finding_hosts is not None:
             self._finding_hosts.cancel()
         self._coordinators.stop()
-        self._controller = None
+        self._controller = self._metadata = None
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
             await directories.stop(clean=False)

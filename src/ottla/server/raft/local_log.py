@@ -7,9 +7,10 @@ and either program can go on where the other stopped.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ottla.core.errors import ApiError
 from ottla.core.ids import ONE_UUID, ZERO_UUID, TopicPartition, uuid_to_text
@@ -25,7 +26,15 @@ from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
 from ottla.server.raft.formatting import METADATA_DIRECTORY
-from ottla.server.raft.metadata_log import LoadedBatch, MetadataLogError, QuorumDescription, VoterState
+from ottla.server.raft.metadata_log import (
+    CommittedBatch,
+    LeaderAndEpoch,
+    MetadataLogError,
+    NotLeaderError,
+    QuorumDescription,
+    RaftListener,
+    VoterState,
+)
 from ottla.server.raft.quorum_state import FILE_NAME, QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import (
     SnapshotId,
@@ -111,6 +120,88 @@ class LocalMetadataLog:
         self._quorum_in_log = False
         self._flush: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
+        self._listener: RaftListener | None = None
+        self._uncommitted: deque[CommittedBatch] = deque()
+        self._committing: asyncio.Task[None] | None = None
+        self.election_ns = 0
+
+    async def start(self, listener: RaftListener) -> None:
+        """Load, lead, tell."""
+        await self._env.run_blocking(self._start, listener)
+        self._listener = listener
+        listener.on_leader(self.leader)
+        self._commit_soon()
+
+    def _start(self, listener: RaftListener) -> None:
+        rest = self.load()
+        first = next(rest, None)
+        if first is not None and self._snapshot.end_offset > 0:
+            end, epoch, stamp = *self._snapshot, self._snapshot_timestamp_ms
+            pieces = [first.frames]
+            held: list[CommittedBatch] = []
+            for batch in rest:
+                if batch.last_offset >= end:
+                    held.append(batch)
+                    break
+                pieces.append(batch.frames)
+            listener.on_snapshot(end, epoch, stamp, iter(pieces))
+            listener.on_commit(held)
+        elif first is not None:
+            listener.on_commit([first])
+        for batch in rest:
+            listener.on_commit([batch])
+        begin_ns = self._env.work_ns()
+        self.lead(self._env.clock.now_ms())
+        self.election_ns = self._env.work_ns() - begin_ns
+
+    async def stop(self) -> None:
+        """Wait for the commit under way; close."""
+        self._listener = None
+        if self._committing is not None and not self._committing.done():
+            await asyncio.wait([self._committing])
+        await self._env.run_blocking(self.close)
+
+    @property
+    def leader(self) -> LeaderAndEpoch:
+        """This node, once it leads."""
+        return LeaderAndEpoch(self._voter.node_id if self._epoch >= 0 else -1, max(self._epoch, 0))
+
+    @property
+    def is_leader(self) -> bool:
+        """Once it was told."""
+        return self._listener is not None
+
+    def leader_address(self) -> tuple[str, int] | None:
+        """Where this node's controller listener would be."""
+        return self._voter.endpoints[0][1:] if self._voter.endpoints else None
+
+    async def wait_committed(self, end_offset: int) -> None:
+        """Everything appended shares an fsync."""
+        if self._committed_offset < end_offset:
+            await self.commit()
+
+    def resign(self, epoch: int) -> None:
+        """There is nobody else."""
+
+    def _commit_soon(self) -> None:
+        if self._committing is None and self._listener is not None:
+            self._committing = asyncio.ensure_future(self._commit())
+
+    async def _commit(self) -> None:
+        listener = self._listener
+        assert listener is not None
+        try:
+            while self._uncommitted:
+                committed = await self.commit()
+                ready = []
+                while self._uncommitted and self._uncommitted[0].last_offset < committed:
+                    ready.append(self._uncommitted.popleft())
+                listener.on_commit(ready)
+        except Exception as error:
+            self._failure = self._failure or error
+            listener.on_failure(error)
+        finally:
+            self._committing = None
 
     @property
     def leader_epoch(self) -> int:
@@ -160,7 +251,7 @@ class LocalMetadataLog:
 
     # Opening
 
-    def load(self) -> Iterator[LoadedBatch]:
+    def load(self) -> Iterator[CommittedBatch]:
         """The newest snapshot, then the log. Raises MetadataLogError when either is damaged or of another quorum."""
         disk = self._env.disk
         for name in disk.list_directory(self.directory):
@@ -181,7 +272,7 @@ class LocalMetadataLog:
         yield from self._load_log(start)
         self._check_quorum()
 
-    def _load_snapshot(self, snapshot: SnapshotId) -> Iterator[LoadedBatch]:
+    def _load_snapshot(self, snapshot: SnapshotId) -> Iterator[CommittedBatch]:
         content = read_snapshot_file(self._env.disk, f"{self.directory}/{snapshot.file_name}")
         self._snapshot = snapshot
         self._last_epoch = snapshot.epoch
@@ -193,9 +284,9 @@ class LocalMetadataLog:
         if snapshot.end_offset > 0:
             self._snapshot_timestamp_ms = content.timestamp_ms
         for frames in content.batches:
-            yield LoadedBatch(frames, snapshot.end_offset - 1, snapshot.epoch, content.timestamp_ms)
+            yield CommittedBatch(frames, snapshot.end_offset - 1, snapshot.epoch, content.timestamp_ms)
 
-    def _load_log(self, start: int) -> Iterator[LoadedBatch]:
+    def _load_log(self, start: int) -> Iterator[CommittedBatch]:
         log = self._log
         offset, end = start, log.log_end_offset
         while offset < end:
@@ -217,7 +308,7 @@ class LocalMetadataLog:
                 if header.is_control:
                     self._replay_control(records)
                     frames = []
-                yield LoadedBatch(frames, header.last_offset, header.partition_leader_epoch, header.max_timestamp)
+                yield CommittedBatch(frames, header.last_offset, header.partition_leader_epoch, header.max_timestamp)
             if offset == before:
                 raise MetadataLogError(f"{self.directory} is damaged: nothing can be read at offset {offset}")
 
@@ -279,7 +370,7 @@ class LocalMetadataLog:
 
     # Writing
 
-    def upgrade_kraft_version(self, now_ms: int) -> None:
+    def upgrade_kraft_version(self, epoch: int, now_ms: int) -> int:
         """Move the voters into the log: kraft.version 1 with this node as the only one."""
         assert self._kraft_version == 0, "is at version 1 already"
         own = self._voter
@@ -289,13 +380,17 @@ class LocalMetadataLog:
         )
         self._append(batch, now_ms)
         self._kraft_version, self._voters = 1, voters
+        return self.end_offset
 
-    def append(self, frames: Sequence[bytes], now_ms: int) -> int:
+    def append(self, epoch: int, frames: Sequence[bytes], now_ms: int, prepared: Any = None) -> int:
         """Append one batch; the offset of its last record."""
+        if epoch != self._epoch:
+            raise NotLeaderError(f"epoch {epoch} is over")
         records = [Record(0, now_ms, None, frame) for frame in frames]
-        return self._append(build_batch(records, base_offset=self.end_offset, leader_epoch=self._epoch), now_ms)
+        batch = build_batch(records, base_offset=self.end_offset, leader_epoch=self._epoch)
+        return self._append(batch, now_ms, list(frames), prepared)
 
-    def _append(self, batch: bytearray, now_ms: int) -> int:
+    def _append(self, batch: bytearray, now_ms: int, frames: list[bytes] | None = None, prepared: Any = None) -> int:
         assert self._epoch >= 0, "does not lead"
         if self._failure is not None:
             raise MetadataLogError(f"{self.directory} has failed before: {self._failure}") from self._failure
@@ -306,6 +401,8 @@ class LocalMetadataLog:
                 raise MetadataLogError(error.message) from error
             raise
         self._appended_bytes += len(batch)
+        self._uncommitted.append(CommittedBatch(frames or [], result.last_offset, self._epoch, now_ms, prepared))
+        self._commit_soon()
         return result.last_offset
 
     async def commit(self) -> int:

@@ -1,22 +1,26 @@
-"""The port to wherever the metadata log lives."""
+"""The port to wherever the metadata log lives, and to whoever follows it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from ottla.server.metadata.commits import CommittedBatch, LeaderAndEpoch, MetadataLogError
+
+__all__ = (
+    "CommittedBatch",
+    "LeaderAndEpoch",
+    "MetadataLog",
+    "MetadataLogError",
+    "NotLeaderError",
+    "QuorumDescription",
+    "RaftListener",
+    "VoterState",
+)
 
 
-class MetadataLogError(Exception):
-    """The metadata log cannot be used as it is; the text is one line for the person who starts the node."""
-
-
-class LoadedBatch(NamedTuple):
-    """Framed records of one batch, or of one stretch of a snapshot (all of which have the snapshot's last offset)."""
-
-    frames: list[bytes]
-    last_offset: int
-    epoch: int
-    timestamp_ms: int
+class NotLeaderError(Exception):
+    """This node does not lead the metadata log, or not in that epoch any more."""
 
 
 class VoterState(NamedTuple):
@@ -38,16 +42,49 @@ class QuorumDescription(NamedTuple):
     voters: tuple[VoterState, ...]
 
 
-class MetadataLog(Protocol):
-    """An ordered, durable log of framed metadata records with one writer: whoever leads.
+class RaftListener(Protocol):
+    """Follows the log. Called in order, on the event loop; while the log starts, perhaps in a worker thread.
 
-    `load`, `lead`, `write_snapshot` and `close` wait for the disk and belong in a worker thread; the rest is called on
-    the event loop.
+    What it raises is the end of the log: it cannot be read.
     """
 
+    def on_commit(self, batches: Sequence[CommittedBatch]) -> None:
+        """The next committed batches."""
+
+    def on_snapshot(self, end_offset: int, epoch: int, timestamp_ms: int, batches: Iterator[list[bytes]]) -> None:
+        """Start afresh with the records of a snapshot. May be called in a worker thread, while nothing else is; the
+        next call is `on_commit`, on the event loop, perhaps without any batch."""
+
+    def on_leader(self, leader: LeaderAndEpoch) -> None:
+        """Leader or epoch changed. A node is told that it leads when it has all committed records of earlier epochs."""
+
+    def on_failure(self, error: BaseException) -> None:
+        """The log is of no use any more: what the device holds is unknown, or it cannot be read."""
+
+
+class MetadataLog(Protocol):
+    """An ordered, durable log of framed metadata records with one writer: whoever leads. Used on the event loop, but
+    for `write_snapshot`."""
+
+    async def start(self, listener: RaftListener) -> None:
+        """Recover, hand over what is known to be committed, and take part in the quorum.
+
+        A quorum of one leads when this returns. Raises MetadataLogError, DiskError for the operator.
+        """
+
+    async def stop(self) -> None:
+        """Leave the quorum in order; everything appended is durable then. Raises DiskError when it can not be."""
+
     @property
-    def leader_epoch(self) -> int:
-        """Epoch of this node's leadership; -1 before `lead`."""
+    def leader(self) -> LeaderAndEpoch:
+        """Who leads, as far as this node knows."""
+
+    def leader_address(self) -> tuple[str, int] | None:
+        """Host and port of the leader's controller listener; None when either is unknown."""
+
+    @property
+    def is_leader(self) -> bool:
+        """This node leads, and the listener was told so."""
 
     @property
     def end_offset(self) -> int:
@@ -61,40 +98,41 @@ class MetadataLog(Protocol):
     def kraft_version(self) -> int:
         """Level of `kraft.version`: 0 for a static quorum, 1 when the voters stand in the log (KIP-853)."""
 
-    def describe_quorum(self) -> QuorumDescription:
-        """The quorum as of now; for the leader."""
+    def append(self, epoch: int, frames: Sequence[bytes], now_ms: int, prepared: Any = None) -> int:
+        """Append one batch; the offset of its last record. `prepared` comes back with the commit.
 
-    def upgrade_kraft_version(self, now_ms: int) -> None:
-        """Append what makes a static quorum a dynamic one; a later commit covers it."""
+        All or nothing; raises NotLeaderError unless this node leads in `epoch`, DiskError or ApiError when the disk
+        refuses, MetadataLogError when the log takes nothing more.
+        """
+
+    async def wait_committed(self, end_offset: int) -> None:
+        """Wait until `committed_offset` has reached `end_offset`. Raises NotLeaderError when leadership is lost
+        before, MetadataLogError when the log fails."""
+
+    def resign(self, epoch: int) -> None:
+        """Give up leadership of `epoch`, if this node still has it; another node is asked to take over."""
+
+    def describe_quorum(self) -> QuorumDescription:
+        """The quorum as of now. Raises NotLeaderError: only the leader knows."""
+
+    def upgrade_kraft_version(self, epoch: int, now_ms: int) -> int:
+        """Append what makes a static quorum a dynamic one; the end offset to wait for. Raises NotLeaderError."""
 
     @property
     def bytes_since_snapshot(self) -> int:
-        """Size of what was appended, or found at loading, behind the newest snapshot."""
+        """Size of the batches behind the newest snapshot."""
 
     @property
     def snapshot_timestamp_ms(self) -> int:
         """Timestamp of the newest snapshot's last record; -1 without one."""
 
-    def load(self) -> Iterator[LoadedBatch]:
-        """Everything from the newest snapshot on, in order. Once, before `lead`."""
-
-    def lead(self, now_ms: int) -> None:
-        """Take leadership under a new epoch, durably, and begin it in the log."""
-
-    def append(self, frames: Sequence[bytes], now_ms: int) -> int:
-        """Append one batch; the offset of its last record. All or nothing; raises DiskError or ApiError, and
-        MetadataLogError when the log takes nothing more.
-        """
-
-    async def commit(self) -> int:
-        """Wait until all that is appended now is committed; the new `committed_offset`. Raises DiskError, after which
-        the log takes nothing more: what the device holds is unknown."""
+    @property
+    def election_ns(self) -> int:
+        """How long the last election took, for metrics; 0 before any."""
 
     def write_snapshot(self, end_offset: int, epoch: int, timestamp_ms: int, frames: Iterable[bytes]) -> None:
-        """Keep a state that contains everything before `end_offset` (committed), the last of it from `epoch`."""
+        """Keep a state that contains everything before `end_offset` (committed), the last of it from `epoch`. Waits
+        for the disk: for a worker thread."""
 
     def drop_before_snapshot(self) -> None:
         """Forget the log, and older snapshots, that the newest snapshot makes unnecessary."""
-
-    def close(self) -> None:
-        """Release files; everything appended is durable."""

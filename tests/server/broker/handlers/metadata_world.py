@@ -15,6 +15,7 @@ from ottla.server.broker.broker import Broker, RequestContext
 from ottla.server.broker.dispatch import Route
 from ottla.server.controller.result import Result
 from ottla.server.controller.service import Controller
+from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.raft.opening import open_metadata_log
 from tests.server.controller.worlds import registration
 from tests.server.raft.worlds import DIRECTORY, VOTER, config, new_env
@@ -57,15 +58,24 @@ def run(test: Callable[[World], Awaitable[None]], settings: Mapping[str, object]
         env = new_env()
         configuration = config(**(settings or {}))
         log, bootstrap = open_metadata_log(configuration, env, DIRECTORY, VOTER)
-        controller = Controller(configuration, env, log, node_id=VOTER.node_id, bootstrap=bootstrap)
-        await controller.start()
+        metadata = ClusterMetadata(configuration, env, node_id=VOTER.node_id)
+        controller = Controller(configuration, env, log, metadata, bootstrap=bootstrap)
+        await log.start(metadata)
         await controller.register_broker(registration())
         parts: dict[str, Any] = {"replicas": None, "log_directories": None, "coordinators": None}
         broker = Broker(
-            node_id=1, cluster_id="cluster", config=controller.config, env=env, controller=controller, **parts
+            node_id=1,
+            cluster_id="cluster",
+            config=metadata.config,
+            env=env,
+            metadata=metadata,
+            metadata_log=log,
+            controller=controller,
+            **parts,
         )
         await test(World(broker))
         await controller.stop()
+        await log.stop()
 
     asyncio.run(main())
 

@@ -9,7 +9,7 @@ from ottla.protocol.messages.api_versions import ApiVersionsRequest, ApiVersions
 from ottla.server.broker.api_table import APIS
 from ottla.server.metadata.features import SUPPORTED_FEATURES
 from ottla.server.metadata.image import BrokerImage, MetadataImage
-from tests.server.broker.support import NODE_ID, Client, FixedController, listening, make_broker, run
+from tests.server.broker.support import NODE_ID, Client, FixedMetadata, listening, make_broker, run
 
 FEATURES = {"metadata.version": (7, 30), "group.version": (0, 1)}
 IMAGE = MetadataImage(
@@ -24,7 +24,7 @@ async def ask(version: int, **fields: object) -> ApiVersionsResponse:
     if version >= 3:
         request.client_software_name = str(fields.get("client_software_name", "some-client"))
         request.client_software_version = str(fields.get("client_software_version", "1.2.3"))
-    async with listening(make_broker(controller=FixedController(IMAGE))) as listener:
+    async with listening(make_broker(metadata=FixedMetadata(IMAGE))) as listener:
         client = await Client.connect(listener.port)
         response: ApiVersionsResponse = await client.call(request, version)
         await client.close()

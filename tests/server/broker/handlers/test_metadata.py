@@ -72,7 +72,7 @@ def test_a_missing_topic_is_made_before_the_answer(version: int) -> None:
         if version >= 4:
             response = await world.ask(named("other", allow_auto_topic_creation=False), version)
             assert response.topics[0].error_code == E.UNKNOWN_TOPIC_OR_PARTITION
-        assert list(world.controller.image.topics.by_name) == ["new"]
+        assert list(world.broker.image.topics.by_name) == ["new"]
 
     run(test, {"num_partitions": 3})
 
@@ -81,7 +81,7 @@ def test_no_topic_is_made_when_the_broker_forbids_it() -> None:
     async def test(world: World) -> None:
         response = await world.ask(named("new"), 12)
         assert response.topics[0].error_code == E.UNKNOWN_TOPIC_OR_PARTITION
-        assert not world.controller.image.topics.by_name
+        assert not world.broker.image.topics.by_name
 
     run(test, {"auto_create_topics_enable": False})
 
@@ -108,7 +108,7 @@ def test_internal_topics() -> None:
 def test_topic_ids(version: int) -> None:
     async def test(world: World) -> None:
         await create(world, a=1)
-        topic_id = world.controller.image.topics.by_name["a"].topic_id
+        topic_id = world.broker.image.topics.by_name["a"].topic_id
         unknown = bytes([7] * 16)
         asked = [MetadataRequestTopic(topic_id=one) for one in (topic_id, unknown, topic_id)]
         response = await world.ask(MetadataRequest(topics=asked), version)
@@ -124,7 +124,7 @@ def test_topic_ids(version: int) -> None:
 def test_versions_with_ids_on_the_wire_but_not_in_the_question(version: int) -> None:
     async def test(world: World) -> None:
         await create(world, a=1)
-        topic_id = world.controller.image.topics.by_name["a"].topic_id
+        topic_id = world.broker.image.topics.by_name["a"].topic_id
         asked = [MetadataRequestTopic(name="a", topic_id=topic_id), MetadataRequestTopic(name=None, topic_id=topic_id)]
         response = await world.ask(MetadataRequest(topics=asked), version)
         assert [(one.name, one.error_code) for one in response.topics] == [
@@ -157,7 +157,7 @@ def test_authorized_operations_on_request() -> None:
 
 async def without_leader(world: World) -> None:
     await create(world, a=1)
-    topic_id = world.controller.image.topics.by_name["a"].topic_id
+    topic_id = world.broker.image.topics.by_name["a"].topic_id
     await world.write(records.PartitionChangeRecord(partition_id=0, topic_id=topic_id, leader=-1))
 
 
@@ -187,7 +187,7 @@ def test_a_leader_without_the_listener(version: int, code: ErrorCode) -> None:
 def test_unavailable_replicas(version: int) -> None:
     async def test(world: World) -> None:
         await create(world, a=1)
-        topic_id = world.controller.image.topics.by_name["a"].topic_id
+        topic_id = world.broker.image.topics.by_name["a"].topic_id
         await world.write(
             records.PartitionChangeRecord(
                 partition_id=0, topic_id=topic_id, replicas=[1, 2], isr=[1, 2], directories=[bytes(16), bytes(16)]
@@ -207,7 +207,7 @@ def test_unavailable_replicas(version: int) -> None:
 def test_a_replica_in_a_failed_directory_is_offline() -> None:
     async def test(world: World) -> None:
         await create(world, a=1)
-        topic_id = world.controller.image.topics.by_name["a"].topic_id
+        topic_id = world.broker.image.topics.by_name["a"].topic_id
         lost = bytes(15) + b"\x02"
         await world.write(records.PartitionChangeRecord(partition_id=0, topic_id=topic_id, directories=[lost]))
         (partition,) = (await world.ask(named("a"), 12)).topics[0].partitions

@@ -47,8 +47,9 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
         return error_response(request, context, ErrorCode.REBOOTSTRAP_REQUIRED, None)
     image = broker.image
     finalized = advertised_features(image)
-    if broker.controller.kraft_version:
-        finalized[KRAFT_VERSION] = broker.controller.kraft_version
+    kraft_version = broker.metadata_log.kraft_version
+    if kraft_version:
+        finalized[KRAFT_VERSION] = kraft_version
     own = image.brokers.get(broker.node_id)
     supported = own.features if own is not None else {}
     unstable_versions = broker.config["unstable.api.versions.enable"]

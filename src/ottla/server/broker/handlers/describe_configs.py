@@ -80,9 +80,9 @@ def _describe(broker: Broker, resource: DescribeConfigsResource) -> list[Descrip
             for name, level in logger_levels().items()
             if not keys or name in keys
         ]
-    controller = broker.controller
+    metadata = broker.metadata
     return describe(
-        controller.config, controller.image, broker.node_id, (resource.resource_type, resource.resource_name), keys
+        metadata.config, metadata.image, broker.node_id, (resource.resource_type, resource.resource_name), keys
     )
 
 

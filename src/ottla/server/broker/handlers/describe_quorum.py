@@ -33,7 +33,7 @@ def handle(broker: Broker, request: DescribeQuorumRequest, context: RequestConte
     asked = [(topic.topic_name, [one.partition_index for one in topic.partitions]) for topic in request.topics]
     if asked != [(_METADATA_TOPIC, [0])]:
         return _unknown(request)
-    quorum = broker.controller.describe_quorum()
+    quorum = broker.metadata_log.describe_quorum()
     now_ms = broker.env.clock.now_ms()
     is_newer = context.api_version >= _FIRST_WITH_DIRECTORIES
     voters = [

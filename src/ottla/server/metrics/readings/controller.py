@@ -15,6 +15,11 @@ Rows = Iterator[tuple[Labels, Any]]
 FENCED, ACTIVE, CONTROLLED_SHUTDOWN = 10, 20, 30
 
 
+def active_controllers(scrape: Scrape) -> int:
+    """1 on the node that leads the metadata log."""
+    return int(scrape.broker.controller.is_active and scrape.broker.metadata.failure is None)
+
+
 def fenced_brokers(scrape: Scrape) -> int:
     return sum(broker.fenced for broker in scrape.image.brokers.values())
 
@@ -36,8 +41,8 @@ def registration_states(scrape: Scrape) -> Rows:
 
 def applied_lag_ms(scrape: Scrape) -> int:
     """How old the newest applied record is while there are newer ones; 0 when all are applied."""
-    log = scrape.broker.controller.metadata_log
-    if scrape.image.offset + 1 >= log.committed_offset:
+    metadata = scrape.broker.metadata
+    if metadata.offset + 1 >= scrape.broker.metadata_log.committed_offset:
         return 0
     return max(scrape.wall_ms - scrape.image.timestamp_ms, 0)
 
@@ -54,7 +59,7 @@ def metadata_version(scrape: Scrape) -> int:
 
 def finalized_levels(scrape: Scrape) -> Rows:
     """The level of every feature, under its name in JMX: `metadata.version` is metadataVersion."""
-    levels = {**scrape.image.features, "kraft.version": scrape.broker.controller.kraft_version}
+    levels = {**scrape.image.features, "kraft.version": scrape.broker.metadata_log.kraft_version}
     for name, level in sorted(levels.items()):
         first, *rest = name.split(".")
         yield labels(("featurename", first + "".join(part.capitalize() for part in rest))), level
@@ -62,6 +67,6 @@ def finalized_levels(scrape: Scrape) -> Rows:
 
 def snapshot_age_ms(scrape: Scrape) -> int:
     """Since the last snapshot that was written or found; 0 without one."""
-    controller = scrape.broker.controller
-    began_ms = max(controller.snapshot_ended_ms, controller.metadata_log.snapshot_timestamp_ms)
+    metadata = scrape.broker.metadata
+    began_ms = max(metadata.snapshot_ended_ms, scrape.broker.metadata_log.snapshot_timestamp_ms)
     return max(scrape.wall_ms - began_ms, 0) if began_ms >= 0 else 0
