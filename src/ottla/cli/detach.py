@@ -13,15 +13,14 @@ import sys
 from argparse import Namespace
 
 from ottla.cli.errors import CommandError
-from ottla.schema.config import BrokerConfig
 
 LOG_FILE = "ottla.log"
 _ERROR = "ottla: error: "
 
 
-def start_detached(options: Namespace, config: BrokerConfig) -> int:
+def start_detached(options: Namespace, data: str) -> int:
     """Start it, and wait until it is ready. Raises `CommandError` with the reason when it does not start."""
-    path = options.log_file or os.path.join(config.log_dirs[0], LOG_FILE)
+    path = options.log_file or os.path.join(data, LOG_FILE)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         log = open(path, "ab")  # noqa: SIM115 (the node keeps it)
@@ -58,6 +57,10 @@ def _arguments(options: Namespace) -> list[str]:
         "--data": options.data,
         "--log-level": options.log_level,
         "--log-format": options.log_format,
+        "--brokers": options.brokers,
+        "--port": options.port,
+        "--host": options.host,
+        "--rack": options.rack,
     }
     return arguments + [f"{name}={value}" for name, value in given.items() if value is not None]
 

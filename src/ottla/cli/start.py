@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         dest="assignments",
         help="a setting; may be repeated. It wins over the file, and KAFKA_… and OTTLA_… variables win over it",
     )
+    parser.add_argument(
+        "--brokers", type=_count, metavar="N", help="a cluster of so many brokers on this machine (docs/cluster.md)"
+    )
+    parser.add_argument(
+        "--port", type=_port, metavar="PORT", help="of the first of --brokers (9092); 0 takes free ones"
+    )
+    parser.add_argument("--host", metavar="HOST", help="the address that --brokers listen on (127.0.0.1)")
+    parser.add_argument("--rack", metavar="RACK,…", help="broker.rack of --brokers, in turn (this machine's name)")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (logging.level)")
     parser.add_argument("--log-format", metavar="FORMAT", help="text or json (logging.format)")
     parser.add_argument(
@@ -52,11 +60,21 @@ def run(options: Namespace) -> int:
     # a tenth of the start. See `_settle` for what happens then.
     gc.disable()
     try:
+        if options.brokers is not None:
+            from ottla.cli import local_cluster
+
+            return local_cluster.run(options)
+        for name in ("port", "host", "rack"):
+            if getattr(options, name) is not None:
+                raise CommandError(
+                    f"--{name} is for --brokers; a single broker has the settings listeners, broker.rack"
+                )
         config = load_config(options, os.environ)
+        _refuse_cluster(config.log_dirs[0])
         if options.detach:
             from ottla.cli.detach import start_detached
 
-            return start_detached(options, config)
+            return start_detached(options, config.log_dirs[0])
         if options.log_file:
             raise CommandError("--log-file is for --detach; the log is on standard error otherwise")
         from ottla.cli.logs import configure_logging
@@ -71,6 +89,29 @@ def run(options: Namespace) -> int:
         gc.enable()
 
 
+def _refuse_cluster(data: str) -> None:
+    """A single broker must not put its data among those of a cluster."""
+    if os.path.exists(f"{data}/ottla.cluster"):
+        raise CommandError(
+            f"{data} holds a cluster: start it with --brokers, or one of its brokers with --config "
+            f"{data}/broker-1/server.properties"
+        )
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 0 < number <= 100:
+        raise ArgumentTypeError(f"a cluster has 1 to 100 brokers here, not {text!r}")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number <= 65535:
+        raise ArgumentTypeError(f"no port: {text!r}")
+    return number
+
+
 def load_config(options: Namespace, environment: Mapping[str, str]) -> BrokerConfig:
     """The configuration that the options and the environment describe; raises `CommandError`."""
     given = {
@@ -80,7 +121,7 @@ def load_config(options: Namespace, environment: Mapping[str, str]) -> BrokerCon
     }
     try:
         return BrokerConfig.load(
-            properties=None if options.config is None else _read_config(options.config),
+            properties=None if options.config is None else read_config(options.config),
             properties_name=options.config or "",
             assignments=options.assignments,
             environment=environment,
@@ -92,7 +133,8 @@ def load_config(options: Namespace, environment: Mapping[str, str]) -> BrokerCon
         raise CommandError(str(error)) from None
 
 
-def _read_config(path: str) -> str:
+def read_config(path: str) -> str:
+    """The text of a properties file; raises `CommandError`."""
     try:
         return _read_text(path)
     except OSError as error:
@@ -150,7 +192,7 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
             starting.result()
             _settle()
             _warn_without_effect(config)
-            node_file = _write_node_file(node, config)
+            node_file = write_node_file(config.log_dirs[0], node.bootstrap_servers)
             print(_ready_line(node), flush=True)
             assert node.failed is not None
             await asyncio.wait((node.failed, told), return_when=asyncio.FIRST_COMPLETED)
@@ -161,18 +203,18 @@ async def serve_until_signal(node: Node, config: BrokerConfig) -> None:
         starting.cancel()
         await asyncio.gather(starting, told, return_exceptions=True)
         if node_file is not None:
-            _remove(node_file)  # while the directory is still ours
+            remove_node_file(node_file)  # while the directory is still ours
         await node.stop()
 
 
-def _write_node_file(node: Node, config: BrokerConfig) -> str | None:
+def write_node_file(data: str, bootstrap_servers: str) -> str | None:
     """Tell `ottla stop` and `ottla status` who runs here; see `ottla.cli.running`, which reads it."""
-    path = f"{config.log_dirs[0]}/ottla.node"
+    path = f"{data}/ottla.node"
     fields = {
         "pid": os.getpid(),
         "version": VERSION,
         "started_ms": int(time.time() * 1000),
-        "bootstrap_servers": node.bootstrap_servers,
+        "bootstrap_servers": bootstrap_servers,
     }
     try:
         with open(path, "w", encoding="utf-8") as file:
@@ -182,7 +224,8 @@ def _write_node_file(node: Node, config: BrokerConfig) -> str | None:
     return path
 
 
-def _remove(path: str) -> None:
+def remove_node_file(path: str) -> None:
+    """The node is about to end."""
     try:
         os.unlink(path)
     except OSError:

@@ -1,0 +1,66 @@
+"""`ottla start --brokers N`: a cluster on one machine, for a laptop or for a host with many cores.
+
+Each broker is a process of its own, an `ottla start` with a generated `server.properties`; this process begins them,
+passes their logs on, starts again what dies, and stops them in order. The first three are controllers too (with fewer
+than three brokers the first one alone, because two controllers are worse than one: either of them missing would stop
+the cluster).
+
+`plan` says which nodes there are and prepares their directories, `supervisor` runs them. The second start finds in the
+data directory what the first one decided, and a larger N adds brokers to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from argparse import Namespace
+
+from ottla.cli.errors import CommandError
+from ottla.cli.local_cluster.plan import OWN_SETTINGS, Plan, make_plan, prepare
+from ottla.cli.running import DEFAULT_DATA, LOCK
+
+
+def run(options: Namespace) -> int:
+    """Run the cluster until it is told to stop; returns the exit code."""
+    from ottla.cli.local_cluster.supervisor import supervise
+
+    root = options.data or DEFAULT_DATA
+    _refuse_own_settings(options)
+    if options.detach:
+        from ottla.cli.detach import start_detached
+
+        return start_detached(options, root)
+    if options.log_file:
+        raise CommandError("--log-file is for --detach; the log is on standard error otherwise")
+    try:
+        os.makedirs(root, exist_ok=True)
+        lock = open(os.path.join(root, LOCK), "ab")  # noqa: SIM115 (held as long as the cluster runs)
+    except OSError as error:
+        raise CommandError(
+            f"cannot write to {root}: {(error.strerror or str(error)).lower()}; choose another directory with --data"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CommandError(f"the data directory {root} is in use by another cluster or broker") from None
+        plan = make_plan(root, options)
+        prepare(plan, options)
+        return supervise(plan, options)
+
+
+def _refuse_own_settings(options: Namespace) -> None:
+    """What differs from broker to broker cannot be set for all of them."""
+    from ottla.schema.environment import settings_from_environment
+
+    given = {assignment.partition("=")[0].strip(): "--set" for assignment in options.assignments}
+    given.update((variable.name, variable.variable) for variable in settings_from_environment(os.environ))
+    for name in OWN_SETTINGS:
+        if name in given:
+            raise CommandError(
+                f"{given[name]}: with --brokers every broker gets a {name} of its own; leave it out "
+                "(--port, --host and --data choose addresses and directories)"
+            )
+
+
+__all__ = ["Plan", "run"]
