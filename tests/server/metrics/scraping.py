@@ -14,6 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import ottla
 from ottla.admin import ClientQuotaEntity, ConfigResource, NewTopic
+from ottla.protocol.framing import encode_request
+from ottla.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from ottla.records.record import Record, build_batch
 from ottla.testing import Cluster
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -88,6 +91,20 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return fitting[0]
 
 
+def send_at_once(bootstrap: str, topic: str) -> None:
+    """Three requests in one write: those behind the first wait in the broker."""
+    batch = bytes(build_batch([Record(0, 1_700_000_000_000, None, b"one of three")]))
+    data = PartitionProduceData(index=0, records=batch)
+    request = ProduceRequest(acks=1, timeout_ms=1000, topic_data=[TopicProduceData(name=topic, partition_data=[data])])
+    frames = b"".join(part for number in range(3) for part in encode_request(request, 9, number))
+    host, _, port = bootstrap.rpartition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(frames)
+        answered = connection.makefile("rb")
+        for _ in range(3):
+            answered.read(int.from_bytes(answered.read(4)))
+
+
 @contextlib.contextmanager
 def load(bootstrap: str) -> Iterator[Mapping[str, Any]]:
     """Produce, fetch, groups of all kinds, transactions, quotas, refusals; inside, consumers are in their groups."""
@@ -113,6 +130,7 @@ def load(bootstrap: str) -> Iterator[Mapping[str, Any]]:
             producer.flush()
             for topic, record in (("small", b"x" * 5000), ("keyed", b"no key")):
                 assert producer.send(topic, record).exception(timeout_s=10) is not None
+        send_at_once(bootstrap, "small")
         with ottla.Producer(bootstrap, client_id="limited") as producer:
             for _ in range(3):
                 producer.send("orders", b"y" * 100_000).result(timeout_s=30)

@@ -94,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._can_send_files: bool | None = None
         self._sender: FileSender | None = None
         self.context = RequestContext(self, listener_name=listener.name)
+        self.context.apis = listener.router.apis
         # For the sweep of idle connections: set by traffic, cleared by each sweep.
         self.active = True
         self.idle_since = 0.0
@@ -255,10 +256,10 @@ class Connection(asyncio.BufferedProtocol):
         context = self.context
         timings: list[Timing] | None = None
         clock = self._clock
-        if not arrived_ns:
-            arrived_ns = clock()
         try:
             while not self._closing and not self._stopped and (frame := next_frame()) is not NEED_DATA:
+                if parts and not arrived_ns:
+                    arrived_ns = clock()  # whatever follows the first has waited since about now
                 buffer, offset, end = frame
                 api_key, version, context.correlation_id, context.client_id, offset = parse_request_header(
                     buffer, offset, end
@@ -270,7 +271,8 @@ class Connection(asyncio.BufferedProtocol):
                 route.requests = count = route.requests + 1
                 request = timing = None
                 if not count & route.mask:
-                    timing = Timing(route, context, arrived_ns, clock(), end - frame[1])
+                    started_ns = clock()
+                    timing = Timing(route, context, arrived_ns or started_ns, started_ns, end - frame[1])
                     timings = [timing] if timings is None else [*timings, timing]
                 if quotas is not None:
                     usage = self._usage = quotas.begin(api_key, end - frame[1], context)

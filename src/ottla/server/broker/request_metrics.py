@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import RequestContext
     from ottla.server.broker.dispatch import Route
 
-ENOUGH_SAMPLES: Final = 1024
+ENOUGH_SAMPLES: Final = 256
 """Per period; with each such number the sample becomes thinner."""
 _MASKS: Final = (0, 7, 63, 255)
 
