@@ -279,17 +279,22 @@ def test_record_sets_stay_when_the_connection_goes_on(run: Run) -> None:
     run(scenario)
 
 
-def test_disconnect_ends_every_channel_of_an_address(run: Run) -> None:
+def test_disconnect_ends_the_channels_of_an_address(run: Run) -> None:
     async def scenario() -> None:
         async with World() as world:
-            await world.send(heartbeat(1))
-            await world.send(heartbeat(1), channel="fetch")
+            channels = ("raft", "controller:a", "controller:b")
+            for channel in channels:
+                await world.send(heartbeat(1), channel=channel)
             world.node.answer = lambda request, version: None
-            asked = [asyncio.ensure_future(world.send(heartbeat(1), channel=channel)) for channel in ("", "fetch")]
-            await asyncio.sleep(0.01)
-            world.peers.disconnect(world.node.address, "node 2 has another address now.")
-            for one in asked:
-                with pytest.raises(PeerError, match="another address"):
+            raft, *others = [asyncio.ensure_future(world.send(heartbeat(1), channel=channel)) for channel in channels]
+            await world.node.received(6)
+            world.peers.disconnect(world.node.address, "node 2 leads no more.", channel_prefix="controller:")
+            for one in others:
+                with pytest.raises(PeerError, match="leads no more"):
                     await one
+            assert not raft.done()
+            world.peers.disconnect(world.node.address, "node 2 has another address now.")
+            with pytest.raises(PeerError, match="another address"):
+                await raft
 
     run(scenario)

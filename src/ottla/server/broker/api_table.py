@@ -1,4 +1,7 @@
-"""The APIs this broker serves: what stands here is advertised by ApiVersions, and nothing else is answered.
+"""The APIs this node serves: what stands here is advertised by ApiVersions, and nothing else is answered.
+
+There are two tables: what brokers serve to clients and to each other, and what controllers serve, on listeners of their
+own, to nodes of the cluster and to clients that were given controllers as their bootstrap servers (KIP-919).
 
 Versions come from `ottla.protocol.apis`. Handlers and message modules are named, not imported: `dispatch` loads them
 with the first request of that kind, so that an idle broker stays small.
@@ -17,7 +20,8 @@ class Api(NamedTuple):
 
     `advertised_min` differs from `min_version` for Produce only: versions 0-2 are advertised though refused (KIP-896),
     because librdkafka judges a broker by them. `newest_version` is above `max_version` where the last one is unstable,
-    so that it is served with `unstable.api.versions.enable` only (InitProducerId 6, KIP-939).
+    so that it is served with `unstable.api.versions.enable` only (InitProducerId 6, KIP-939). `forwarded`: a broker
+    hands requests on to the active controller (KIP-590). `handler` is the handler's module.
     """
 
     key: int
@@ -28,11 +32,13 @@ class Api(NamedTuple):
     advertised_min: int
     flexible_since: int
     newest_version: int
+    forwarded: bool
+    handler: str
 
     @property
     def handler_module(self) -> str:
         """Full path of the module with `handle`."""
-        return f"ottla.server.broker.handlers.{self.module}"
+        return f"ottla.server.broker.handlers.{self.handler}"
 
     @property
     def message_module(self) -> str:
@@ -40,7 +46,7 @@ class Api(NamedTuple):
         return f"ottla.protocol.messages.{self.module}"
 
 
-def _served(key: ApiKey) -> Api:
+def _served(key: ApiKey, *, forwarded: bool = False, handler: str | None = None) -> Api:
     api = apis.APIS[key]
     advertised_min = 0 if key == ApiKey.PRODUCE else api.versions[0]
     return Api(
@@ -52,11 +58,30 @@ def _served(key: ApiKey) -> Api:
         advertised_min,
         api.flexible_since,
         api.versions[1],
+        forwarded,
+        handler or api.module,
     )
 
 
+_FORWARDED = frozenset(
+    (
+        ApiKey.CREATE_TOPICS,
+        ApiKey.DELETE_TOPICS,
+        ApiKey.CREATE_PARTITIONS,
+        ApiKey.ELECT_LEADERS,
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+        ApiKey.LIST_PARTITION_REASSIGNMENTS,
+        ApiKey.ALTER_CLIENT_QUOTAS,
+        ApiKey.UPDATE_FEATURES,
+        ApiKey.DESCRIBE_QUORUM,
+        ApiKey.UNREGISTER_BROKER,
+    )
+)
+"""What Kafka's brokers forward. (Of AlterConfigs and IncrementalAlterConfigs they answer a part, see the handlers.)"""
+
+
 APIS: dict[int, Api] = {
-    int(key): _served(key)
+    int(key): _served(key, forwarded=key in _FORWARDED)
     for key in (
         ApiKey.PRODUCE,
         ApiKey.FETCH,
@@ -126,3 +151,41 @@ APIS: dict[int, Api] = {
         ApiKey.STREAMS_GROUP_TOPOLOGY_DESCRIPTION_UPDATE,
     )
 }
+"""What brokers serve."""
+
+CONTROLLER_APIS: dict[int, Api] = {
+    int(key): _served(key, handler="fetch_metadata_log" if key == ApiKey.FETCH else None)
+    for key in (
+        ApiKey.FETCH,
+        ApiKey.API_VERSIONS,
+        ApiKey.CREATE_TOPICS,
+        ApiKey.DELETE_TOPICS,
+        ApiKey.DESCRIBE_CONFIGS,
+        ApiKey.ALTER_CONFIGS,
+        ApiKey.CREATE_PARTITIONS,
+        ApiKey.ELECT_LEADERS,
+        ApiKey.INCREMENTAL_ALTER_CONFIGS,
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+        ApiKey.LIST_PARTITION_REASSIGNMENTS,
+        ApiKey.ALTER_CLIENT_QUOTAS,
+        ApiKey.VOTE,
+        ApiKey.BEGIN_QUORUM_EPOCH,
+        ApiKey.END_QUORUM_EPOCH,
+        ApiKey.DESCRIBE_QUORUM,
+        ApiKey.ALTER_PARTITION,
+        ApiKey.UPDATE_FEATURES,
+        ApiKey.ENVELOPE,
+        ApiKey.FETCH_SNAPSHOT,
+        ApiKey.DESCRIBE_CLUSTER,
+        ApiKey.BROKER_REGISTRATION,
+        ApiKey.BROKER_HEARTBEAT,
+        ApiKey.UNREGISTER_BROKER,
+        ApiKey.ALLOCATE_PRODUCER_IDS,
+        ApiKey.CONTROLLER_REGISTRATION,
+        ApiKey.ASSIGN_REPLICAS_TO_DIRS,
+        ApiKey.ADD_RAFT_VOTER,
+        ApiKey.REMOVE_RAFT_VOTER,
+        ApiKey.UPDATE_RAFT_VOTER,
+    )
+}
+"""What controllers serve."""

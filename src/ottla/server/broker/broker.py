@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.server.broker.api_table import APIS
 from ottla.server.broker.fetch_sessions import FetchSessionCache
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
+    from ottla.server.broker.api_table import Api
     from ottla.server.broker.connection import Connection
+    from ottla.server.broker.controller_channel import ControllerChannel
+    from ottla.server.broker.dispatch import Router
     from ottla.server.broker.encoded_topics import EncodedTopics
     from ottla.server.broker.produce_shapes import ProduceShapes
     from ottla.server.broker.quotas.client_quotas import ClientQuotas
     from ottla.server.broker.quotas.usage import Usage
+    from ottla.server.broker.share.coordinator_requests import ShareCoordinators
     from ottla.server.broker.share.share_partitions import SharePartitions
     from ottla.server.broker.telemetry.telemetry import Telemetry
+    from ottla.server.broker.verification_requests import VerificationRequests
     from ottla.server.controller.service import Controller
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.coordinator.share.service import ShareGroupService
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from ottla.server.log.directories import LogDirectories
     from ottla.server.metadata.cluster import ClusterMetadata
     from ottla.server.metadata.image import MetadataImage
+    from ottla.server.peers.peers import Peers
     from ottla.server.raft.metadata_log import MetadataLog
     from ottla.server.replication.replicas import Replicas
 
@@ -48,10 +56,12 @@ class Broker:
     """
 
     __slots__ = (
+        "_controller",
+        "_controller_router",
         "_telemetry",
+        "channel",
         "cluster_id",
         "config",
-        "controller",
         "coordinators",
         "encoded_topics",
         "env",
@@ -61,6 +71,7 @@ class Broker:
         "metadata_log",
         "node_id",
         "on_loggers_changed",
+        "open_peers",
         "quotas",
         "replicas",
     )
@@ -74,7 +85,7 @@ class Broker:
         env: Env,
         metadata: ClusterMetadata,
         metadata_log: MetadataLog,
-        controller: Controller,
+        controller: Controller | None,
         replicas: Replicas,
         log_directories: LogDirectories,
         coordinators: Coordinators,
@@ -85,12 +96,17 @@ class Broker:
         self.env = env
         self.metadata = metadata
         self.metadata_log = metadata_log
-        self.controller = controller
+        self._controller = controller
+        # To the active controller; None while that can only be the one of this process.
+        self.channel: ControllerChannel | None = None
+        self._controller_router: Router | None = None
         self.replicas = replicas
         self.log_directories = log_directories
         self.coordinators = coordinators
         # Called after the level of a logger was changed; the node, which knows who has to hear of it, sets it.
         self.on_loggers_changed: Callable[[], object] = _nobody_listens
+        # Connections to other nodes, made when the first of them is asked for something; the node sets it.
+        self.open_peers: Callable[[], Peers] | None = None
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
@@ -148,10 +164,55 @@ class Broker:
         return transactions
 
     @property
+    def verification_requests(self) -> VerificationRequests:
+        """Transactions that other brokers coordinate."""
+        requests: VerificationRequests = self.coordinators.part("verification_requests")
+        return requests
+
+    @property
+    def share_coordinators(self) -> ShareCoordinators:
+        """The share coordinators of the cluster, this broker's own among them."""
+        share_coordinators: ShareCoordinators = self.coordinators.part("share_coordinators")
+        return share_coordinators
+
+    @property
+    def peers(self) -> Peers:
+        """Connections to other nodes of the cluster."""
+        assert self.open_peers is not None, "a cluster of one node"
+        return self.open_peers()
+
+    @property
     def streams_groups(self) -> StreamsGroupService:
         """Streams groups, which the group coordinator's shards hold."""
         streams_groups: StreamsGroupService = self.coordinators.part("streams_groups")
         return streams_groups
+
+    @property
+    def controller(self) -> Controller:
+        """The controller of this process, active or not. Raises ApiError NOT_CONTROLLER when this node has none."""
+        if self._controller is None:
+            raise ApiError(ErrorCode.NOT_CONTROLLER)
+        return self._controller
+
+    @property
+    def existing_controller(self) -> Controller | None:
+        """The same, None on nodes without the controller role."""
+        return self._controller
+
+    @property
+    def controller_router(self) -> Router:
+        """The routes of what controllers are asked: by requests in envelopes, and by this node itself."""
+        if self._controller_router is None:
+            from ottla.server.broker.api_table import CONTROLLER_APIS
+            from ottla.server.broker.dispatch import Router
+
+            self._controller_router = Router(CONTROLLER_APIS)
+        return self._controller_router
+
+    @controller_router.setter
+    def controller_router(self, router: Router) -> None:
+        """Use the one of a controller listener, so that all that is asked of a controller is counted together."""
+        self._controller_router = router
 
     @property
     def image(self) -> MetadataImage:
@@ -168,6 +229,7 @@ class RequestContext:
 
     __slots__ = (
         "api_version",
+        "apis",
         "client_host",
         "client_id",
         "client_port",
@@ -203,6 +265,13 @@ class RequestContext:
         self.client_software = ("unknown", "unknown")
         """Name and version, as ApiVersions has told them (KIP-511)."""
         self.on_close: dict[str, Callable[[], object]] | None = None
+        self.apis: Mapping[int, Api] = APIS
+        """What is served on the listener that was asked."""
+
+    @property
+    def is_for_controller(self) -> bool:
+        """It was asked as a controller: on one of their listeners, by a broker on behalf of a client, or from here."""
+        return self.apis is not APIS
 
     def when_closed(self, name: str, callback: Callable[[], object]) -> None:
         """Have `callback` called when the connection is gone; it takes the place of an earlier one of that name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib import import_module
 from struct import Struct
@@ -64,6 +64,8 @@ class Route:
         self.api = api
         self.version = version
         self.handle: Callable[[Broker, Any, RequestContext], Any | Awaitable[Any] | None] = handlers.handle
+        if api.forwarded:
+            self.handle = partial(at_controller, handlers.handle)
         self.error_response = getattr(handlers, "error_response", None) or self._top_level_error
         self.quick: Callable[[Broker, bytearray, int, int, RequestContext], Any] | None
         self.quick = getattr(handlers, "handle_quickly", None)
@@ -121,15 +123,23 @@ class Route:
 
 
 class Router:
-    """The routes of one broker, by ``api_key << 16 | version``; `routes` may be read directly by the hot path.
+    """The routes of one listener, by ``api_key << 16 | version``; `routes` may be read directly by the hot path.
 
-    `unstable_versions`: those that Apache Kafka has not settled yet are served as well. `metrics` are those of the APIs
-    that were asked for, by key, for several routers together. `log` is there while requests, or slow ones, are logged.
+    `apis` is one of the tables in `api_table`. `unstable_versions`: those that Apache Kafka has not settled yet are
+    served as well. `metrics` are those of the APIs that were asked for, by key, for several routers together. `log` is
+    there while requests, or slow ones, are logged.
     """
 
-    __slots__ = ("_interceptor", "_unstable_versions", "log", "metrics", "routes")
+    __slots__ = ("_interceptor", "_unstable_versions", "apis", "log", "metrics", "routes")
 
-    def __init__(self, *, unstable_versions: bool = False, metrics: dict[int, RequestMetrics] | None = None) -> None:
+    def __init__(
+        self,
+        apis: Mapping[int, Api] = APIS,
+        *,
+        unstable_versions: bool = False,
+        metrics: dict[int, RequestMetrics] | None = None,
+    ) -> None:
+        self.apis = apis
         self.routes: dict[int, Route] = {}
         self.metrics: dict[int, RequestMetrics] = {} if metrics is None else metrics
         self.log: RequestLog | None = None
@@ -149,7 +159,7 @@ class Router:
         """The route, loading handler and codecs on first use. Raises UnsupportedRequestError for what is not served."""
         route = self.routes.get(api_key << 16 | version)
         if route is None:
-            api = APIS.get(api_key)
+            api = self.apis.get(api_key)
             if api is None:
                 raise UnsupportedRequestError(f"API key {api_key} is not served")
             highest = api.newest_version if self._unstable_versions else api.max_version
@@ -163,6 +173,17 @@ class Router:
             if self._interceptor is not None:
                 route.intercept(self._interceptor)
         return route
+
+
+def at_controller(own: Handle, broker: Broker, request: Any, context: RequestContext) -> Any | Awaitable[Any] | None:
+    """The answer of `own` where the active controller is: on this node, or wherever the request is forwarded to."""
+    channel = broker.channel
+    if channel is None:
+        return own(broker, request, context)  # the controller of this process is the only one
+    # Imported here: a node that is a cluster of its own forwards nothing.
+    from ottla.server.broker import forwarding
+
+    return forwarding.at_controller(own, channel, broker, request, context)
 
 
 def _intercept(

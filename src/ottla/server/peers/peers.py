@@ -68,10 +68,10 @@ class Peers:
         connection = self._connections.get((address, channel))
         return {} if connection is None else dict(connection.versions)
 
-    def disconnect(self, address: Address, reason: str) -> None:
-        """End all connections to an address: what is in flight fails with this reason."""
+    def disconnect(self, address: Address, reason: str, *, channel_prefix: str = "") -> None:
+        """End the connections to an address whose channels begin so: what is in flight fails with this reason."""
         for key, connection in list(self._connections.items()):
-            if key[0] == address:
+            if key[0] == address and key[1].startswith(channel_prefix):
                 del self._connections[key]
                 connection.abort(PeerError(reason))
 
