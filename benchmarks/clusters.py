@@ -1,0 +1,191 @@
+"""Clusters of broker processes on loopback: nodes of Ottla, of Apache Kafka, or of both, from the same settings.
+
+Every node is started with a `server.properties` in Kafka's words and a directory that was formatted before, so that
+either kind of node can take any place in the quorum.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.brokers import ApacheKafka, Broker, BrokerError, OttlaOnProperties, free_port, java
+from benchmarks.measure import cpu_seconds
+from benchmarks.wire import Connection, WireError
+
+OTTLA, KAFKA = "ottla", "kafka"
+BOTH = ("controller", "broker")
+HEAP = "-Xmx512m -Xms512m"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One node's part in a cluster: what it is, its id, its roles and ports."""
+
+    kind: str
+    node_id: int
+    roles: tuple[str, ...] = BOTH
+    port: int = 0
+    controller_port: int = 0
+    rack: str | None = None
+
+    @property
+    def is_broker(self) -> bool:
+        return "broker" in self.roles
+
+    @property
+    def is_controller(self) -> bool:
+        return "controller" in self.roles
+
+
+def places(kinds: Iterable[str], roles: Sequence[tuple[str, ...]] | None = None) -> list[Place]:
+    """Nodes 1, 2, 3 … of these kinds, each with free ports."""
+    found = []
+    for number, kind in enumerate(kinds):
+        own = BOTH if roles is None else roles[number]
+        found.append(Place(kind, number + 1, own, free_port(), free_port()))
+    return found
+
+
+def properties(place: Place, voters: Sequence[Place], directory: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """The server.properties of one node."""
+    client = f"PLAINTEXT://127.0.0.1:{place.port}"
+    controller = f"CONTROLLER://127.0.0.1:{place.controller_port}"
+    listeners = [client] * place.is_broker + [controller] * place.is_controller
+    found = {
+        "process.roles": ",".join(place.roles),
+        "node.id": str(place.node_id),
+        "controller.quorum.voters": ",".join(f"{v.node_id}@127.0.0.1:{v.controller_port}" for v in voters),
+        "listeners": ",".join(listeners),
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": str(directory / "data"),
+    }
+    if place.is_broker:
+        found |= {"advertised.listeners": client, "inter.broker.listener.name": "PLAINTEXT"}
+        if place.rack is not None:
+            found["broker.rack"] = place.rack
+    return found | dict(settings)
+
+
+class OttlaNode(OttlaOnProperties):
+    """`ottla start --config`; `cluster_id` is what the directory is formatted with."""
+
+    def __init__(self, place: Place, directory: Path, content: Mapping[str, str], cluster_id: str) -> None:
+        super().__init__(directory, directory / "server.properties", directory / "data", port=place.port)
+        self.place, self.content, self.cluster_id = place, {"http.listeners": "", **content}, cluster_id
+
+    def command(self) -> list[str]:
+        _write(self.properties, self.content)
+        if not (self.log_directory / "meta.properties").exists():
+            tool = [sys.executable, "-m", "ottla", "kafka-storage"]
+            _format([*tool, "format", "-t", self.cluster_id, "-c", str(self.properties)])
+        return super().command()
+
+
+class KafkaNode(ApacheKafka):
+    """`kafka.Kafka server.properties`."""
+
+    def __init__(self, place: Place, directory: Path, content: Mapping[str, str], cluster_id: str) -> None:
+        super().__init__(directory, port=place.port, heap=HEAP)
+        self.place, self.content, self.cluster_id = place, content, cluster_id
+
+    def _write_properties(self) -> None:
+        _write(self.properties, self.content)
+
+    def _format(self) -> None:
+        tool = [*java("-Xmx256m"), "kafka.tools.StorageTool"]
+        _format([*tool, "format", "-t", self.cluster_id, "-c", str(self.properties)])
+
+
+_KINDS: Mapping[str, type[OttlaNode] | type[KafkaNode]] = {OTTLA: OttlaNode, KAFKA: KafkaNode}
+
+
+class Cluster:
+    """Nodes with their data below `directory`; a context manager that starts them, and ends and removes them."""
+
+    def __init__(self, directory: Path, members: Sequence[Place], settings: Mapping[str, str] | None = None) -> None:
+        voters = [place for place in members if place.is_controller]
+        # A leading dash would look like an option.
+        cluster_id = "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]
+        self.directory = directory
+        self.nodes: dict[int, OttlaNode | KafkaNode] = {}
+        for place in members:
+            home = directory / f"node-{place.node_id}"
+            content = properties(place, voters, home, settings or {})
+            self.nodes[place.node_id] = _KINDS[place.kind](place, home, content, cluster_id)
+
+    @property
+    def brokers(self) -> list[OttlaNode | KafkaNode]:
+        return [node for node in self.nodes.values() if node.place.is_broker]
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(node.bootstrap for node in self.brokers)
+
+    @property
+    def pids(self) -> list[int]:
+        return [node.pid for node in self.nodes.values() if node.pid is not None]
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all nodes that run."""
+        return sum(map(cpu_seconds, self.pids))
+
+    def start(self, timeout_s: float = 90.0) -> Cluster:
+        """All at once, and wait until every broker knows every other."""
+        for node in self.nodes.values():
+            node.spawn()
+        self.wait_until_whole(timeout_s)
+        return self
+
+    def wait_until_whole(self, timeout_s: float = 90.0) -> None:
+        """Wait until every broker names all that run. Raises BrokerError."""
+        running = {node.place.node_id for node in self.brokers if node.pid is not None}
+        deadline = time.monotonic() + timeout_s
+        for node in self.nodes.values():
+            while node.place.is_broker and node.pid is not None and _known(node) < running:
+                if time.monotonic() > deadline:
+                    raise BrokerError(f"{node.label} {node.place.node_id} is alone:\n{node.output[-3000:]}")
+                time.sleep(0.05)
+            if node.process is not None and node.place.node_id in running and node.pid is None:
+                raise BrokerError(f"{node.label} {node.place.node_id} ended:\n{node.output[-3000:]}")
+
+    def wipe(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Cluster:
+        try:
+            return self.start()
+        except BaseException:
+            self.wipe()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
+
+def _known(node: Broker) -> set[int]:
+    """Ids of the brokers that this one names; none while it does not answer."""
+    with suppress(OSError, WireError), Connection(node.bootstrap, timeout=5) as connection:
+        return set(connection.metadata([]).brokers)
+    return set()
+
+
+def _write(path: Path, content: Mapping[str, str]) -> None:
+    path.write_text("".join(f"{name}={value}\n" for name, value in content.items()))
+
+
+def _format(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BrokerError(f"{' '.join(command[:3])} format failed:\n{done.stdout}{done.stderr}")
