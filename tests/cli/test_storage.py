@@ -5,7 +5,8 @@ import pytest
 from ottla.core.ids import uuid_from_text
 from ottla.runtime.real_disk import RealDisk
 from ottla.server.log.meta_properties import read_meta_properties
-from ottla.server.raft.snapshot import Voter, read_snapshot_file
+from ottla.server.raft.snapshot import read_snapshot_file
+from ottla.server.raft.voters import Voter
 
 CLUSTER = "4L6g3nShT-eMCtK--X86sw"
 DIRECTORIES = ("AAAAAAAAAAAAAAAAAAAAAQ", "AAAAAAAAAAAAAAAAAAAAAg")

@@ -15,12 +15,12 @@ from ottla.server.raft.metadata_log import MetadataLogError
 from ottla.server.raft.snapshot import (
     BATCH_RECORDS,
     SnapshotId,
-    Voter,
     find_snapshots,
     read_snapshot_file,
     snapshot_pieces,
     write_snapshot_file,
 )
+from ottla.server.raft.voters import Voter
 
 VOTERS = (Voter(1, bytes(range(16)), (("CONTROLLER", "localhost", 9093),)),)
 PATH = "/d/00000000000000000042-0000000003.checkpoint"

@@ -210,7 +210,7 @@ class Format:
     ) -> None:
         from ottla.server.log.meta_properties import format_meta_properties
         from ottla.server.raft.formatting import format_directory, write_bootstrap
-        from ottla.server.raft.snapshot import Voter
+        from ottla.server.raft.voters import Voter
 
         own = next((voter for voter in self.voters if voter.node_id == self.node_id), None)
         is_metadata = directory == self.metadata_log_directory

@@ -12,11 +12,11 @@ from typing import Final
 from ottla.runtime.disk import Disk
 from ottla.server.raft.snapshot import (
     SnapshotId,
-    Voter,
     read_snapshot_file,
     snapshot_pieces,
     write_snapshot_file,
 )
+from ottla.server.raft.voters import Voter
 
 METADATA_DIRECTORY: Final = "__cluster_metadata-0"
 BOOTSTRAP_FILE: Final = "bootstrap.checkpoint"

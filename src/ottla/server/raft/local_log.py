@@ -38,14 +38,13 @@ from ottla.server.raft.metadata_log import (
 from ottla.server.raft.quorum_state import FILE_NAME, QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import (
     SnapshotId,
-    Voter,
     find_snapshots,
     quorum_messages,
     read_snapshot_file,
     snapshot_pieces,
-    voters_of,
     write_snapshot_file,
 )
+from ottla.server.raft.voters import Voter, VoterSet
 
 READ_BYTES: Final = 1024 * 1024
 
@@ -317,7 +316,7 @@ class LocalMetadataLog:
             if isinstance(message, messages.KRaftVersionRecord):
                 self._kraft_version = message.kraft_version
             elif isinstance(message, messages.VotersRecord):
-                self._voters = voters_of(message)
+                self._voters = tuple(VoterSet.from_record(message))
                 self._quorum_in_log = True
 
     def _check_quorum(self) -> None:

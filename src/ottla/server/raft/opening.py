@@ -12,7 +12,7 @@ from ottla.server.metadata.features import BOOTSTRAP_FEATURES
 from ottla.server.metadata.records import RecordWriter
 from ottla.server.raft.formatting import format_directory, is_formatted, read_bootstrap
 from ottla.server.raft.local_log import LocalMetadataLog, LocalVoter, open_local_log
-from ottla.server.raft.snapshot import Voter
+from ottla.server.raft.voters import Voter
 
 _UNOPENED_ENDPOINT: Final = ("CONTROLLER", "localhost", 9093)
 """For a node without a controller listener: a quorum of one has no use for it, but Kafka's format has a place."""

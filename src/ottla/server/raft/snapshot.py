@@ -18,10 +18,12 @@ from ottla.records.control import ControlMessage, control_batch, read_control_me
 from ottla.records.record import Record, build_batch, read_batch_records
 from ottla.runtime.disk import Disk
 from ottla.server.raft.metadata_log import MetadataLogError
+from ottla.server.raft.voters import Voter, VoterSet
 
 BATCH_BYTES: Final = 1024 * 1024
 """A data batch in a snapshot is closed when its records reach this size (Kafka's bound is 8 MiB)."""
 BATCH_RECORDS: Final = 4096
+READ_BYTES: Final = 1024 * 1024
 
 _NAME = re.compile(r"^(\d{20})-(\d{10})\.checkpoint$")
 
@@ -35,14 +37,6 @@ class SnapshotId(NamedTuple):
     @property
     def file_name(self) -> str:
         return f"{self.end_offset:020d}-{self.epoch:010d}.checkpoint"
-
-
-class Voter(NamedTuple):
-    """One voter of a dynamic quorum: its directory, and `(listener name, host, port)` where it can be reached."""
-
-    voter_id: int
-    directory_id: bytes
-    endpoints: tuple[tuple[str, str, int], ...]
 
 
 class SnapshotContent(NamedTuple):
@@ -69,15 +63,7 @@ def quorum_messages(kraft_version: int, voters: Sequence[Voter]) -> list[Control
     if kraft_version == 0:
         return []
     version = messages.KRaftVersionRecord(version=0, kraft_version=kraft_version)
-    return [version, messages.VotersRecord(version=0, voters=[_voter(voter) for voter in voters])]
-
-
-def voters_of(record: messages.VotersRecord) -> tuple[Voter, ...]:
-    """The voters of a KRAFT_VOTERS record."""
-    return tuple(
-        Voter(v.voter_id, v.voter_directory_id, tuple((e.name, e.host, e.port) for e in v.endpoints))
-        for v in record.voters
-    )
+    return [version, VoterSet(voters).to_record()]
 
 
 def snapshot_pieces(
@@ -120,41 +106,84 @@ def write_snapshot_file(disk: Disk, path: str, pieces: Iterable[bytearray], suff
 
 
 def read_snapshot_file(disk: Disk, path: str) -> SnapshotContent:
-    """Read and check a snapshot; MetadataLogError when it is damaged or has no footer."""
-    content = disk.read(path)
-    data: list[list[bytes]] = []
-    kraft_version: int | None = None
-    voters: tuple[Voter, ...] | None = None
-    timestamp_ms = -1
-    complete = False
-    try:
-        for position, header in batches(content):
-            if not crc_matches(content, position, header):
-                raise CorruptRecordError(f"the batch at position {position} has a wrong CRC")
-            records = read_batch_records(content, position, header)
-            if not header.is_control:
-                data.append([record.value for record in records if record.value is not None])
-                continue
-            for message in map(read_control_message, records):
-                if isinstance(message, messages.SnapshotHeaderRecord):
-                    timestamp_ms = message.last_contained_log_timestamp
-                elif isinstance(message, messages.SnapshotFooterRecord):
-                    complete = True
-                elif isinstance(message, messages.KRaftVersionRecord):
-                    kraft_version = message.kraft_version
-                elif isinstance(message, messages.VotersRecord):
-                    voters = voters_of(message)
-    except CorruptRecordError as error:
-        raise MetadataLogError(f"the metadata snapshot {path} is damaged: {error}") from error
-    if not complete:
-        raise MetadataLogError(f"the metadata snapshot {path} is damaged: its end is missing")
-    return SnapshotContent(data, kraft_version, voters, timestamp_ms)
+    """Read and check a whole snapshot; MetadataLogError when it is damaged or has no footer."""
+    with SnapshotReader(disk, path) as reader:
+        return SnapshotContent(list(reader.batches()), reader.kraft_version, reader.voters, reader.timestamp_ms)
 
 
-def _voter(voter: Voter) -> messages.VotersRecordVoter:
-    return messages.VotersRecordVoter(
-        voter_id=voter.voter_id,
-        voter_directory_id=voter.directory_id,
-        endpoints=[messages.Endpoint(name=name, host=host, port=port) for name, host, port in voter.endpoints],
-        kraft_version_feature=messages.KRaftVersionFeature(min_supported_version=0, max_supported_version=1),
-    )
+class SnapshotReader:
+    """Reads a snapshot piece by piece: its beginning, which says what of the quorum it has, when it is made.
+
+    MetadataLogError when the file is damaged.
+    """
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self.kraft_version: int | None = None
+        self.voters: tuple[Voter, ...] | None = None
+        self.timestamp_ms = -1
+        self._path = path
+        self._is_complete = False
+        self._file = disk.open(path, read_only=True)
+        self._batches = self._read_batches()
+        try:
+            self._first = next(self._batches, None)
+        except MetadataLogError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> SnapshotReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """The framed records batch by batch; once. Missing records are told at the end."""
+        if self._first is not None:
+            yield self._first
+            yield from self._batches
+        if not self._is_complete:
+            raise self._damage("its end is missing")
+
+    def check(self) -> None:
+        """Read it all; for one that somebody else has written."""
+        for _ in self.batches():
+            pass
+
+    def _read_batches(self) -> Iterator[list[bytes]]:
+        position, rest = 0, b""
+        try:
+            while data := self._file.read_at(position, READ_BYTES):
+                position += len(data)
+                rest += data
+                done = 0
+                for start, header in batches(rest):
+                    if not crc_matches(rest, start, header):
+                        raise self._damage(f"the batch at position {position - len(rest) + start} has a wrong CRC")
+                    records = read_batch_records(rest, start, header)
+                    done = start + header.size_in_bytes
+                    if not header.is_control:
+                        yield [record.value for record in records if record.value is not None]
+                        continue
+                    for message in map(read_control_message, records):
+                        self._take_note(message)
+                rest = rest[done:]
+        except CorruptRecordError as error:
+            raise self._damage(str(error)) from error
+
+    def _take_note(self, message: ControlMessage | None) -> None:
+        if isinstance(message, messages.SnapshotHeaderRecord):
+            self.timestamp_ms = message.last_contained_log_timestamp
+        elif isinstance(message, messages.SnapshotFooterRecord):
+            self._is_complete = True
+        elif isinstance(message, messages.KRaftVersionRecord):
+            self.kraft_version = message.kraft_version
+        elif isinstance(message, messages.VotersRecord):
+            self.voters = tuple(VoterSet.from_record(message))
+
+    def _damage(self, what: str) -> MetadataLogError:
+        return MetadataLogError(f"the metadata snapshot {self._path} is damaged: {what}")
