@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ottla.server.metadata.image import UNASSIGNED_DIRECTORY, BrokerImage, Endpoint, MetadataImage, PartitionImage
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker
 
 NOT_ASKED: Final = -2147483648
 """Authorized operations when the request does not ask for them."""
@@ -29,12 +32,24 @@ def live_endpoints(image: MetadataImage, listener_name: str) -> list[tuple[Broke
     ]
 
 
-def controller_id(image: MetadataImage, node_id: int) -> int:
-    """The broker that admin requests may go to: any live one; this one, when it is."""
-    own = image.brokers.get(node_id)
-    if own is not None and not own.fenced:
-        return node_id
-    return next((broker.broker_id for broker in image.brokers.values() if not broker.fenced), -1)
+def controller_id(broker: Broker, listener_name: str) -> int:
+    """The broker that admin requests may go to; -1 when there is none.
+
+    Any live one forwards them, and Kafka names one by chance. The node of the active controller saves the way, when it
+    is a broker too; else this one is as good as any other.
+    """
+    brokers = broker.image.brokers
+    for node_id in (broker.metadata.leader.leader_id, broker.node_id):
+        one = brokers.get(node_id)
+        if one is not None and not one.fenced and listener_name in one.endpoints:
+            return node_id
+    return next((one.broker_id for one, _ in live_endpoints(broker.image, listener_name)), -1)
+
+
+def is_reachable(brokers: Mapping[int, BrokerImage], replica: int, listener_name: str) -> bool:
+    """Whether the replica's broker is there, not fenced, and has this listener."""
+    broker = brokers.get(replica)
+    return broker is not None and not broker.fenced and listener_name in broker.endpoints
 
 
 def offline_replicas(brokers: Mapping[int, BrokerImage], partition: PartitionImage, listener_name: str) -> list[int]:

@@ -1,4 +1,7 @@
-"""ApiVersions (key 18), versions 0-5: what this broker serves and which features the cluster has.
+"""ApiVersions (key 18), versions 0-5: what is served on this listener and which features the cluster has.
+
+Of APIs that a broker forwards it offers what the active controller serves as well, as far as it has asked one: while a
+cluster is upgraded the two may differ.
 
 Version notes. 3: flexible, with the client's software name and version (KIP-511) and features (KIP-584). 4: features
 whose lowest version is 0 are listed; older clients cannot take those (KIP-1022). 5: the client says which cluster and
@@ -21,7 +24,7 @@ from ottla.protocol.messages.api_versions import (
     SupportedFeatureKey,
 )
 from ottla.server.broker.api_table import APIS
-from ottla.server.metadata.features import KRAFT_VERSION, advertised_features
+from ottla.server.metadata.features import KRAFT_VERSION, SUPPORTED_FEATURES, advertised_features
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.api_versions import ApiVersionsRequest
@@ -33,7 +36,7 @@ _FIRST_MINIMUM_ZERO_VERSION = 4
 
 
 def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext) -> ApiVersionsResponse:
-    """List the APIs of `api_table` and the features."""
+    """List the APIs of the listener's table and the features."""
     version = context.api_version
     if version >= _FIRST_SOFTWARE_VERSION and not (
         _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
@@ -51,17 +54,9 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
     if kraft_version:
         finalized[KRAFT_VERSION] = kraft_version
     own = image.brokers.get(broker.node_id)
-    supported = own.features if own is not None else {}
-    unstable_versions = broker.config["unstable.api.versions.enable"]
+    supported = own.features if own is not None and not context.is_for_controller else SUPPORTED_FEATURES
     return ApiVersionsResponse(
-        api_keys=[
-            ApiVersion(
-                api_key=api.key,
-                min_version=api.advertised_min,
-                max_version=api.newest_version if unstable_versions else api.max_version,
-            )
-            for api in APIS.values()
-        ],
+        api_keys=_served(broker, context),
         supported_features=[
             SupportedFeatureKey(name=name, min_version=low, max_version=high)
             for name, (low, high) in supported.items()
@@ -73,6 +68,20 @@ def handle(broker: Broker, request: ApiVersionsRequest, context: RequestContext)
             for name, level in finalized.items()
         ],
     )
+
+
+def _served(broker: Broker, context: RequestContext) -> list[ApiVersion]:
+    unstable_versions = broker.config["unstable.api.versions.enable"]
+    channel = broker.channel
+    served = []
+    for api in context.apis.values():
+        lowest, highest = api.advertised_min, api.newest_version if unstable_versions else api.max_version
+        controllers = channel.served_versions(api.key) if api.forwarded and channel is not None else None
+        if controllers is not None:
+            lowest, highest = max(lowest, controllers[0]), min(highest, controllers[1])
+        if lowest <= highest:
+            served.append(ApiVersion(api_key=api.key, min_version=lowest, max_version=highest))
+    return served
 
 
 def error_response(

@@ -1,7 +1,8 @@
-"""DescribeCluster (key 60), versions 0-2 (KIP-700): the cluster's id and its live brokers on this listener.
+"""DescribeCluster (key 60), versions 0-2 (KIP-700): the cluster's id and its live nodes on this listener.
 
-Version notes. 1: endpoint types (KIP-919); a broker answers for brokers (1), controllers (2) are asked on their own
-listener: MISMATCHED_ENDPOINT_TYPE, anything else is UNSUPPORTED_ENDPOINT_TYPE. 2: fenced brokers on request.
+Version notes. 1: endpoint types (KIP-919): a broker answers for brokers (1), a controller for controllers (2), as far
+as they are registered; the other one is MISMATCHED_ENDPOINT_TYPE, anything else UNSUPPORTED_ENDPOINT_TYPE. 2: fenced
+brokers on request.
 """
 
 from __future__ import annotations
@@ -18,38 +19,62 @@ from ottla.server.broker.metadata_answers import CLUSTER_OPERATIONS, NOT_ASKED, 
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.metadata.image import MetadataImage
 
 _BROKERS, _CONTROLLERS = 1, 2
+_NAMES = {_BROKERS: "BROKER", _CONTROLLERS: "CONTROLLER"}
+_FIRST_ENDPOINT_TYPES = 1
 
 
 def handle(broker: Broker, request: DescribeClusterRequest, context: RequestContext) -> DescribeClusterResponse:
     """Describe the cluster as of the last commit."""
-    if request.endpoint_type == _CONTROLLERS:
-        text = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
-        return DescribeClusterResponse(error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE, error_message=text)
-    if request.endpoint_type != _BROKERS:
-        text = f"Unsupported endpoint type {request.endpoint_type}"
-        return DescribeClusterResponse(error_code=ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, error_message=text)
-    image = broker.image
-    brokers = []
-    for one in image.brokers.values():
-        endpoint = one.endpoints.get(context.listener_name)
-        if endpoint is not None and (not one.fenced or request.include_fenced_brokers):
-            brokers.append(
-                DescribeClusterBroker(
-                    broker_id=one.broker_id,
-                    host=endpoint.host,
-                    port=endpoint.port,
-                    rack=one.rack,
-                    is_fenced=one.fenced,
-                )
-            )
+    expected = _CONTROLLERS if context.is_for_controller else _BROKERS
+    if request.endpoint_type != expected:
+        return _refused(request.endpoint_type, expected, context.api_version)
+    if context.is_for_controller:
+        nodes = _controllers(broker.image, context.listener_name)
+        active = broker.metadata.leader.leader_id
+    else:
+        nodes = _brokers(broker.image, context.listener_name, with_fenced=request.include_fenced_brokers)
+        active = controller_id(broker, context.listener_name)
     return DescribeClusterResponse(
-        endpoint_type=_BROKERS,
+        endpoint_type=expected,
         cluster_id=broker.cluster_id,
-        controller_id=controller_id(image, broker.node_id),
-        brokers=brokers,
+        controller_id=active if any(node.broker_id == active for node in nodes) else -1,
+        brokers=nodes,
         cluster_authorized_operations=(
             CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
         ),
     )
+
+
+def _refused(asked: int, expected: int, version: int) -> DescribeClusterResponse:
+    if asked in _NAMES:
+        code = ErrorCode.MISMATCHED_ENDPOINT_TYPE
+        text = (
+            f"The request was sent to an endpoint of type {_NAMES[expected]}, "
+            f"but we wanted an endpoint of type {_NAMES[asked]}"
+        )
+    else:
+        code, text = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {asked}"
+    if version < _FIRST_ENDPOINT_TYPES:
+        code = ErrorCode.INVALID_REQUEST
+    return DescribeClusterResponse(error_code=code, error_message=text)
+
+
+def _brokers(image: MetadataImage, listener_name: str, *, with_fenced: bool) -> list[DescribeClusterBroker]:
+    return [
+        DescribeClusterBroker(
+            broker_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack, is_fenced=one.fenced
+        )
+        for one in image.brokers.values()
+        if (endpoint := one.endpoints.get(listener_name)) is not None and (with_fenced or not one.fenced)
+    ]
+
+
+def _controllers(image: MetadataImage, listener_name: str) -> list[DescribeClusterBroker]:
+    return [
+        DescribeClusterBroker(broker_id=one.controller_id, host=endpoint.host, port=endpoint.port)
+        for one in image.controllers.values()
+        if (endpoint := one.endpoints.get(listener_name)) is not None
+    ]

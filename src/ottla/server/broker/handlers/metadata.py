@@ -31,6 +31,7 @@ from ottla.server.broker.metadata_answers import (
     NOT_ASKED,
     TOPIC_OPERATIONS,
     controller_id,
+    is_reachable,
     live_endpoints,
     offline_replicas,
 )
@@ -188,7 +189,7 @@ def _head(broker: Broker, request: MetadataRequest, context: RequestContext) -> 
             for one, endpoint in live_endpoints(image, context.listener_name)
         ],
         cluster_id=broker.cluster_id,
-        controller_id=controller_id(image, broker.node_id),
+        controller_id=controller_id(broker, context.listener_name),
         cluster_authorized_operations=(
             CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
         ),
@@ -230,9 +231,9 @@ def _partitions(
         offline = offline_replicas(brokers, partition, listener_name)
         replicas, isr = list(partition.replicas), list(partition.isr)
         if version == 0 and offline:
-            replicas = [replica for replica in replicas if replica not in offline]
-            isr = [replica for replica in isr if replica not in offline]
-            if code == ErrorCode.NONE:
+            replicas = [replica for replica in replicas if is_reachable(brokers, replica, listener_name)]
+            isr = [replica for replica in isr if is_reachable(brokers, replica, listener_name)]
+            if code == ErrorCode.NONE and (len(replicas) < len(partition.replicas) or len(isr) < len(partition.isr)):
                 code = ErrorCode.REPLICA_NOT_AVAILABLE
         answers.append(
             MetadataResponsePartition(
