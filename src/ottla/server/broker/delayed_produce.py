@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.core.errors import ErrorCode
+from ottla.server.broker.broker import DelayedResponse
 
 if TYPE_CHECKING:
-    from ottla.protocol.messages.produce import PartitionProduceResponse
+    from ottla.protocol.messages.produce import PartitionProduceResponse, ProduceResponse
     from ottla.server.replication.partition import Partition
 
 
@@ -21,51 +22,56 @@ class Uncommitted(NamedTuple):
     end_offset: int
 
 
-class DelayedProduce:
+class DelayedProduce(DelayedResponse):
     """Waits on partitions until their high watermarks reach what was appended; fails the answers that do not get there.
 
     The records stay in the log whatever the answer says: a client that hears of a failure may send them again.
     """
 
-    __slots__ = ("_future", "_waiting")
+    __slots__ = ("_loop", "_timer", "_waiting", "_whole")
 
-    def __init__(self, batches: Sequence[Uncommitted]) -> None:
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting = list(batches)
+    def __init__(self, whole: ProduceResponse, batches: Sequence[Uncommitted], timeout_ms: int) -> None:
+        super().__init__(self._forget)
+        self._whole = whole
+        self._waiting = [_AwaitedBatch(self, batch) for batch in batches]
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(timeout_ms / 1000, self._timed_out)
 
-    async def wait(self, timeout_ms: int) -> None:
-        """Return when every answer says what became of its batch."""
-        for partition in {batch.partition for batch in self._waiting}:
-            partition.add_waiter(self)
-            self.partition_changed(partition)
-        try:
-            await asyncio.wait_for(self._future, timeout_ms / 1000)
-        except TimeoutError:
-            for batch in self._waiting:
-                _fail(batch.answer, ErrorCode.REQUEST_TIMED_OUT)
-        finally:
-            for partition in {batch.partition for batch in self._waiting}:
-                partition.remove_waiter(self)
+    def settled(self, batch: _AwaitedBatch, code: ErrorCode) -> None:
+        """It is known what becomes of one of the batches."""
+        if code is not ErrorCode.NONE:
+            _fail(batch.uncommitted.answer, code)
+        waiting = self._waiting
+        waiting.remove(batch)
+        if not waiting:
+            self._timer.cancel()
+            # In a turn of its own: with the answer the connection goes on, perhaps to the next append.
+            self._loop.call_soon(self.respond, self._whole)
 
-    def partition_changed(self, partition: Partition) -> None:
-        """Settle what is waiting for this partition, if it got there or never will."""
-        still = [batch for batch in self._waiting if batch.partition is not partition or not _settled(batch)]
-        if all(batch.partition is not partition for batch in still):
-            partition.remove_waiter(self)
-        self._waiting = still
-        if not still and not self._future.done():
-            self._future.set_result(None)
+    def _timed_out(self) -> None:
+        for batch in self._waiting:
+            _fail(batch.uncommitted.answer, ErrorCode.REQUEST_TIMED_OUT)
+        self._forget()
+        self.respond(self._whole)
+
+    def _forget(self) -> None:
+        self._timer.cancel()
+        for batch in self._waiting:
+            batch.uncommitted.partition.forget_commit(batch)
+        self._waiting = []
 
 
-def _settled(batch: Uncommitted) -> bool:
-    partition = batch.partition
-    if not partition.is_leader:
-        _fail(batch.answer, ErrorCode.NOT_LEADER_OR_FOLLOWER)
-    elif partition.log.high_watermark < batch.end_offset:
-        return False
-    elif len(partition.isr) < partition.needed_isr:
-        _fail(batch.answer, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
-    return True
+class _AwaitedBatch:
+    __slots__ = ("_request", "uncommitted")
+
+    def __init__(self, request: DelayedProduce, uncommitted: Uncommitted) -> None:
+        self._request = request
+        self.uncommitted = uncommitted
+        uncommitted.partition.await_commit(uncommitted.end_offset, self)
+
+    def committed(self, partition: Partition, code: ErrorCode) -> None:
+        """See `replication.partition.CommitWaiter`."""
+        self._request.settled(self, code)
 
 
 def _fail(answer: PartitionProduceResponse, code: ErrorCode) -> None:

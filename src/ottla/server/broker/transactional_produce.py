@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.records.batch import HEADER_SIZE
+from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.transaction_verification import ClientProtocol, FirstBatch, Verdict, verify
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.coordinator.transactions.shard import Producer
 
-    Answer = ProduceResponse | Awaitable[ProduceResponse | None] | None
+    Answer = ProduceResponse | DelayedResponse | Awaitable[ProduceResponse | None] | None
     #: `handlers.produce.append_all`
     Append = Callable[[Broker, ProduceRequest, RequestContext, Verdict], Answer]
 
@@ -88,6 +89,8 @@ async def _append_when_verified(
     client: ClientProtocol,
 ) -> ProduceResponse | None:
     outcome = append(broker, request, context, _translated(await verdict, client))
+    if isinstance(outcome, DelayedResponse):
+        return await outcome.outcome()  # type: ignore[no-any-return]
     return await outcome if isinstance(outcome, Awaitable) else outcome
 
 

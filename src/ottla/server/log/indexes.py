@@ -108,7 +108,11 @@ class SparseIndex(MovableFile):
 
     def is_full(self, maximum_bytes: int) -> bool:
         """Whether another entry would make the file larger than `segment.index.bytes`."""
-        return self.entries >= maximum_bytes // self.ENTRY_SIZE
+        return self.room(maximum_bytes) <= 0
+
+    def room(self, maximum_bytes: int) -> int:
+        """How many entries fit into `segment.index.bytes` yet."""
+        return maximum_bytes // self.ENTRY_SIZE - self.entries
 
     def write(self) -> bool:
         """Bring the entries in memory to the file (page cache only); whether there were any.
@@ -350,9 +354,9 @@ class TimeIndex(SparseIndex):
         self.last_timestamp = NO_TIMESTAMP
         super().__init__(disk, path, base_offset, restored=restored, source=source)
 
-    def is_full(self, maximum_bytes: int) -> bool:
+    def room(self, maximum_bytes: int) -> int:
         """One entry is kept free for the last timestamp, added when the segment is closed."""
-        return self.entries >= maximum_bytes // TIME_ENTRY_SIZE - 1
+        return maximum_bytes // TIME_ENTRY_SIZE - 1 - self.entries
 
     def maybe_append(self, timestamp: int, offset: int) -> None:
         """Add an entry if the timestamp is above the last one."""

@@ -10,15 +10,17 @@ import struct
 from bisect import bisect_right
 from collections.abc import Callable
 
+from ottla.core.binary import Buffer
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
-from ottla.records.batch import LENGTH_END, BatchHeader, CorruptRecordError, crc_matches, parse_header
+from ottla.records.batch import LENGTH_END, BatchHeader
 from ottla.records.validation import AppendOrigin, validate_and_assign
 from ottla.runtime.disk import Disk, DiskError, DiskFullError, MissingFileError
 from ottla.server.log.checkpoint import format_topic_id, write_unsynced
 from ottla.server.log.config import LogConfig
 from ottla.server.log.files import LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA
 from ottla.server.log.flush import FlushState, FlushTask
+from ottla.server.log.follower_append import append_batches
 from ottla.server.log.host import LogHost
 from ottla.server.log.indexes import WouldBlockError
 from ottla.server.log.parts import AppendResult, LogParts
@@ -153,7 +155,7 @@ class Log:
                     self.producers_state.check_marker(header, marker, transaction_version)
             else:
                 self.producers_state.check_commit(header, verification)
-        self._write(header, batch, now_ms, marker)
+        self.write_batch(header, batch, now_ms, marker)
         last_offset = self.log_end_offset - 1
         return AppendResult(
             header.base_offset,
@@ -164,37 +166,55 @@ class Log:
             last_offset >= self._flushing.at and self._request_flush(),
         )
 
-    def append_as_follower(self, records: bytes | bytearray | memoryview, now_ms: int = 0) -> AppendResult:
-        """Append batches as the leader has them: offsets and epochs stay. A cut-off last batch is left out.
+    def append_as_follower(self, records: Buffer, now_ms: int = 0, *, leader_epoch: int | None = None) -> AppendResult:
+        """Append batches as the leader has them: offsets and epochs stay. A cut-off last batch is left out, and so is
+        what is younger than `leader_epoch`.
 
         Raises `CorruptRecordError` for bytes that are no batches, `ApiError` OFFSET_OUT_OF_RANGE when they do not
         follow, and KAFKA_STORAGE_ERROR.
         """
         if self._host.failure is not None:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self._host.failure)
-        view = memoryview(records)
         first_offset = self.log_end_offset
-        position = 0
-        while len(view) - position >= LENGTH_END:
-            size = LENGTH_END + _INT32.unpack_from(view, position + 8)[0]
-            if size > len(view) - position:
-                break
-            header = parse_header(view, position)
-            if not crc_matches(view, position, header):
-                raise CorruptRecordError(f"the batch at offset {header.base_offset} has a wrong CRC")
-            if header.base_offset < self.log_end_offset:
-                raise ApiError(
-                    ErrorCode.OFFSET_OUT_OF_RANGE,
-                    f"a batch at offset {header.base_offset} can not follow {self.log_end_offset}",
-                )
-            batch = view[position : position + size]
-            marker = read_marker(batch, 0, header) if header.is_control and header.producer_id >= 0 else None
-            self._write(header, batch, now_ms, marker)
-            position += size
+        append_batches(self, records, now_ms, leader_epoch)
         pending = self.log_end_offset > self._flushing.at and self._request_flush()
         return AppendResult(first_offset, self.log_end_offset - 1, -1, self.log_start_offset, False, pending)
 
-    def _write(
+    def takes_without_ado(self, header: BatchHeader, pending_bytes: int, pending_batches: int, now_ms: int) -> bool:
+        """Whether a batch, behind others that are to be written with it, goes to the active segment, in the current
+        leader epoch, and leaves room in the indexes.
+        """
+        segment = self._active
+        return (
+            segment is not None
+            and segment.file.size > 0
+            and pending_bytes + header.batch_length + LENGTH_END <= self.config.segment_bytes - segment.file.size
+            and header.max_timestamp <= self._roll_timestamp
+            and header.base_offset + header.last_offset_delta <= self._roll_offset
+            and now_ms <= self._roll_at_ms
+            and header.partition_leader_epoch == self.leader_epochs.latest
+            and pending_batches < segment.index_room(self.config.segment_index_bytes)
+        )
+
+    def write_run(self, headers: list[BatchHeader], data: memoryview) -> None:
+        """Write neighbouring batches that the active segment takes without ado, in one go.
+
+        Raises `ApiError` KAFKA_STORAGE_ERROR; the log is as it was then.
+        """
+        segment = self._active
+        assert segment is not None
+        try:
+            segment.append_run(headers, data, self.config.index_interval_bytes)
+        except DiskError as error:
+            raise self.storage_error(error) from error
+        self.log_end_offset = headers[-1].next_offset
+        if segment.has_full_index(self.config.segment_index_bytes):
+            self._roll_offset = -1
+        for header in headers:
+            if header.producer_id >= 0:
+                self.producers_state.append_batch(header)
+
+    def write_batch(
         self, header: BatchHeader, batch: bytearray | memoryview, now_ms: int, marker: EndTransactionMarker | None
     ) -> None:
         """Write a checked batch and take over what it means."""

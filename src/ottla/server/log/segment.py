@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ottla.core.binary import Buffer
-from ottla.records.batch import BatchHeader
+from ottla.records.batch import LENGTH_END, BatchHeader
 from ottla.runtime.disk import Disk
 from ottla.server.log.errors import CorruptIndexError
 from ottla.server.log.files import (
@@ -157,6 +157,33 @@ class Segment:
         if len(offsets) > REMEMBERED_BATCHES:
             del offsets[: REMEMBERED_BATCHES // 2], self._recent_positions[: REMEMBERED_BATCHES // 2]
 
+    def append_run(self, headers: Sequence[BatchHeader], data: Buffer, index_interval_bytes: int) -> None:
+        """Write neighbouring batches at the end, as `append` does one. On `DiskError` nothing has changed."""
+        file = self.file
+        position = file.size
+        file.append(data)
+        offset_index, time_index = self.offset_index, self.time_index
+        offsets, positions = self._recent_offsets, self._recent_positions
+        since_entry = self.bytes_since_index_entry
+        for header in headers:
+            last_offset = header.base_offset + header.last_offset_delta
+            if header.max_timestamp > self.max_timestamp:
+                self.max_timestamp = header.max_timestamp
+                self.max_timestamp_offset = last_offset
+            if since_entry > index_interval_bytes:
+                offset_index.append(last_offset, position)
+                time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset)
+                since_entry = 0
+            offsets.append(header.base_offset)
+            positions.append(position)
+            size = header.batch_length + LENGTH_END
+            since_entry += size
+            position += size
+        self.bytes_since_index_entry = since_entry
+        if len(offsets) > REMEMBERED_BATCHES:
+            gone = len(offsets) - REMEMBERED_BATCHES // 2
+            del offsets[:gone], positions[:gone]
+
     def begin_rebuild(self, *, keep_transactions: bool = False) -> None:
         """Empty all indexes, before `index_batch` is called for every batch there is."""
         for index in (self._offset_index, self._time_index):
@@ -212,6 +239,10 @@ class Segment:
     def has_full_index(self, maximum_bytes: int) -> bool:
         """Whether an index has no room for another entry below `segment.index.bytes`."""
         return self.offset_index.is_full(maximum_bytes) or self.time_index.is_full(maximum_bytes)
+
+    def index_room(self, maximum_bytes: int) -> int:
+        """How many entries the indexes take before they are full."""
+        return min(self.offset_index.room(maximum_bytes), self.time_index.room(maximum_bytes))
 
     def load_timestamps(self) -> None:
         """Find out the largest timestamp: the last entry of the time index, complete since the last roll, close or

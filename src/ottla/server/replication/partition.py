@@ -1,16 +1,25 @@
-"""The leader's side of one partition: appends, offsets a reader may see, and who waits for them to move."""
+"""One partition on this broker: appends, offsets a reader may see, and who waits for them to move.
+
+It leads or it follows. A leader that has followers keeps a `Followers` beside it; one that is alone has none, and
+takes the short way: what it appends is committed.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from bisect import insort
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.topics import INTERNAL_TOPICS
+from ottla.server.replication.cluster_view import ClusterView
+from ottla.server.replication.followers import Followers
 
 if TYPE_CHECKING:
+    from ottla.core.binary import Buffer
     from ottla.core.ids import TopicPartition
     from ottla.server.log.log import AppendOrigin, AppendResult, Log
     from ottla.server.log.verification import Verification
+    from ottla.server.replication.followers import PendingIsr
 
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
@@ -25,6 +34,19 @@ _UNCOUNTED_FAILURES = frozenset(
         ErrorCode.RECORD_LIST_TOO_LARGE,
         ErrorCode.CORRUPT_MESSAGE,
         ErrorCode.KAFKA_STORAGE_ERROR,
+    )
+)
+# The controller says that the partition is as it was.
+_ISR_NOT_CHANGED = frozenset((ErrorCode.OPERATION_NOT_ATTEMPTED, ErrorCode.INELIGIBLE_REPLICA))
+# The controller knows better than this broker, which will hear of it.
+_ISR_OUT_OF_DATE = frozenset(
+    (
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.INVALID_UPDATE_VERSION,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.NEW_LEADER_ELECTED,
     )
 )
 _OUT_OF_ORDER = frozenset((ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.INVALID_PRODUCER_EPOCH))
@@ -46,59 +68,107 @@ COUNTERS = (
 
 
 class PartitionWaiter(Protocol):
-    """Somebody waiting for a partition's offsets to move: a long-polling fetch, a produce with acks=all."""
+    """Somebody waiting for what a consumer may read to move: a long-polling fetch, a coordinator."""
 
     def partition_changed(self, partition: Partition) -> None:
-        """New records, a moved high watermark or stable offset, or a changed leadership.  Must not append."""
+        """A moved high watermark or stable offset, or a changed leadership.  Must not append."""
+
+
+class LogWatcher(Protocol):
+    """A follower's fetch session on the leader: it reads up to the end of the log, and is there all the time."""
+
+    def log_grew(self, partition: Partition) -> None:
+        """Something was appended.  Must not append."""
+
+    def partition_changed(self, partition: Partition) -> None:
+        """High watermark, log start or leadership have changed.  Must not append."""
+
+
+class CommitWaiter(Protocol):
+    """Somebody waiting for what was appended to be committed: a produce with acks=all."""
+
+    def committed(self, partition: Partition, code: ErrorCode) -> None:
+        """The high watermark has got there (NONE, or NOT_ENOUGH_REPLICAS_AFTER_APPEND), or never will with this leader
+        (NOT_LEADER_OR_FOLLOWER). Called once.  Must not append.
+        """
+
+
+class _AwaitedCommit(NamedTuple):
+    end_offset: int
+    number: int  # so that waiters are never compared
+    waiter: CommitWaiter
 
 
 class Partition:
-    """One hosted partition, as its leader sees it.
+    """One hosted partition.
 
-    `isr` and `replicas` are broker ids. While this broker is alone in the ISR, and that is enough, an appended record
-    is committed at once; followers' positions (`follower_fetched`) hold the high watermark back otherwise, and so does
-    a flush that `flush.messages` promises: what it is waiting for nobody sees yet.
+    `isr` and `replicas` are broker ids. While this broker is the only replica an appended record is committed at once;
+    followers' positions (`follower_fetched`) hold the high watermark back otherwise, and so does a flush that
+    `flush.messages` promises: what it is waiting for nobody sees yet.
     """
 
     __slots__ = (
         *COUNTERS,
+        "_awaited_commits",
         "_awaits_flush",
+        "_cluster",
+        "_commit_number",
         "_first_offset",
-        "_follower_end_offsets",
         "_min_isr",
         "_waiters",
+        "_watchers",
         "commits_alone",
+        "followers",
         "is_internal",
-        "isr",
         "leader_epoch",
+        "leader_epoch_start_offset",
         "leader_id",
         "log",
         "node_id",
         "partition",
+        "partition_epoch",
         "replicas",
+        "_isr",
         "topic",
         "topic_id",
     )
 
-    def __init__(self, node_id: int, topic_partition: TopicPartition, topic_id: bytes, log: Log) -> None:
+    def __init__(
+        self,
+        node_id: int,
+        topic_partition: TopicPartition,
+        topic_id: bytes,
+        log: Log,
+        cluster: ClusterView | None = None,
+    ) -> None:
         self.node_id = node_id
         self.topic, self.partition = topic_partition
         self.topic_id = topic_id
         self.is_internal = self.topic in INTERNAL_TOPICS
         self.log = log
+        self._cluster = cluster or ClusterView()
         self.leader_id = -1
         self.leader_epoch = NO_EPOCH
-        self.isr: tuple[int, ...] = ()
+        self.leader_epoch_start_offset = 0
+        self.partition_epoch = NO_EPOCH
         self.replicas: tuple[int, ...] = ()
+        self._isr: tuple[int, ...] = ()
+        self.followers: Followers | None = None
+        """What it knows of the other replicas, while it leads and there are any."""
         self._min_isr = 1
         self.commits_alone = False
         self._awaits_flush = False
-        self._follower_end_offsets: dict[int, int] = {}
         self._waiters: dict[PartitionWaiter, None] = {}
+        self._watchers: dict[LogWatcher, None] = {}
+        self._awaited_commits: list[_AwaitedCommit] = []
+        self._commit_number = 0
         self._first_offset = log.log_end_offset
         self.append_count = self.bytes_in = self.fetch_count = self.bytes_out = 0
         self.failed_append_count = self.failed_fetch_count = self.bytes_rejected = 0
         self.invalid_crc_count = self.invalid_magic_count = self.invalid_sequence_count = self.keyless_count = 0
+
+    def __repr__(self) -> str:
+        return f"{self.topic}-{self.partition}"
 
     @property
     def messages_in(self) -> int:
@@ -112,20 +182,56 @@ class Partition:
         """True when this broker leads the partition."""
         return self.leader_id == self.node_id
 
+    @property
+    def isr(self) -> tuple[int, ...]:
+        """The in-sync replicas that the controller has agreed to."""
+        return self._isr if self.followers is None else self.followers.isr
+
     def update_leadership(
-        self, leader_id: int, leader_epoch: int, replicas: tuple[int, ...], isr: tuple[int, ...]
+        self,
+        leader_id: int,
+        leader_epoch: int,
+        replicas: tuple[int, ...],
+        isr: tuple[int, ...],
+        partition_epoch: int = NO_EPOCH,
+        now_ms: int = 0,
     ) -> None:
-        """Take over what the metadata image says; a new leader forgets what it knew of followers."""
-        changed = leader_id != self.leader_id or leader_epoch != self.leader_epoch
+        """Take over what the metadata image says; older news than what the controller has answered changes nothing.
+
+        A new leader begins its epoch at the end of its log and forgets what it knew of followers.
+        """
+        if NO_EPOCH < partition_epoch < self.partition_epoch:
+            return
+        led = self.leader_id == self.node_id
+        is_new_epoch = leader_id != self.leader_id or leader_epoch != self.leader_epoch
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
+        self.partition_epoch = max(partition_epoch, self.partition_epoch)
         self.replicas = replicas
-        self.isr = isr
-        self._update_commits_alone()
-        if changed:
-            self._follower_end_offsets.clear()
-        self._advance_high_watermark()
+        self._isr = isr
+        if leader_id != self.node_id:
+            self.followers = None
+            self._update_commits_alone()
+            if led:
+                self._abandon_commits()
+        else:
+            if is_new_epoch:
+                self.leader_epoch_start_offset = self.log.log_end_offset
+            self._update_followers(is_new_epoch, led, now_ms)
+            self._update_commits_alone()
+            self._advance_high_watermark()
+        self._tell_watchers()
         self.notify()
+
+    def _update_followers(self, is_new_epoch: bool, led: bool, now_ms: int) -> None:
+        if self.replicas == (self.node_id,):
+            self.followers = None
+        elif self.followers is None or not led:
+            self.followers = Followers(self.node_id, self.replicas, self._isr, now_ms)
+        else:
+            self.followers.update(self.replicas, self._isr)
+            if is_new_epoch:
+                self.followers.reelected(now_ms)
 
     def update_min_isr(self, min_isr: int) -> None:
         """Take over min.insync.replicas."""
@@ -136,22 +242,32 @@ class Partition:
             self.notify()
 
     @property
+    def is_under_min_isr(self) -> bool:
+        """Whether acks=all is refused, and nothing is committed."""
+        return len(self.isr) < self.needed_isr
+
+    @property
     def needed_isr(self) -> int:
         """How many in-sync replicas a commit needs: never more than there are replicas."""
         return min(self._min_isr, len(self.replicas))
 
     def _update_commits_alone(self) -> None:
-        self.commits_alone = self.leader_id == self.node_id and self.isr == (self.node_id,) and self.needed_isr <= 1
+        self.commits_alone = (
+            self.leader_id == self.node_id and self.followers is None and self._isr == (self.node_id,)
+        ) and self.needed_isr <= 1
 
-    def check_leader_epoch(self, current_leader_epoch: int) -> ErrorCode:
-        """NONE, or why a client with this idea of the leader epoch is refused (KIP-320); -1 asks for no check."""
-        if self.leader_id != self.node_id:
+    def check_leader_epoch(self, current_leader_epoch: int, *, leader_only: bool = True) -> ErrorCode:
+        """NONE, or why a client with this idea of the leader epoch is refused (KIP-320); -1 asks for no check.
+
+        Consumers may read from followers (KIP-392), without `leader_only`.
+        """
+        if current_leader_epoch != NO_EPOCH and current_leader_epoch != self.leader_epoch:
+            if current_leader_epoch < self.leader_epoch:
+                return ErrorCode.FENCED_LEADER_EPOCH
+            return ErrorCode.UNKNOWN_LEADER_EPOCH
+        if leader_only and self.leader_id != self.node_id:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
-        if current_leader_epoch == NO_EPOCH or current_leader_epoch == self.leader_epoch:
-            return ErrorCode.NONE
-        if current_leader_epoch < self.leader_epoch:
-            return ErrorCode.FENCED_LEADER_EPOCH
-        return ErrorCode.UNKNOWN_LEADER_EPOCH
+        return ErrorCode.NONE
 
     # Appending
 
@@ -196,10 +312,19 @@ class Partition:
         elif self.commits_alone:
             log.advance_high_watermark(log.log_end_offset)
         else:
-            self._advance_high_watermark()
+            self._grew()
+            return result
         if self._waiters:
             self.notify()
         return result
+
+    def _grew(self) -> None:
+        """Something was appended that followers have to fetch: tell them, and only them, unless it is committed."""
+        for watcher in self._watchers:
+            watcher.log_grew(self)
+        followers = self.followers
+        if (followers is None or followers.is_alone) and self._advance_high_watermark():
+            self.notify()
 
     def _count_refused(self, error: ApiError, size: int) -> None:
         code = error.code
@@ -221,6 +346,28 @@ class Partition:
         self._advance_high_watermark()
         self.notify()
 
+    def append_from_leader(self, records: Buffer, leader_epoch: int, now_ms: int) -> int:
+        """Append what was fetched from the leader of this epoch, as far as it is whole; the new log end offset.
+
+        Raises ApiError (NOT_LEADER_OR_FOLLOWER when another leader was elected meanwhile, or what the log refuses) and
+        `CorruptRecordError`.
+        """
+        if self.leader_id == self.node_id or leader_epoch != self.leader_epoch:
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.log.append_as_follower(records, now_ms, leader_epoch=leader_epoch)
+        return self.log.log_end_offset
+
+    def leader_told(self, high_watermark: int, log_start_offset: int) -> None:
+        """As a follower, take over how far the leader's records are committed and where its log starts."""
+        log = self.log
+        before = log.high_watermark, log.last_stable_offset, log.log_start_offset
+        log.advance_high_watermark(high_watermark)
+        if log_start_offset > log.log_start_offset:
+            log.delete_records_before(min(log_start_offset, log.high_watermark))
+        if before != (log.high_watermark, log.last_stable_offset, log.log_start_offset):
+            self._tell_watchers()
+            self.notify()
+
     def _check_may_append(self, required_acks: int) -> None:
         if self.leader_id != self.node_id:
             raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -235,37 +382,138 @@ class Partition:
     def end_offset_for_epoch(self, leader_epoch: int) -> tuple[int, int]:
         """(epoch, exclusive end offset) of the largest known epoch not above this one; (-1, -1) when there is none.
 
-        The current epoch is known from the election on, although the log learns of it with its first append.
+        A leader's own epoch is known from the election on, although the log learns of it with its first append: it
+        begins where the log ended then, and so all earlier ones end there.
         """
+        log = self.log
+        if self.leader_id != self.node_id:
+            return log.end_offset_for_epoch(leader_epoch)
         if leader_epoch == self.leader_epoch:
-            return leader_epoch, self.log.log_end_offset
-        return self.log.end_offset_for_epoch(leader_epoch)
+            return leader_epoch, log.log_end_offset
+        latest = log.leader_epochs.latest
+        if 0 <= leader_epoch < self.leader_epoch and latest < self.leader_epoch and leader_epoch >= latest:
+            return latest if latest >= 0 else leader_epoch, self.leader_epoch_start_offset
+        return log.end_offset_for_epoch(leader_epoch)
 
     def readable_end_offset(self, isolation_level: int) -> int:
         """Exclusive end of what a consumer may read: high watermark, or last stable offset for read_committed."""
         return self.log.last_stable_offset if isolation_level == READ_COMMITTED else self.log.high_watermark
 
-    def follower_fetched(self, replica_id: int, fetch_offset: int) -> None:
-        """A follower asked for `fetch_offset`: it has everything below."""
-        self._follower_end_offsets[replica_id] = fetch_offset
-        before = self.log.high_watermark
-        self._advance_high_watermark()
-        if self.log.high_watermark != before:
+    def follower_fetched(
+        self,
+        replica_id: int,
+        fetch_offset: int,
+        log_start_offset: int = 0,
+        broker_epoch: int = -1,
+        now_ms: int = 0,
+    ) -> None:
+        """A follower asked for `fetch_offset`: it has everything below, from `log_start_offset` on."""
+        followers = self.followers
+        progress = None if followers is None else followers.progress.get(replica_id)
+        if followers is None or progress is None:
+            return
+        log = self.log
+        had_end_offset, had_start_offset = progress.end_offset, progress.start_offset
+        progress.fetched(fetch_offset, log_start_offset, broker_epoch, log.log_end_offset, now_ms)
+        if replica_id not in followers.isr:
+            cluster = self._cluster
+            followers.look_for_joining(log.log_end_offset, now_ms, cluster.lag_time_max_ms, cluster.is_eligible)
+            self._propose_expansion(followers, replica_id)
+        moved = had_end_offset != fetch_offset and self._advance_high_watermark()
+        if moved or had_start_offset != log_start_offset:
             self.notify()
 
-    def _advance_high_watermark(self) -> None:
-        # Nothing is committed by fewer replicas than the topic asks for (KIP-966).
-        if self.leader_id != self.node_id or len(self.isr) < self.needed_isr:
+    def _propose_expansion(self, followers: Followers, replica_id: int) -> None:
+        cluster = self._cluster
+        if cluster.propose_isr is None:
             return
-        end_offset = self.log.recovery_point if self._awaits_flush else self.log.log_end_offset
-        for replica_id in self.isr:
-            if replica_id != self.node_id:
-                end_offset = min(end_offset, self._follower_end_offsets.get(replica_id, 0))
-        if end_offset > self.log.high_watermark:
-            self.log.advance_high_watermark(end_offset)
+        pending = followers.propose_expansion(
+            replica_id,
+            max(self.log.high_watermark, self.leader_epoch_start_offset),
+            self.leader_epoch,
+            self.partition_epoch,
+            cluster.is_eligible,
+        )
+        if pending is not None:
+            cluster.propose_isr(self, pending)
+
+    def check_isr(self, now_ms: int) -> None:
+        """Ask the controller to go on without followers that are late; to be called now and then."""
+        followers, cluster = self.followers, self._cluster
+        if followers is None or cluster.propose_isr is None:
+            return
+        end_offset, lag_ms = self.log.log_end_offset, cluster.lag_time_max_ms
+        followers.look_for_joining(end_offset, now_ms, lag_ms, cluster.is_eligible)
+        if late := followers.late(end_offset, now_ms, lag_ms):
+            pending = followers.propose_shrinking(late, self.leader_epoch, self.partition_epoch)
+            if pending is not None:
+                cluster.propose_isr(self, pending)
+        if self._advance_high_watermark():
+            self.notify()
+
+    def isr_decided(self, pending: PendingIsr, isr: tuple[int, ...], leader_epoch: int, partition_epoch: int) -> None:
+        """The controller has answered a proposal with how the partition is now."""
+        followers = self.followers
+        if (
+            followers is None
+            or followers.pending is not pending
+            or leader_epoch != self.leader_epoch
+            or partition_epoch < self.partition_epoch
+        ):
+            self._cluster.failed_isr_updates += 1
+            return
+        followers.settle(pending, isr)
+        self._isr = isr
+        self.partition_epoch = partition_epoch
+        self._cluster.isr_expands += bool(pending.added)
+        self._cluster.isr_shrinks += bool(pending.removed)
+        self._advance_high_watermark()
+        self.notify()
+
+    def isr_refused(self, pending: PendingIsr, code: ErrorCode) -> bool:
+        """The controller has refused a proposal; whether the same is to be asked for again.
+
+        When it says that nothing was changed, the committed state counts again. Otherwise this broker's idea of the
+        partition is an old one, and nobody knows what was done: the proposal stands until the metadata has told.
+        """
+        self._cluster.failed_isr_updates += 1
+        followers = self.followers
+        if followers is None or followers.pending is not pending:
+            return False
+        if code in _ISR_NOT_CHANGED:
+            followers.settle(pending, None)
+            if self._advance_high_watermark():
+                self.notify()
+            return False
+        return code not in _ISR_OUT_OF_DATE
+
+    @property
+    def low_watermark(self) -> int:
+        """Where the replicas that are alive have all of their log from; -1 when one of them has not told yet."""
+        start_offset = self.log.log_start_offset
+        if self.followers is None:
+            return start_offset
+        return self.followers.low_watermark(start_offset, self._cluster.is_alive)
+
+    def _advance_high_watermark(self) -> bool:
+        """Move it as far as the in-sync replicas allow; who waits for the commit is told, others are not."""
+        # Nothing is committed by fewer replicas than the topic asks for (KIP-966).
+        if self.leader_id != self.node_id or self.is_under_min_isr:
+            return False
+        log = self.log
+        end_offset = log.recovery_point if self._awaits_flush else log.log_end_offset
+        if self.followers is not None:
+            end_offset = self.followers.common_end_offset(end_offset)
+        if end_offset <= log.high_watermark:
+            return False
+        log.advance_high_watermark(end_offset)
+        if self._awaited_commits:
+            self._settle_commits()
+        self._tell_watchers()
+        return True
 
     def delete_records_before(self, offset: int) -> int:
-        """Raise the log start to `offset` (-1: the high watermark) and return the new low watermark.
+        """Raise the log start to `offset` (-1: the high watermark); the offset that `low_watermark` has to reach.
 
         Raises ApiError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE beyond the high watermark, POLICY_VIOLATION on a
         topic whose cleanup policy does not delete.
@@ -286,8 +534,9 @@ class Partition:
                 f"Offset {offset} of {self.topic}-{self.partition} is beyond the high watermark {log.high_watermark}",
             )
         log.delete_records_before(target)
+        self._tell_watchers()
         self.notify()
-        return log.log_start_offset
+        return target
 
     # Waiting
 
@@ -305,7 +554,54 @@ class Partition:
             for waiter in tuple(self._waiters):
                 waiter.partition_changed(self)
 
+    def watch(self, watcher: LogWatcher) -> None:
+        """Tell a follower's session about every append and every change from now on."""
+        self._watchers[watcher] = None
+
+    def unwatch(self, watcher: LogWatcher) -> None:
+        """Forget `watcher`; fine when it was not there."""
+        self._watchers.pop(watcher, None)
+
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher.partition_changed(self)
+
+    def await_commit(self, end_offset: int, waiter: CommitWaiter) -> None:
+        """Tell `waiter` once when the high watermark has reached `end_offset`, or will not with this leader."""
+        commit = _AwaitedCommit(end_offset, self._commit_number, waiter)
+        self._commit_number += 1
+        commits = self._awaited_commits
+        if commits and end_offset < commits[-1].end_offset:
+            insort(commits, commit)  # the repetition of an older batch
+        else:
+            commits.append(commit)
+
+    def forget_commit(self, waiter: CommitWaiter) -> None:
+        """Do not tell `waiter` any more."""
+        self._awaited_commits = [commit for commit in self._awaited_commits if commit.waiter is not waiter]
+
+    def _settle_commits(self) -> None:
+        commits, high_watermark = self._awaited_commits, self.log.high_watermark
+        count = 0
+        for commit in commits:
+            if commit.end_offset > high_watermark:
+                break
+            count += 1
+        if not count:
+            return
+        reached, self._awaited_commits = commits[:count], commits[count:]
+        followers = self.followers
+        size = len(self._isr) if followers is None else len(followers.maximal_isr)
+        code = ErrorCode.NONE if size >= self.needed_isr else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        for commit in reached:
+            commit.waiter.committed(self, code)
+
+    def _abandon_commits(self) -> None:
+        commits, self._awaited_commits = self._awaited_commits, []
+        for commit in commits:
+            commit.waiter.committed(self, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
     @property
     def waiter_count(self) -> int:
         """How many wait; for tests and metrics."""
-        return len(self._waiters)
+        return len(self._waiters) + len(self._awaited_commits)

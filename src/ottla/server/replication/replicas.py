@@ -11,10 +11,11 @@ from ottla.core.topics import INTERNAL_TOPICS
 from ottla.schema.topic import topic_settings
 from ottla.server.log.config import LogConfig
 from ottla.server.metadata.image import ConfigResourceType
+from ottla.server.replication.cluster_view import ClusterView
 from ottla.server.replication.partition import COUNTERS, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ottla.schema.config import BrokerConfig
     from ottla.server.log.directories import LogDirectories
@@ -49,8 +50,16 @@ class Replicas:
         self.by_name: dict[str, HostedTopic] = {}
         self.by_id: dict[bytes, HostedTopic] = {}
         self.config = config
+        self.cluster = ClusterView(config["replica.lag.time.max.ms"])
+        self.monotonic_ms: Callable[[], int] = _no_time
+        """The clock that followers are measured by."""
+        self.on_placed: Callable[[Sequence[Partition]], None] | None = None
+        """Called after a commit, or an image, with the partitions whose place or leadership may be another one now; of
+        one that has left, `replicas` is empty.
+        """
         self._log_directories = log_directories
         self._offline: set[TopicPartition] = set()
+        self._placed: list[Partition] = []
         # What partitions that are gone have counted, so that the totals of the broker never go back.
         self.departed: dict[str, int] = dict.fromkeys(("messages_in", *COUNTERS), 0)
 
@@ -91,6 +100,7 @@ class Replicas:
 
     def apply(self, delta: MetadataDelta, image: MetadataImage) -> None:
         """Take over one commit: create, change and delete partitions, hand changed settings to their logs."""
+        self._use(image)
         for deleted in delta.deleted_topics.values():
             self._remove_topic(deleted.topic_id)
         for topic_id, changed in delta.changed_topics.items():
@@ -99,14 +109,26 @@ class Replicas:
                 self._apply_partitions(topic, changed.changes, image)
         if delta.changed_configs:
             self._apply_settings(delta.changed_configs, image)
+        self._tell_placed()
 
     def load(self, image: MetadataImage) -> None:
         """Take over a whole image, at start: every partition placed here, and nothing else."""
+        self._use(image)
         for hosted in list(self.by_id.values()):
             if hosted.topic_id not in image.topics.by_id:
                 self._remove_topic(hosted.topic_id)
         for topic in image.topics.by_name.values():
             self._apply_partitions(topic, topic.partitions, image, is_new=False)
+        self._tell_placed()
+
+    def _use(self, image: MetadataImage) -> None:
+        self.cluster.image = image
+        self.cluster.lag_time_max_ms = self.config["replica.lag.time.max.ms"]
+
+    def _tell_placed(self) -> None:
+        placed, self._placed = self._placed, []
+        if placed and self.on_placed is not None:
+            self.on_placed(placed)
 
     def _apply_partitions(
         self,
@@ -128,7 +150,16 @@ class Replicas:
                     config = self._log_config(topic.name, image)
                 partition = self._open(topic, index, placement, config, is_new)
             if partition is not None:
-                partition.update_leadership(placement.leader, placement.leader_epoch, placement.replicas, placement.isr)
+                partition.update_leadership(
+                    placement.leader,
+                    placement.leader_epoch,
+                    placement.replicas,
+                    placement.isr,
+                    placement.partition_epoch,
+                    self.monotonic_ms(),
+                )
+                if self.on_placed is not None:
+                    self._placed.append(partition)
 
     def _open(
         self, topic: TopicImage, index: int, placement: PartitionImage, config: LogConfig, is_new: bool
@@ -152,7 +183,7 @@ class Replicas:
             hosted = HostedTopic(topic.name, topic.topic_id)
             self.by_id[topic.topic_id] = hosted
             self.by_name[topic.name] = hosted
-        partition = Partition(self.node_id, key, topic.topic_id, log)
+        partition = Partition(self.node_id, key, topic.topic_id, log, self.cluster)
         partition.update_min_isr(config.min_insync_replicas)
         hosted.partitions[index] = partition
         return partition
@@ -177,6 +208,8 @@ class Replicas:
         key = TopicPartition(partition.topic, partition.partition)
         # Those who wait for it look again and find it gone.
         partition.update_leadership(-1, partition.leader_epoch, (), ())
+        if self.on_placed is not None:
+            self._placed.append(partition)
         try:
             self._log_directories.delete(key)
         except OSError as error:
@@ -211,3 +244,8 @@ class Replicas:
     def _log_config(self, topic: str, image: MetadataImage) -> LogConfig:
         overrides = image.config_of(ConfigResourceType.TOPIC, topic)
         return LogConfig.from_settings(topic_settings(self.config, overrides))
+
+
+def _no_time() -> int:
+    """On a broker on its own nobody is late."""
+    return 0

@@ -59,7 +59,8 @@ def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> Delet
     if broker.replicas.is_internal(topic):
         return _refused(index, ErrorCode.INVALID_TOPIC_EXCEPTION)
     try:
-        low_watermark = partition.delete_records_before(wanted.offset)
+        partition.delete_records_before(wanted.offset)
+        low_watermark = partition.low_watermark
     except ApiError as error:
         return _refused(index, error.code)
     return DeleteRecordsPartitionResult(partition_index=index, low_watermark=low_watermark)

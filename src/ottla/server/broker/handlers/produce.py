@@ -26,7 +26,7 @@ from ottla.protocol.messages.produce import (
     TopicProduceResponse,
 )
 from ottla.records.validation import AppendOrigin, NotOneBatchError
-from ottla.server.broker.broker import CloseConnectionError
+from ottla.server.broker.broker import CloseConnectionError, DelayedResponse
 from ottla.server.broker.delayed_produce import DelayedProduce, Uncommitted
 from ottla.server.broker.leader_hints import current_leader, leader_endpoints
 from ottla.server.broker.produce_shapes import FIRST_LOG_START_VERSION, ProduceShapes
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ottla.server.log.verification import Verification
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.replicas import HostedTopic
+
+    Answer = ProduceResponse | DelayedResponse | Awaitable[ProduceResponse | None] | None
 
 # The one client id that may write to internal topics (Kafka's own console tools use it).
 ADMIN_CLIENT_ID = "__admin_client"
@@ -82,7 +84,7 @@ _NOT_LOOKED_AT = (NotOneBatchError, _NotVerifiedError)
 
 def handle_quickly(
     broker: Broker, buffer: bytearray, offset: int, end: int, context: RequestContext
-) -> bytes | ProduceResponse | Awaitable[ProduceResponse] | None:
+) -> bytes | ProduceResponse | DelayedResponse | Awaitable[ProduceResponse] | None:
     """One batch for one partition, announced by bytes that were seen before; see `produce_shapes`."""
     shapes = context.produce_shapes
     version = context.api_version
@@ -138,9 +140,7 @@ def _accepted(index: int, result: AppendResult) -> PartitionProduceResponse:
     )
 
 
-def handle(
-    broker: Broker, request: ProduceRequest, context: RequestContext
-) -> ProduceResponse | Awaitable[ProduceResponse | None] | None:
+def handle(broker: Broker, request: ProduceRequest, context: RequestContext) -> Answer:
     """Append every batch and answer with its offset, or with why it was refused."""
     if not -1 <= request.acks <= 1:
         return error_response(request, context, ErrorCode.INVALID_REQUIRED_ACKS, None)
@@ -153,7 +153,7 @@ def handle(
 
 def append_all(
     broker: Broker, request: ProduceRequest, context: RequestContext, verdict: Verdict | None = None
-) -> ProduceResponse | Awaitable[ProduceResponse | None] | None:
+) -> Answer:
     """Append, partition by partition; `verdict` is what the transaction coordinator says of transactional batches."""
     acks = request.acks
     now_ms = broker.env.clock.now_ms()
@@ -252,8 +252,25 @@ class _Waits:
         if acks == -1 and partition.log.high_watermark <= result.last_offset:
             self._uncommitted.append(Uncommitted(answer, partition, result.last_offset + 1))
 
-    async def respond(self, response: ProduceResponse) -> ProduceResponse:
+    def respond(self, response: ProduceResponse) -> ProduceResponse | DelayedResponse | Awaitable[ProduceResponse]:
         """The response when all of it is as good as it says."""
+        if self._unflushed:
+            return self._respond_flushed(response)
+        uncommitted = self._not_committed()
+        return DelayedProduce(response, uncommitted, self._timeout_ms) if uncommitted else response
+
+    def _not_committed(self) -> list[Uncommitted]:
+        """What still has to wait: with the append, or meanwhile, others may have been committed, or given up."""
+        waiting = []
+        for batch in self._uncommitted:
+            partition = batch.partition
+            if not partition.is_leader:
+                batch.answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+            elif partition.log.high_watermark < batch.end_offset:
+                waiting.append(batch)
+        return waiting
+
+    async def _respond_flushed(self, response: ProduceResponse) -> ProduceResponse:
         for answer, log in self._unflushed:
             try:
                 await self._broker.log_directories.flush(log)
@@ -261,8 +278,8 @@ class _Waits:
                 answer.error_code = error.code
                 answer.error_message = error.message
                 answer.base_offset = -1
-        if self._uncommitted:
-            await DelayedProduce(self._uncommitted).wait(self._timeout_ms)
+        if uncommitted := self._not_committed():
+            await DelayedProduce(response, uncommitted, self._timeout_ms).outcome()
         return response
 
 
