@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from ottla.client.errors import error_for
 from ottla.core.errors import ApiError
 from ottla.server.broker.api_table import APIS
 from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
+from ottla.server.broker.dispatch import at_controller
 
 if TYPE_CHECKING:
     from ottla.server.node.node import Node
@@ -55,7 +57,10 @@ def _handler(api_key: int) -> _Handler:
     handler = _HANDLERS.get(api_key)
     if handler is None:
         api = APIS[api_key]
-        handler = _HANDLERS[api_key] = _Handler(import_module(api.handler_module).handle, api.max_version)
+        handle = import_module(api.handler_module).handle
+        if api.forwarded:
+            handle = partial(at_controller, handle)
+        handler = _HANDLERS[api_key] = _Handler(handle, api.max_version)
     return handler
 
 

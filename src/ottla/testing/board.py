@@ -30,7 +30,10 @@ class Board:
 
     def __init__(self, node: Node) -> None:
         self.loop = asyncio.get_running_loop()
+        self.node_id = node.config.node_id
         self._listeners = node.listeners
+        # Lines from other nodes come in there too.
+        self._all_listeners = (*node.listeners, *getattr(node, "controller_listeners", ()))
         self._interceptor = Interceptor(self._update)
         self._refusing = 0
         self._reserved: list[socket.socket] = []
@@ -54,7 +57,7 @@ class Board:
         """Cut lines: those that are there, and those to come."""
         self._interceptor.cuts.append(cut)
         self._update()
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             for connection in list(listener.connections):
                 cut.catch(connection)
 
@@ -96,7 +99,7 @@ class Board:
 
     def _update(self) -> None:
         is_needed = self._interceptor.is_needed
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             listener.router.intercept(self._interceptor if is_needed else None)
             listener.on_connection = self._connected if self._interceptor.cuts else None
 

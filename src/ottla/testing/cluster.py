@@ -38,7 +38,14 @@ from ottla.testing.disk import ClusterDisk
 from ottla.testing.groups import GroupOperations
 from ottla.testing.ports import reserve
 from ottla.testing.reset import reset
-from ottla.testing.runner import STOPPED_DURING_CALL, BrokerThread, ClusterEnv, InlineEnv
+from ottla.testing.runner import (
+    STOPPED_DURING_CALL,
+    BrokerThread,
+    ClusterEnv,
+    InlineEnv,
+    start_together,
+    stop_together,
+)
 from ottla.testing.steps import Ask, drive, drive_async
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
 
     from ottla.server.metadata.image import MetadataImage
     from ottla.testing.faults import Faults
+    from ottla.testing.layout import Quorum
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,10 +134,11 @@ class Cluster:
         `data` is a directory to keep data in (None: memory), `settings` are a broker's, by Kafka's names; `topics` are
         made at the start: one name, names, or names with their numbers of partitions.
         """
-        if brokers != 1:
-            raise ConfigError(f"a cluster of {brokers} brokers can not be served yet.", hint="Use brokers=1.")
+        if brokers < 1:
+            raise ConfigError(f"a cluster has one broker at least, not {brokers}.", hint="")
         self._data = None if data is None else Path(data)
         self._settings = dict(settings or {})
+        self._quorum = None if brokers == 1 else self._new_quorum(brokers)
         self._topics = partition_counts(topics)
         self.clock = ClusterClock()
         self.disks = [self._new_disk() for _ in range(brokers)]
@@ -152,8 +161,7 @@ class Cluster:
             if self.is_running:
                 raise IllegalStateError("the cluster runs already.", hint="")
             try:
-                for index in range(len(self.threads)):
-                    self._start_broker(index)
+                self._start_brokers(range(len(self.threads)))
                 self.add_topics(self._topics)
             except BaseException:
                 self.stop()
@@ -164,9 +172,7 @@ class Cluster:
         """Stop the brokers in order. What is in memory is gone, what is in `data` stays."""
         with self._lock:
             self._clear_faults()
-            for thread in self.threads:
-                if thread is not None:
-                    thread.stop()
+            stop_together([thread for thread in self.threads if thread is not None])
             for index in range(len(self.threads)):
                 self._detach_faults(index)
                 self._release_port(index)
@@ -190,13 +196,15 @@ class Cluster:
             else:
                 self.disks[broker].end_process()
 
-    def restart(self, broker: int = 0) -> None:
-        """Start a broker again at its address, with its data: one that was killed, or one that runs (in order)."""
+    def restart(self, broker: int = 0, *others: int) -> None:
+        """Start a broker again at its address, with its data: one that was killed, or one that runs (in order).
+
+        Several start together: where most controllers were killed, none of them could alone.
+        """
         with self._lock:
-            thread = self.threads[broker]
-            if thread is not None:
-                thread.stop()
-            self._start_broker(broker)
+            brokers = (broker, *others)
+            stop_together([thread for index in brokers if (thread := self.threads[index]) is not None])
+            self._start_brokers(brokers)
 
     def reset(self) -> None:
         """Make the cluster as new for the next test: no topics (but those of the constructor), groups, offsets,
@@ -315,7 +323,25 @@ class Cluster:
 
     _renew_topic = blocking(GroupOperations.renew_topic)
 
-    def _start_broker(self, index: int) -> None:
+    def _start_brokers(self, indexes: Iterable[int]) -> None:
+        """Together: those of a quorum wait for each other."""
+        if self._quorum is not None:
+            self._quorum.choose_ports()
+        indexes = list(indexes)
+        threads = [self._new_life(index) for index in indexes]
+        start_together(threads)
+        for index, thread in zip(indexes, threads, strict=True):
+            self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
+        if self._fresh is None:
+            self._fresh = threads[0].node.broker.image
+        if self._faults is not None:
+            for index in indexes:
+                self._faults.attach(index)
+
+    def _new_life(self, index: int) -> BrokerThread:
+        if self._quorum is not None:
+            directory = self._configs[index].log_dirs[0]
+            self._quorum.prepare(self.disks[index], directory, index, self.clock.now_ms())
         thread = BrokerThread(
             self._config(index),
             self._env(index),
@@ -325,12 +351,7 @@ class Cluster:
         )
         self.threads[index] = thread
         self._release_port(index)
-        thread.start()
-        self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
-        if self._fresh is None:
-            self._fresh = thread.node.broker.image
-        if self._faults is not None:
-            self._faults.attach(index)
+        return thread
 
     def _reserve_port(self, index: int) -> None:
         """Nobody else shall have a killed broker's port until it is back."""
@@ -348,9 +369,24 @@ class Cluster:
         if fresh is None or self.clock.offset_ms or not all(one is not None and one.is_running for one in self.threads):
             return False
         try:
-            return bool(self._ask(Ask(None, lambda node: reset(node, fresh))))
+            if len(self.threads) == 1:
+                return bool(self._ask(Ask(None, lambda node: reset(node, fresh))))
+            return self._has_reset_all(fresh)
         except (ApiError, KafkaError):  # it can not do what it is asked for any more: a disk has failed, say
             return False
+
+    def _has_reset_all(self, fresh: MetadataImage) -> bool:
+        """By the controller, and known to all."""
+        from ottla.testing.reset import follow
+
+        controller = self._asked(self._asked(None).node.broker.metadata.leader.leader_id)
+        if not controller.run(reset(controller.node, fresh)):
+            return False
+        offset = controller.node.broker.metadata.offset
+        for thread in self.threads:
+            assert thread is not None
+            thread.run(follow(thread.node, offset))
+        return True
 
     def _restart_as_new(self) -> None:
         """On an empty disk, at the same address."""
@@ -362,18 +398,24 @@ class Cluster:
             for index in range(len(self.threads)):
                 disk.remove_tree(str(self._data / f"broker-{index}"))
         self._renew()
-        for index in range(len(self.threads)):
-            self._start_broker(index)
+        self._start_brokers(range(len(self.threads)))
 
     def _renew(self) -> None:
+        """No time has passed, and nothing is on the disks."""
         self.clock = ClusterClock()
+        if self._quorum is not None and self._data is None:
+            self._quorum = self._new_quorum(len(self.disks))
         self.disks = [self._new_disk() for _ in self.disks]
 
     def _config(self, index: int) -> BrokerConfig:
+        port = self._ports[index]
+        own = (
+            {"listeners": f"PLAINTEXT://{HOST}:{port}"} if self._quorum is None else self._quorum.settings(index, port)
+        )
         settings: dict[str, object] = {
             "node.id": str(index + 1),
-            "listeners": f"PLAINTEXT://{HOST}:{self._ports[index]}",
             "log.dirs": f"/broker-{index}" if self._data is None else str(self._data / f"broker-{index}"),
+            **own,
             **DEFAULTS,
             **self._settings,
         }
@@ -381,6 +423,16 @@ class Cluster:
             return BrokerConfig.of(settings)
         except SettingError as error:
             raise ConfigError(str(error), hint="") from None
+
+    def _new_quorum(self, brokers: int) -> Quorum:
+        from ottla.testing.layout import OWN_SETTINGS, Quorum
+
+        for name in OWN_SETTINGS:
+            if name in self._settings:
+                raise ConfigError(f"every broker of several has a {name} of its own.", hint=f"Leave {name} out.")
+        if self._data is not None:
+            return Quorum.kept_in(self._data, brokers, HOST)
+        return Quorum(brokers, HOST)
 
     def _new_disk(self) -> ClusterDisk:
         if self._data is None:
@@ -440,9 +492,9 @@ class AsyncCluster:
         """As `Cluster.skip`."""
         await asyncio.to_thread(self.cluster.skip, seconds)
 
-    async def restart(self, broker: int = 0) -> None:
+    async def restart(self, broker: int = 0, *others: int) -> None:
         """As `Cluster.restart`."""
-        await asyncio.to_thread(self.cluster.restart, broker)
+        await asyncio.to_thread(self.cluster.restart, broker, *others)
 
     @property
     def bootstrap_servers(self) -> str:

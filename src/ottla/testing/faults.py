@@ -29,6 +29,7 @@ from ottla.server.broker.api_table import APIS
 from ottla.testing.board import Board
 from ottla.testing.disk import OPERATIONS, TAKES_SPACE, DiskFault
 from ottla.testing.injection import Effect, Fault, Filter, RequestFault
+from ottla.testing.layout import client_id_of
 from ottla.testing.lines import Cut
 from ottla.testing.subjects import Target, subjects
 
@@ -159,9 +160,14 @@ class Faults:
     ) -> Fault:
         """Cut clients off, by client id or by address (host, or host:port); without either, all. Their connections stay
         open, and nothing gets through either way, until `heal()` or for so many seconds.
+
+        `brokers` instead are groups of brokers, `[[0], [1, 2]]`: members of different groups do not reach each other,
+        clients reach all of them. A broker in no group reaches everybody.
         """
         if brokers is not None:
-            raise ConfigError("this cluster has one broker, so there are no lines between brokers to cut.", hint="")
+            if client_id or address or broker is not None:
+                raise ConfigError("a partition is between brokers or from clients, not both.", hint="Use two faults.")
+            return self._add_split([list(group) for group in brokers], seconds)
         ids, addresses = _strings(client_id), _strings(address)
         who = ", ".join(sorted(ids | addresses)) or "everybody"
         return self._add_cut(f"partition {who}", ids, addresses, seconds, broker)
@@ -273,6 +279,22 @@ class Faults:
         fault = Fault(text, None, self._withdraw)
         return self._put(fault, _Cutting(fault, client_ids, addresses, seconds), broker)
 
+    def _add_split(self, groups: list[list[int]], seconds: float | None) -> Fault:
+        count = len(self._cluster.threads)
+        named = [index for group in groups for index in group]
+        if count == 1:
+            raise ConfigError("this cluster has one broker, so there are no lines between brokers to cut.", hint="")
+        if len(groups) < 2 or len(set(named)) < len(named) or not all(0 <= index < count for index in named):
+            raise ConfigError(
+                f"brokers is two or more groups of different brokers, counted from 0 to {count - 1}: not {groups!r}.",
+                hint="[[0], [1, 2]] cuts the first broker off.",
+            )
+        text = f"partition brokers {' from '.join(','.join(map(str, group)) for group in groups)}"
+        if seconds is not None:
+            text = f"{text} for {_seconds(seconds):g} s"
+        fault = Fault(text, None, self._withdraw)
+        return self._put(fault, _Splitting(fault, groups, seconds), None)
+
     def _add_disk(self, text: str, broker: int | None, **options: Any) -> Fault:
         fault = Fault(text, None, self._withdraw)
         try:
@@ -376,10 +398,17 @@ class _Cutting(_Part):
         self._cuts: dict[Board, Cut] = {}
 
     async def apply(self, board: Board) -> None:
-        cut = self._cuts[board] = Cut(*self._who, on_held=self._fault.take)
+        who = self.who(board)
+        if who is None:
+            return
+        cut = self._cuts[board] = Cut(*who, on_held=self._fault.take)
         board.add_cut(cut)
         if self._seconds is not None:
             board.loop.call_later(self._seconds, self._over, board)
+
+    def who(self, board: Board) -> tuple[frozenset[str], frozenset[str]] | None:
+        """Client ids and addresses that are cut off from this broker; None: nobody."""
+        return self._who
 
     async def withdraw(self, board: Board) -> None:
         self._heal(board)
@@ -392,6 +421,19 @@ class _Cutting(_Part):
         cut = self._cuts.pop(board, None)
         if cut is not None:
             board.remove_cut(cut)
+
+
+class _Splitting(_Cutting):
+    def __init__(self, fault: Fault, groups: list[list[int]], seconds: float | None) -> None:
+        super().__init__(fault, frozenset(), frozenset(), seconds)
+        self._groups = groups
+
+    def who(self, board: Board) -> tuple[frozenset[str], frozenset[str]] | None:
+        own = next((group for group in self._groups if board.node_id - 1 in group), None)
+        if own is None:
+            return None
+        others = [index for group in self._groups if group is not own for index in group]
+        return frozenset(client_id_of(index + 1) for index in others), frozenset()
 
 
 class _Refusing(_Part):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ottla.client.errors import KafkaTimeoutError
 from ottla.core.errors import ErrorCode
 from ottla.server.broker.broker import CloseConnectionError
+from ottla.server.node.identity import NODE_CLIENT_ID
 from ottla.testing.refusals import Refusal, outcome, refuse
 from ottla.testing.subjects import Target, is_meant
 
@@ -138,12 +139,17 @@ class Filter(NamedTuple):
         """Whether this request is meant."""
         return (
             (self.api_keys is None or route.api.key in self.api_keys)
-            and (self.client_id is None or self.client_id == context.client_id)
+            and (_is_no_node(context) if self.client_id is None else self.client_id == context.client_id)
             and (self.target == _ANYTHING or is_meant(self.target, broker, route, request))
         )
 
 
 _ANYTHING = Target()
+
+
+def _is_no_node(context: RequestContext) -> bool:
+    """What brokers ask each other meets faults only when their client id is named."""
+    return context.client_id is None or not context.client_id.startswith(NODE_CLIENT_ID)
 
 
 class RequestFault(Fault):

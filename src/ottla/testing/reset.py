@@ -36,6 +36,11 @@ async def reset(node: Node, fresh: MetadataImage) -> bool:
     return True
 
 
+async def follow(node: Node, offset: int) -> None:
+    """Wait until the broker knows all that the controller had committed up to there."""
+    await node.broker.metadata.wait_for(offset)
+
+
 async def _drop_topics(node: Node, image: MetadataImage) -> None:
     from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 

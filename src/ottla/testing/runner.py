@@ -21,7 +21,7 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from ottla.client.errors import ClientForkedError, IllegalStateError
@@ -93,20 +93,18 @@ class BrokerThread:
 
     def start(self) -> None:
         """Bring the broker up; clients are served when this returns. Raises why it could not start."""
+        start_together([self])
+
+    def _begin(self) -> None:
         _running.add(self)
-        was_enabled = gc.isenabled()
-        # What is made until the broker is ready stays: looking for garbage in it would be a tenth of the start.
-        gc.disable()
-        try:
-            self._thread.start()
-            self._started.result()
-        except BaseException:
-            self._finish(True)
-            self._started = concurrent.futures.Future()  # the error in it knows all who waited for it
-            raise
-        finally:
-            if was_enabled:
-                gc.enable()
+        self._thread.start()
+
+    def _wait_started(self) -> None:
+        self._started.result()
+
+    def _give_up(self) -> None:
+        self._finish(True)
+        self._started = concurrent.futures.Future()  # the error in it knows all who waited for it
 
     @property
     def is_running(self) -> bool:
@@ -169,21 +167,57 @@ class BrokerThread:
         self._finish(False)
 
     def _finish(self, in_order: bool, timeout_s: float = JOIN_TIMEOUT_S) -> None:
+        self._ask_to_end(in_order)
+        self._join(timeout_s)
+
+    def _ask_to_end(self, in_order: bool) -> None:
         _running.discard(self)
-        if self._pid != os.getpid() or not self._thread.is_alive():
-            return
         loop = self._loop
-        if loop is not None:
+        if self._pid == os.getpid() and self._thread.is_alive() and loop is not None:
             try:
                 loop.call_soon_threadsafe(self._set_end, in_order)
             except RuntimeError:
                 pass  # it ended by itself in this moment
-        if threading.current_thread() is not self._thread:  # a cluster that nobody has any more may be found there
+
+    def _join(self, timeout_s: float = JOIN_TIMEOUT_S) -> None:
+        # A cluster that nobody has any more may be found on the broker's own thread.
+        if self._pid == os.getpid() and threading.current_thread() is not self._thread and self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _set_end(self, in_order: bool) -> None:
         if self._end is not None and not self._end.done():
             self._end.set_result(in_order)
+
+
+def start_together(threads: Sequence[BrokerThread]) -> None:
+    """Bring brokers up that wait for each other; clients are served by all when this returns. Raises why one could not
+    start, and none of them runs then.
+    """
+    was_enabled = gc.isenabled()
+    # What is made until the broker is ready stays: looking for garbage in it would be a tenth of the start.
+    gc.disable()
+    try:
+        for thread in threads:
+            thread._begin()
+        started = [thread._started for thread in threads]
+        concurrent.futures.wait(started, return_when=concurrent.futures.FIRST_EXCEPTION)
+        for thread in sorted(threads, key=lambda one: not one._started.done()):  # the one that failed comes first
+            thread._wait_started()
+    except BaseException:
+        for thread in threads:
+            thread._give_up()
+        raise
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def stop_together(threads: Sequence[BrokerThread]) -> None:
+    """Stop brokers in order, all of them at once."""
+    for thread in threads:
+        thread._ask_to_end(True)
+    for thread in threads:
+        thread._join()
 
 
 def _work(thread: BrokerThread) -> None:
