@@ -10,7 +10,8 @@ import pytest
 
 from ottla.core.errors import ErrorCode as E
 from ottla.core.ids import TopicPartition
-from ottla.server.broker.transaction_markers import LocalMarkers, _UntilCommitted, write_marker
+from ottla.core.topics import TRANSACTIONS_TOPIC
+from ottla.server.broker.transaction_markers import ClusterMarkers, _UntilCommitted, write_marker
 from ottla.server.broker.transaction_verification import ClientProtocol, FirstBatch, Verdict, verify
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.transactions.completion import TransactionMarker
@@ -86,11 +87,16 @@ def test_partitions_without_metadata_are_gone() -> None:
     async def main() -> None:
         async with world() as broker:
             told = Told()
-            LocalMarkers(broker.broker).write(MARKER, [PARTITION], told)
+            markers = ClusterMarkers(broker.broker)
+            markers.write(MARKER, [PARTITION], told)
             assert told.codes == [E.UNKNOWN_TOPIC_OR_PARTITION]
-            broker.create_topic(leader=2, replicas=(2,))
-            LocalMarkers(broker.broker).write(MARKER, [PARTITION], told)
-            assert told.codes[1:] == [E.NOT_LEADER_OR_FOLLOWER]
+            broker.create_topic(leader=-1)
+            markers.write(MARKER, [PARTITION], told)
+            assert told.codes[1:] == [E.LEADER_NOT_AVAILABLE]
+            broker.elect("topic")
+            markers.write(MARKER, [PARTITION], told)
+            assert told.codes[2:] == [E.NONE]
+            markers.stop()
 
     run(main())
 
@@ -112,8 +118,15 @@ class FakeTransactions:
 
 
 def asking(broker: World, transactions: FakeTransactions, **settings: object) -> Any:
-    config = {**CONFIG, **settings}
-    return SimpleNamespace(config=config, env=broker.broker.env, transactions=transactions)
+    if TRANSACTIONS_TOPIC not in broker.topic_ids:
+        broker.create_topic(TRANSACTIONS_TOPIC)
+    return SimpleNamespace(
+        config={**CONFIG, **settings},
+        env=broker.broker.env,
+        image=broker.broker.image,
+        node_id=NODE_ID,
+        transactions=transactions,
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.ids import TopicPartition
 from ottla.core.topics import OFFSETS_TOPIC, SHARE_STATE_TOPIC
 from ottla.protocol.messages import (
     alter_share_group_offsets,
@@ -45,6 +46,10 @@ class StateLog(FakeLog):
         self.start_offset = offset
 
 
+async def end_offsets(partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | ErrorCode]:
+    return dict.fromkeys(partitions, END_OFFSET)
+
+
 class World:
     """One broker with both coordinators; topics come and go with `put_topic`."""
 
@@ -72,7 +77,7 @@ class World:
             open_log=lambda index: self.state_logs[index],
             create_topic=self._create_state_topic,
         )
-        self.service = ShareGroupService(self.groups, lambda: self.state, lambda topic, partition: END_OFFSET)
+        self.service = ShareGroupService(self.groups, lambda: self.state, end_offsets)
         for part in (self.groups, self.state):
             part.load(self.image)
 

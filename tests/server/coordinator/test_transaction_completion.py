@@ -39,6 +39,9 @@ class FakeMarkers:
             else:
                 written(partition, answer)
 
+    def stop(self) -> None:
+        pass
+
 
 class ProducerIds:
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Transaction markers into the partitions that this broker leads.
+"""Transaction markers into partitions: those that this broker leads, and through `marker_requests` those of others.
 
 A partition of ``__consumer_offsets`` gets its marker from the group coordinator, which learns that way what becomes of
 the offsets that were committed in the transaction.
@@ -20,11 +20,13 @@ from ottla.server.coordinator.transactions.completion import TransactionMarker
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
+    from ottla.server.broker.marker_requests import MarkerRequests
     from ottla.server.replication.partition import Partition
 
 Written = Callable[[TopicPartition, ErrorCode], None]
 
 _REQUIRED_ACKS = -1
+_NO_LEADER = -1
 #: Coordinators that are not ready look like a leader that is not: whoever sends markers tries again.
 _NOT_READY = (
     ErrorCode.COORDINATOR_NOT_AVAILABLE,
@@ -33,21 +35,41 @@ _NOT_READY = (
 )
 
 
-class LocalMarkers:
-    """The coordinator's `MarkerWriter` of a cluster of one broker."""
+class ClusterMarkers:
+    """The coordinator's `MarkerWriter`: each marker goes to the leader that the metadata of now names."""
 
-    __slots__ = ("_broker",)
+    __slots__ = ("_broker", "_requests")
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._requests: MarkerRequests | None = None
 
     def write(self, marker: TransactionMarker, partitions: Sequence[TopicPartition], written: Written) -> None:
         """Write the marker into each partition; one that is not in the metadata is gone."""
+        broker = self._broker
         for topic_partition in partitions:
-            if self._broker.image.topics.partition(*topic_partition) is None:
+            placed = broker.image.topics.partition(*topic_partition)
+            if placed is None:
                 written(topic_partition, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            elif placed.leader == broker.node_id:
+                write_marker(broker, marker, topic_partition, written)
+            elif placed.leader == _NO_LEADER:
+                written(topic_partition, ErrorCode.LEADER_NOT_AVAILABLE)
             else:
-                write_marker(self._broker, marker, topic_partition, written)
+                self._others().send(placed.leader, marker, topic_partition, written)
+
+    def stop(self) -> None:
+        """Tell nobody of other brokers' answers any more."""
+        if self._requests is not None:
+            self._requests.stop()
+
+    def _others(self) -> MarkerRequests:
+        if self._requests is None:
+            # Imported with the first partition that another broker leads.
+            from ottla.server.broker.marker_requests import MarkerRequests
+
+            self._requests = MarkerRequests(self._broker)
+        return self._requests
 
 
 def write_marker(broker: Broker, marker: TransactionMarker, topic_partition: TopicPartition, written: Written) -> None:

@@ -11,12 +11,14 @@ client of transactions v2 that is awaited here for a moment, since its batch wou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import TopicPartition
+from ottla.core.topics import TRANSACTIONS_TOPIC
+from ottla.server.broker.neighbours import NOBODY, coordinator_of
 from ottla.server.coordinator.result import Pending
 from ottla.server.coordinator.transactions.shard import Producer
 from ottla.server.coordinator.transactions.state import TRANSACTIONS_V2
@@ -123,26 +125,41 @@ def _verify_once(
             asked[TopicPartition(partition.topic, partition.partition)] = partition
     if not asked:
         return verdict
-    outcome: Any
-    if is_v2:
-        outcome = broker.transactions.add_partitions(transactional_id, producer, asked, TRANSACTIONS_V2)
-    else:
-        outcome = broker.transactions.verify_partitions(transactional_id, producer, asked)
+    outcome = _ask_coordinator(broker, transactional_id, producer, asked, verify_only=not is_v2)
     if isinstance(outcome, Pending):
         if outcome.response is None:
-            return _after_commit(outcome, verdict, asked, client)
+            return _when_answered(outcome, verdict, asked, begun, producer_id, client)
         outcome = outcome.response
-    if outcome is ErrorCode.INVALID_PRODUCER_ID_MAPPING or (
-        isinstance(outcome, dict) and ErrorCode.INVALID_PRODUCER_ID_MAPPING in outcome.values()
-    ):
-        # Nothing of this producer will ever be verified: anybody's made-up ids would be remembered for a day.
-        for partition in begun:
-            partition.log.producers_state.verifications.pop(producer_id, None)
-    return _judge(outcome, verdict, asked, client)
+    return _judge(outcome, verdict, asked, begun, producer_id, client)
 
 
-async def _after_commit(
-    pending: Pending[Any], verdict: Verdict, asked: dict[TopicPartition, Partition], client: ClientProtocol
+def _ask_coordinator(
+    broker: Broker,
+    transactional_id: str,
+    producer: Producer,
+    partitions: Iterable[TopicPartition],
+    *,
+    verify_only: bool,
+) -> Any:
+    """One code for all partitions, one for each, or a `Pending` of either; the coordinator may be on another broker."""
+    leader = coordinator_of(broker, TRANSACTIONS_TOPIC, transactional_id)
+    if leader == broker.node_id:
+        transactions = broker.transactions
+        if verify_only:
+            return transactions.verify_partitions(transactional_id, producer, partitions)
+        return transactions.add_partitions(transactional_id, producer, partitions, TRANSACTIONS_V2)
+    if leader == NOBODY:
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    return broker.verification_requests.ask(leader, transactional_id, producer, partitions, verify_only=verify_only)
+
+
+async def _when_answered(
+    pending: Pending[Any],
+    verdict: Verdict,
+    asked: dict[TopicPartition, Partition],
+    begun: Sequence[Partition],
+    producer_id: int,
+    client: ClientProtocol,
 ) -> Verdict:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -151,15 +168,23 @@ async def _after_commit(
             future.set_result(response)
 
     pending.listener = arrived
-    return _judge(await future, verdict, asked, client)
+    return _judge(await future, verdict, asked, begun, producer_id, client)
 
 
 def _judge(
     outcome: ErrorCode | dict[TopicPartition, ErrorCode],
     verdict: Verdict,
     asked: dict[TopicPartition, Partition],
+    begun: Sequence[Partition],
+    producer_id: int,
     client: ClientProtocol,
 ) -> Verdict:
+    if outcome is ErrorCode.INVALID_PRODUCER_ID_MAPPING or (
+        isinstance(outcome, dict) and ErrorCode.INVALID_PRODUCER_ID_MAPPING in outcome.values()
+    ):
+        # Nothing of this producer will ever be verified: anybody's made-up ids would be remembered for a day.
+        for partition in begun:
+            partition.log.producers_state.verifications.pop(producer_id, None)
     for topic_partition, partition in asked.items():
         code = outcome[topic_partition] if isinstance(outcome, dict) else outcome
         if code is ErrorCode.PRODUCER_FENCED:

@@ -40,7 +40,9 @@ class Part(Protocol):
 
 
 class _Recipe(NamedTuple):
-    """``module.open(surroundings)`` makes the part; a part with a topic is made at the start when the topic exists."""
+    """``module.open_part(surroundings)`` makes the part; one with a topic is made when this broker leads a partition of
+    it, lest what a former leader left under way wait for somebody to ask.
+    """
 
     module: str
     topic: str | None
@@ -53,7 +55,11 @@ _RECIPES = {
     "share_state": _Recipe("ottla.server.node.share_state", SHARE_STATE_TOPIC),
     "streams_groups": _Recipe("ottla.server.node.streams_groups", None),
     "share_partitions": _Recipe("ottla.server.node.share_partitions", None),
+    "share_coordinators": _Recipe("ottla.server.node.share_coordinators", None),
+    "verification_requests": _Recipe("ottla.server.node.verification_requests", None),
 }
+
+_TOPICS = frozenset(recipe.topic for recipe in _RECIPES.values())
 
 
 class Surroundings:
@@ -103,8 +109,17 @@ class Coordinators:
     def start(self, surroundings: Surroundings) -> None:
         """Make those that have state; the others follow when they are asked for."""
         self._surroundings = surroundings
+        self._make_leading(surroundings.broker.image)
+
+    def _make_leading(self, image: MetadataImage) -> None:
+        """Make the parts whose topics this broker leads partitions of."""
+        assert self._surroundings is not None, "not started"
+        node_id = self._surroundings.node_id
         for name, recipe in _RECIPES.items():
-            if recipe.topic is not None and recipe.topic in surroundings.broker.image.topics.by_name:
+            topic = None if recipe.topic is None else image.topics.by_name.get(recipe.topic)
+            if topic is None or name in self._parts:
+                continue
+            if any(placed.leader == node_id for placed in topic.partitions.values()):
                 self.part(name)
 
     def part(self, name: str) -> Any:
@@ -122,9 +137,11 @@ class Coordinators:
         return self._parts.get(name)
 
     def on_metadata_change(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        """Tell every part that was made."""
+        """Tell every part that was made, and make those that are needed by now."""
         for part in list(self._parts.values()):
             part.on_metadata_change(delta, image)
+        if self._surroundings is not None and any(topic.name in _TOPICS for topic in delta.changed_topics.values()):
+            self._make_leading(image)
 
     def stop(self) -> None:
         """Stop the parts, the last made first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ottla.core.errors import ApiError
+from ottla.server.broker.share.end_offsets import end_offsets
 from ottla.server.coordinator.share.service import ShareGroupService
 
 if TYPE_CHECKING:
@@ -28,12 +28,7 @@ class ShareGroupPart(ShareGroupService):
 
 def open_part(surroundings: Surroundings) -> ShareGroupPart:
     """Serve the share groups whose coordinator is this broker."""
-    replicas, broker = surroundings.replicas, surroundings.broker
-
-    def end_offset(topic: str, index: int) -> int:
-        partition = replicas.get(topic, index)
-        if partition is None:
-            raise ApiError(replicas.missing_partition_error(topic, index, broker.image))
-        return partition.log.high_watermark
-
-    return ShareGroupPart(broker.groups, lambda: broker.share_state, end_offset)
+    broker = surroundings.broker
+    return ShareGroupPart(
+        broker.groups, lambda: broker.share_coordinators, lambda partitions: end_offsets(broker, partitions)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ottla.core.topics import TRANSACTIONS_TOPIC
-from ottla.server.broker.transaction_markers import LocalMarkers
+from ottla.server.broker.transaction_markers import ClusterMarkers
 from ottla.server.coordinator.transactions.service import TransactionCoordinator
 from ottla.server.coordinator.transactions.settings import TransactionSettings
 
@@ -22,5 +22,5 @@ def open_part(surroundings: Surroundings) -> TransactionCoordinator:
         open_log=surroundings.log_opener(TRANSACTIONS_TOPIC),
         create_topic=surroundings.topic_creator(TRANSACTIONS_TOPIC),
         producer_ids=surroundings.controller,
-        markers=LocalMarkers(surroundings.broker),
+        markers=ClusterMarkers(surroundings.broker),
     )

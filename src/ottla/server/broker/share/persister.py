@@ -1,4 +1,4 @@
-"""A share partition's way to the share coordinator: read its state, write changes, again when that is worth a try."""
+"""A share partition's way to its share coordinator: read its state, write changes, again when that is worth a try."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FENCING = (
 
 
 class ShareStateStore(Protocol):
-    """The share coordinator, as far as it is needed here."""
+    """The share coordinators, as far as they are needed here."""
 
     def read(self, request: reading.ReadShareGroupStateRequest) -> Any:
         """The response, or a `Pending` of it."""
@@ -135,7 +135,11 @@ class Persister:
             if self._is_closed:
                 return
             result = response if isinstance(response, ApiError) else response.results[0].partitions[0]
-            code = result.code if isinstance(result, ApiError) else ERRORS[result.error_code]
+            code = (
+                result.code
+                if isinstance(result, ApiError)
+                else ERRORS.get(result.error_code, ErrorCode.UNKNOWN_SERVER_ERROR)
+            )
             loop = asyncio.get_running_loop()
             if code in _RETRIABLE and loop.time() < deadline:
                 following_ms = min(2 * backoff_ms, RETRY_BACKOFF_MAX_MS)

@@ -72,7 +72,7 @@ class SharePartitions:
             raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         broker = self._broker
         persister = Persister(
-            lambda: broker.share_state, group.group_id, entry.topic_id, entry.index, partition.leader_epoch
+            lambda: broker.share_coordinators, group.group_id, entry.topic_id, entry.index, partition.leader_epoch
         )
 
         def closed(hosted: HostedSharePartition) -> None:

@@ -8,10 +8,11 @@ down in the group what became of it. After a crash in between the group knows wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
+from ottla.core.ids import TopicPartition
 from ottla.protocol.messages import delete_share_group_state as deleting
 from ottla.protocol.messages import initialize_share_group_state as initializing
 from ottla.protocol.messages import read_share_group_state_summary as reading
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from ottla.server.coordinator.group_shard import GroupShard
     from ottla.server.coordinator.runtime import CoordinatorPartition
     from ottla.server.coordinator.service import GroupCoordinator
-    from ottla.server.coordinator.share_state.service import ShareStateCoordinator
 
 R = TypeVar("R")
 
@@ -63,18 +63,34 @@ _RETRIABLE = (
 )
 
 
+class ShareStates(Protocol):
+    """The share coordinators of the cluster; each method answers with a response or a ``Pending`` of it."""
+
+    async def ensure_topic(self) -> None:
+        """Have the coordinators' topic created; ApiError when it cannot be."""
+
+    def initialize(self, request: initializing.InitializeShareGroupStateRequest) -> Any:
+        """InitializeShareGroupState."""
+
+    def delete(self, request: deleting.DeleteShareGroupStateRequest) -> Any:
+        """DeleteShareGroupState."""
+
+    def read_summary(self, request: reading.ReadShareGroupStateSummaryRequest) -> Any:
+        """ReadShareGroupStateSummary."""
+
+
 class ShareGroupService:
-    """``share_state()`` gives the share coordinator, ``end_offset(topic, partition)`` a high watermark or ApiError."""
+    """``share_state()`` gives the share coordinators, ``end_offsets`` high watermarks, or why one cannot be told."""
 
     def __init__(
         self,
         groups: GroupCoordinator,
-        share_state: Callable[[], ShareStateCoordinator],
-        end_offset: Callable[[str, int], int],
+        share_state: Callable[[], ShareStates],
+        end_offsets: Callable[[Iterable[TopicPartition]], Awaitable[dict[TopicPartition, int | ErrorCode]]],
     ) -> None:
         self._groups = groups
         self._share_state = share_state
-        self._end_offset = end_offset
+        self._end_offsets = end_offsets
 
     # -- membership
 
@@ -171,9 +187,16 @@ class ShareGroupService:
                     wanted[topic_id] = asked.partitions
         if wanted:
             summary = await self._summary(group.group_id, wanted)
+            names = {found.topic_id: topics.name_of(found.topic_id) or "" for found in summary.results}
+            end_offsets = await self._end_offsets(
+                TopicPartition(names[found.topic_id], partition.partition)
+                for found in summary.results
+                for partition in found.partitions
+                if _has_lag(partition)
+            )
             for found in summary.results:
-                name = topics.name_of(found.topic_id) or ""
-                partitions = [self._with_lag(name, partition) for partition in found.partitions]
+                name = names[found.topic_id]
+                partitions = [_with_lag(name, partition, end_offsets) for partition in found.partitions]
                 response.topics.append(
                     DescribeShareGroupOffsetsResponseTopic(
                         topic_name=name, topic_id=found.topic_id, partitions=partitions
@@ -196,20 +219,6 @@ class ShareGroupService:
             for topic_id, topic in group.state_topics.initialized.items()
             if topic_id in by_id
         }
-
-    def _with_lag(self, topic: str, found: reading.PartitionResult) -> DescribeShareGroupOffsetsResponsePartition:
-        if found.error_code:
-            return _described(found.partition)
-        described = _described(found.partition, found.start_offset, found.leader_epoch)
-        if found.start_offset >= 0 and found.delivery_complete_count >= 0:
-            try:
-                end_offset = self._end_offset(topic, found.partition)
-            except ApiError as error:
-                return DescribeShareGroupOffsetsResponsePartition(
-                    partition_index=found.partition, error_code=error.code, error_message=error.message
-                )
-            described.lag = end_offset - found.start_offset - found.delivery_complete_count
-        return described
 
     async def alter_offsets(self, request: AlterShareGroupOffsetsRequest) -> AlterShareGroupOffsetsResponse:
         """AlterShareGroupOffsets. Raises ApiError for a refusal of the whole request."""
@@ -414,10 +423,30 @@ def _refused_heartbeat(code: ErrorCode) -> HeartbeatOutcome:
 
 def _errors_of(response: Any) -> Errors:
     return {
-        (topic.topic_id, result.partition): ERRORS[result.error_code]
+        (topic.topic_id, result.partition): ERRORS.get(result.error_code, ErrorCode.UNKNOWN_SERVER_ERROR)
         for topic in response.results
         for result in topic.partitions
     }
+
+
+def _has_lag(found: reading.PartitionResult) -> bool:
+    return not found.error_code and found.start_offset >= 0 and found.delivery_complete_count >= 0
+
+
+def _with_lag(
+    topic: str, found: reading.PartitionResult, end_offsets: Mapping[TopicPartition, int | ErrorCode]
+) -> DescribeShareGroupOffsetsResponsePartition:
+    if found.error_code:
+        return _described(found.partition)
+    described = _described(found.partition, found.start_offset, found.leader_epoch)
+    if _has_lag(found):
+        end_offset = end_offsets[TopicPartition(topic, found.partition)]
+        if isinstance(end_offset, ErrorCode):
+            return DescribeShareGroupOffsetsResponsePartition(
+                partition_index=found.partition, error_code=end_offset, error_message=end_offset.message
+            )
+        described.lag = end_offset - found.start_offset - found.delivery_complete_count
+    return described
 
 
 def _described(

@@ -52,11 +52,23 @@ class MarkerWriter(Protocol):
         UNKNOWN_TOPIC_OR_PARTITION means that the partition is not part of the cluster (any more).
         """
 
+    def stop(self) -> None:
+        """Call nobody any more."""
+
 
 class Completion:
     """Writes the markers of one prepared transaction, and its Complete record when all of them are there."""
 
-    __slots__ = ("_backoff_ms", "_loop", "_marker", "_missing", "_partition", "_transactional_id", "_writer")
+    __slots__ = (
+        "_backoff_ms",
+        "_is_over",
+        "_loop",
+        "_missing",
+        "_partition",
+        "_transaction",
+        "_transactional_id",
+        "_writer",
+    )
 
     def __init__(
         self,
@@ -68,31 +80,42 @@ class Completion:
         self._partition = partition
         self._transactional_id = transactional_id
         self._writer = writer
-        self._marker = TransactionMarker(
-            transaction.producer_id,
-            transaction.producer_epoch,
-            transaction.state is TransactionState.PREPARE_COMMIT,
-            partition.leader_epoch,
-            transaction.client_version,
-        )
+        self._transaction = transaction
+        self._is_over = False
         self._missing = dict.fromkeys(sorted(transaction.partitions))
         self._backoff_ms = FIRST_BACKOFF_MS
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         """Write what is missing, again and again if need be."""
-        if self._partition.state is not PartitionState.ACTIVE:
+        if not self._is_wanted:
             return
         if not self._missing:
             self._complete()
             return
-        self._writer.write(self._marker, list(self._missing), self._written)
+        self._writer.write(self._marker(), list(self._missing), self._written)
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self._partition.state is PartitionState.ACTIVE and not self._is_over
+
+    def _marker(self) -> TransactionMarker:
+        """With the coordinator's epoch of now: it may have been elected again meanwhile."""
+        transaction = self._transaction
+        return TransactionMarker(
+            transaction.producer_id,
+            transaction.producer_epoch,
+            transaction.state is TransactionState.PREPARE_COMMIT,
+            self._partition.leader_epoch,
+            transaction.client_version,
+        )
 
     def _written(self, partition: TopicPartition, code: ErrorCode) -> None:
-        if partition not in self._missing:
+        if partition not in self._missing or not self._is_wanted:
             return
         if code is ErrorCode.TRANSACTION_COORDINATOR_FENCED:
             logger.warning("%s: a newer coordinator ends this transaction", self._transactional_id)
+            self._is_over = True
             return
         if code is ErrorCode.INVALID_PRODUCER_EPOCH:
             # The partition is past this transaction, so its marker has no work to do there.
@@ -106,14 +129,14 @@ class Completion:
             self._complete()
 
     def _write_again(self, partition: TopicPartition) -> None:
-        if self._partition.state is PartitionState.ACTIVE and partition in self._missing:
-            self._writer.write(self._marker, [partition], self._written)
+        if self._is_wanted and partition in self._missing:
+            self._writer.write(self._marker(), [partition], self._written)
 
     def _complete(self) -> None:
         partition = self._partition
-        if partition.state is not PartitionState.ACTIVE:
+        if not self._is_wanted:
             return
-        producer = (self._marker.producer_id, self._marker.producer_epoch)
+        producer = (self._transaction.producer_id, self._transaction.producer_epoch)
         result = partition.shard.complete(self._transactional_id, producer, partition.now())
         partition.complete(result, self._not_completed)
 

@@ -108,6 +108,7 @@ class TransactionCoordinator(TopicCoordinator[TransactionShard]):
         """Answer nobody any more; what is prepared goes on after the next start."""
         if self._next_block is not None:
             self._next_block.cancel()
+        self._markers.stop()
         super().stop()
 
     # -- commands
