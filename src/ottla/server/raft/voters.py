@@ -9,7 +9,7 @@ records, and count from the moment they are appended, committed or not; that is 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from ottla.core.ids import ZERO_UUID, uuid_to_text
@@ -74,6 +74,11 @@ class VoterSet:
             )
             for one in record.voters
         )
+
+    @classmethod
+    def static(cls, listener: str, addresses: Mapping[int, tuple[str, int]]) -> VoterSet:
+        """The voters of `controller.quorum.voters`: directories and versions are not known until they tell."""
+        return cls(Voter(one, ZERO_UUID, ((listener, host, port),), 0, 0) for one, (host, port) in addresses.items())
 
     def to_record(self) -> messages.VotersRecord:
         """The set as a KRAFT_VOTERS record."""
