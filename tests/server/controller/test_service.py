@@ -41,7 +41,7 @@ async def started(env: Env, **settings: object) -> Controller:
     controller = Controller(configuration, env, log, metadata, bootstrap=bootstrap)
     await log.start(metadata)
     metadata.start_snapshots(log)
-    await controller.register_broker(registration())
+    await controller.register_own_broker(registration())
     return controller
 
 

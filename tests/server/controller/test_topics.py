@@ -12,7 +12,7 @@ from ottla.protocol.messages import create_partitions as growing
 from ottla.protocol.messages import create_topics as messages
 from ottla.protocol.messages import delete_topics as deleting
 from ottla.server.metadata.image import UNASSIGNED_DIRECTORY
-from tests.server.controller.worlds import World, registration, topic
+from tests.server.controller.worlds import World, directory, registration, topic
 
 E = ErrorCode
 
@@ -94,6 +94,7 @@ def test_assignments_must_agree_on_the_replication_factor() -> None:
 
 def test_created_topics() -> None:
     world = World(num_partitions=3)
+    before = len(world.records)
     answers = world.create(
         topic("a", configs={"retention.ms": "5", "cleanup.policy": "compact"}),
         topic("defaults", -1, -1),
@@ -112,10 +113,10 @@ def test_created_topics() -> None:
         for partition in made.partitions.values():
             assert (partition.replicas, partition.isr, partition.leader) == ((1,), (1,), 1)
             assert (partition.leader_epoch, partition.partition_epoch) == (0, 0)
-            assert partition.directories == (bytes([9] * 16),)
+            assert partition.directories == (directory(1),)
     assert image.config_of(2, "a") == {"retention.ms": "5", "cleanup.policy": "compact"}
     # TopicRecord, its ConfigRecords, its PartitionRecords: Kafka's order.
-    kinds = [type(record).__name__ for record in world.records[2:]]
+    kinds = [type(record).__name__ for record in world.records[before:]]
     assert kinds[:4] == ["TopicRecord", "ConfigRecord", "ConfigRecord", "PartitionRecord"]
 
 
@@ -174,7 +175,7 @@ def test_all_brokers_fenced() -> None:
     from ottla.server.controller.result import Result
 
     world = World()
-    world.do(Result([FenceBrokerRecord(id=1, epoch=0)], None))
+    world.do(Result([FenceBrokerRecord(id=1, epoch=world.core.image.brokers[1].broker_epoch)], None))
     placed, assigned = world.create(topic("a"), topic("b", assignments={0: [1]}))
     assert placed.error_code == E.INVALID_REPLICATION_FACTOR
     assert placed.error_message == "Unable to replicate the partition 1 time(s): All brokers are currently fenced."

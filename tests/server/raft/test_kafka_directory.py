@@ -10,11 +10,11 @@ import asyncio
 from pathlib import Path
 
 from ottla.core.ids import uuid_from_text
-from ottla.server.controller.brokers import BrokerRegistration
+from ottla.server.controller.alone import BrokerRegistration
 from ottla.server.controller.service import Controller
 from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.image import AclImage, Endpoint
-from ottla.server.raft.local_log import LocalVoter
+from ottla.server.raft.alone import LocalVoter
 from ottla.server.raft.opening import open_metadata_log
 from ottla.server.raft.snapshot import find_snapshots, read_snapshot_file
 from tests.server.raft.worlds import DIRECTORY, METADATA, InlineEnv, config, load, new_env
@@ -85,7 +85,7 @@ def test_the_node_goes_on_where_kafka_stopped() -> None:
         registration = BrokerRegistration(
             1, env.random_uuid(), (endpoint,), (DIRECTORY_ID,), previous_broker_epoch=BROKER_EPOCH
         )
-        epoch = await controller.register_broker(registration)
+        epoch = await controller.register_own_broker(registration)
         assert epoch > BROKER_EPOCH
         for topic in metadata.image.topics.by_name.values():
             for partition in topic.partitions.values():

@@ -5,27 +5,35 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import metadata_records as messages
 from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
 from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
 from ottla.schema.config import BrokerConfig
-from ottla.server.controller.brokers import BrokerRegistration, fence_records, register_records, unregister_records
+from ottla.server.controller.alone import BrokerRegistration, is_alone, leave_alone, register_alone
 from ottla.server.controller.configs import Change, ConfigCommands
 from ottla.server.controller.result import Charge, Randomness, Result
+from ottla.server.controller.state import ClusterState
 from ottla.server.controller.topics import TopicCommands
 from ottla.server.metadata.delta import MetadataDelta
 from ottla.server.metadata.dynamic_settings import with_dynamic_settings
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
 
 if TYPE_CHECKING:
+    from ottla.protocol.messages.alter_partition import AlterPartitionRequest
     from ottla.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
+    from ottla.protocol.messages.assign_replicas_to_dirs import AssignReplicasToDirsRequest
+    from ottla.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest
+    from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest
+    from ottla.protocol.messages.controller_registration import ControllerRegistrationRequest
     from ottla.protocol.messages.elect_leaders import ElectLeadersRequest
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest
     from ottla.server.controller.client_quotas import QuotaAlteration
 
 PRODUCER_ID_BLOCK: Final = 1000
 """Producer ids that a broker takes at a time."""
+_LARGEST_PRODUCER_ID: Final = 2**63 - 1
 
 
 class InternalTopic(NamedTuple):
@@ -59,18 +67,40 @@ class ProducerIds(NamedTuple):
 
 
 class ControllerCore:
-    """State is the newest image (committed or not) and the configuration with the image's dynamic settings.
+    """State is the newest image (committed or not), the configuration with the image's dynamic settings, and when
+    brokers were heard of.
 
-    Commands never change state. Their result is either refused by the log, and then nothing happened, or appended, and
-    then replayed here at once, so that the next command is decided on it.
+    Commands never change state, but for the times of heartbeats. Their result is either refused by the log, and then
+    nothing happened, or appended, and then replayed here at once, so that the next command is decided on it. `now_ms`
+    is of a monotonic clock.
     """
 
-    def __init__(self, image: MetadataImage, config: BrokerConfig, node_id: int, randomness: Randomness) -> None:
-        self.image = image
+    def __init__(
+        self,
+        image: MetadataImage,
+        config: BrokerConfig,
+        node_id: int,
+        randomness: Randomness,
+        *,
+        cluster_id: str | None = None,
+        now_ms: int = 0,
+    ) -> None:
+        """`cluster_id` is that of the brokers that may register; None takes any."""
+        config = with_dynamic_settings(config, image, node_id)
+        self.state = ClusterState(image, config, node_id, cluster_id=cluster_id, now_ms=now_ms)
         self.node_id = node_id
-        self.config = with_dynamic_settings(config, image, node_id)
-        self._topics = TopicCommands(image, self.config, randomness)
-        self._configs = ConfigCommands(image, self.config, node_id)
+        self._topics = TopicCommands(image, config, randomness)
+        self._configs = ConfigCommands(image, config, node_id)
+
+    @property
+    def image(self) -> MetadataImage:
+        """The newest image."""
+        return self.state.image
+
+    @property
+    def config(self) -> BrokerConfig:
+        """This node's configuration by the newest image."""
+        return self.state.config
 
     def prepare(self, records: Iterable[Any]) -> MetadataDelta:
         """Try records on the state without changing it: what cannot be replayed must not get into the log."""
@@ -82,24 +112,20 @@ class ControllerCore:
     def replay(self, delta: MetadataDelta, last_offset: int, epoch: int, timestamp_ms: int) -> None:
         """Take over prepared records, which are in the log now; the new state is `image`."""
         assert delta.image is self.image, "prepared on another state"
-        image = self.image = delta.apply(last_offset, epoch, timestamp_ms)
+        image, config = delta.apply(last_offset, epoch, timestamp_ms), self.config
         if any(resource_type == ConfigResourceType.BROKER for resource_type, _ in delta.changed_configs):
-            self.config = with_dynamic_settings(self.config, image, self.node_id)
+            config = with_dynamic_settings(config, image, self.node_id)
+        self.state.follow(delta, image, config)
         self._topics.image = self._configs.image = image
-        self._topics.config = self._configs.config = self.config
+        self._topics.config = self._configs.config = config
         self._topics.track(delta)
 
     def check_invariants(self) -> None:
         """Assert what must hold between any two commands (tests, simulation)."""
-        topics = self.image.topics
-        assert len(topics.by_name) == len(topics.by_id)
-        for name, topic in topics.by_name.items():
-            assert topic.name == name
-            assert topics.by_id[topic.topic_id] is topic
-            assert list(topic.partitions) == list(range(len(topic.partitions)))
-            for partition in topic.partitions.values():
-                assert set(partition.isr) <= set(partition.replicas)
-                assert partition.leader == -1 or partition.leader in partition.isr
+        from ottla.server.controller.invariants import check_topics
+
+        check_topics(self.image)
+        self.state.index.check_invariants(self.image.topics)
 
     # Commands
 
@@ -108,13 +134,80 @@ class ControllerCore:
         framed = [messages.BeginTransactionRecord(name="Bootstrap records"), *records, messages.EndTransactionRecord()]
         return Result(framed, None)
 
-    def register_broker(self, registration: BrokerRegistration, offset: int) -> Result:
-        """The broker has started; the response is its epoch, which is `offset`, the offset of the first record."""
-        return Result(register_records(self.image, registration, offset), offset, atomic=False)
+    def register_own_broker(self, registration: BrokerRegistration, offset: int) -> Result | None:
+        """The broker of this node, which is alone in the cluster, has started; the response is its epoch, which is
+        `offset`, the offset of the first record. None when others are there: then it registers as they do."""
+        known = self.image.brokers.get(registration.broker_id)
+        clean = known is not None and known.broker_epoch == registration.previous_broker_epoch
+        if not is_alone(self.image, registration.broker_id, is_clean=clean):
+            return None
+        return register_alone(self.state, registration, offset)
 
-    def fence_broker(self) -> Result:
-        """This node's broker is about to stop; no response."""
-        return Result(fence_records(self.image, self.node_id), None)
+    def fence_own_broker(self) -> Result:
+        """This node's broker, which is alone in the cluster, is about to stop; no response. Nothing is decided when
+        others are there: they took over in a controlled shutdown, or will when its session is over."""
+        if not is_alone(self.image, self.node_id, is_clean=True):
+            return Result([], None)
+        return leave_alone(self.state, self.node_id)
+
+    def register_broker(
+        self, request: BrokerRegistrationRequest, *, api_version: int, offset: int, kraft_version: int, now_ms: int
+    ) -> Result:
+        """BrokerRegistration; the response is a BrokerRegistrationResponse. Raises ApiError, see `brokers`."""
+        from ottla.server.controller.brokers import register
+
+        self.state.kraft_version = kraft_version
+        return register(self.state, request, api_version=api_version, offset=offset, now_ms=now_ms)
+
+    def broker_heartbeat(self, request: BrokerHeartbeatRequest, now_ms: int) -> Result:
+        """BrokerHeartbeat; the response is a BrokerHeartbeatResponse. Raises ApiError STALE_BROKER_EPOCH."""
+        from ottla.server.controller.brokers import heartbeat
+
+        return heartbeat(self.state, request, now_ms)
+
+    def alter_partition(self, request: AlterPartitionRequest, *, api_version: int) -> Result:
+        """AlterPartition; the response is an AlterPartitionResponse. Raises ApiError STALE_BROKER_EPOCH."""
+        from ottla.server.controller.alter_partition import alter_partition
+
+        return alter_partition(self.state, request, api_version=api_version)
+
+    def assign_replicas_to_dirs(self, request: AssignReplicasToDirsRequest) -> Result:
+        """AssignReplicasToDirs; the response is an AssignReplicasToDirsResponse. Raises ApiError STALE_BROKER_EPOCH."""
+        from ottla.server.controller.directories import assign_replicas
+
+        return assign_replicas(self.state, request)
+
+    def register_controller(self, request: ControllerRegistrationRequest) -> Result:
+        """ControllerRegistration; the response is a ControllerRegistrationResponse."""
+        from ottla.server.controller.features import register_controller
+
+        return register_controller(self.image, request)
+
+    # What comes round by itself
+
+    def session_deadline_ms(self) -> int | None:
+        """When to call `fence_expired` next; None while nobody can be late."""
+        return self.state.heartbeats.deadline_ms(self.state.unfenced())
+
+    def fence_expired(self, now_ms: int) -> Result:
+        """Fence the one broker that has been silent for longest, if for too long; the response is its id, or None."""
+        from ottla.server.controller.brokers import fence_expired
+
+        return fence_expired(self.state, now_ms)
+
+    def balance_leaders(self) -> Result:
+        """Leaderships go back to preferred leaders; the response is whether more of them wait."""
+        from ottla.server.controller.elections import balance_leaders
+
+        return balance_leaders(self.state)
+
+    def elect_uncleanly(self) -> Result:
+        """Leaders where there is none and records may be lost; the response is whether more partitions wait."""
+        from ottla.server.controller.elections import elect_uncleanly
+
+        return elect_uncleanly(self.state)
+
+    # Commands of clients
 
     def create_topics(
         self, request: CreateTopicsRequest, *, with_configs: bool, charge: Charge | None = None
@@ -143,11 +236,14 @@ class ControllerCore:
         records, answers = self._configs.alter(resources, replace=replace)
         return Result([] if validate_only else list(records), answers)
 
-    def update_features(self, request: UpdateFeaturesRequest, *, api_version: int, kraft_version: int) -> Result:
+    def update_features(
+        self, request: UpdateFeaturesRequest, *, api_version: int, kraft_version: int, voters: tuple[int, ...] = ()
+    ) -> Result:
         """UpdateFeatures; the response is a `features.FeaturesUpdate`."""
         from ottla.server.controller.features import update_features
 
-        return update_features(self.image, self.config, request, api_version=api_version, kraft_version=kraft_version)
+        self.state.kraft_version, self.state.voters = kraft_version, voters
+        return update_features(self.state, request, api_version=api_version)
 
     def alter_client_quotas(
         self, alterations: Iterable[QuotaAlteration], *, unknown_hosts: Collection[str], validate_only: bool
@@ -161,23 +257,31 @@ class ControllerCore:
         """ElectLeaders; the response is an ElectLeadersResponse. Raises ApiError for an unknown election type."""
         from ottla.server.controller.elections import elect_leaders
 
-        return elect_leaders(self.image, request)
+        return elect_leaders(self.state, request)
 
     def alter_partition_reassignments(self, request: AlterPartitionReassignmentsRequest) -> Result:
         """AlterPartitionReassignments; the response is an AlterPartitionReassignmentsResponse."""
         from ottla.server.controller.reassignments import alter_reassignments
 
-        return alter_reassignments(self.image, request)
+        return alter_reassignments(self.state, request)
 
     def unregister_broker(self, broker_id: int) -> Result:
         """The broker is gone for good; no response. ApiError when there is no such broker, or it is this one."""
-        return Result(unregister_records(self.image, broker_id, self.node_id), None)
+        from ottla.server.controller.brokers import unregister
 
-    def allocate_producer_ids(self, broker_epoch: int) -> Result:
-        """The next block of producer ids; the response is `ProducerIds`."""
+        return unregister(self.state, broker_id)
+
+    def allocate_producer_ids(self, broker_id: int, broker_epoch: int) -> Result:
+        """The next block of producer ids for a broker; the response is `ProducerIds`.
+
+        Raises ApiError STALE_BROKER_EPOCH, and UNKNOWN_SERVER_ERROR when there are no ids any more.
+        """
+        self.state.registered(broker_id, broker_epoch)
         first = self.image.producer_ids.next_producer_id
         end = first + PRODUCER_ID_BLOCK
-        record = messages.ProducerIdsRecord(broker_id=self.node_id, broker_epoch=broker_epoch, next_producer_id=end)
+        if end > _LARGEST_PRODUCER_ID:
+            raise ApiError(ErrorCode.UNKNOWN_SERVER_ERROR, "All producer ids have been given out")
+        record = messages.ProducerIdsRecord(broker_id=broker_id, broker_epoch=broker_epoch, next_producer_id=end)
         return Result([record], ProducerIds(first, end))
 
     def _automatic(self, name: str) -> CreatableTopic:

@@ -12,6 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import metadata_records as messages
+from ottla.protocol.messages.controller_registration import (
+    ControllerRegistrationRequest,
+    ControllerRegistrationResponse,
+)
 from ottla.protocol.messages.update_features import (
     FeatureUpdateKey,
     UpdatableFeatureResult,
@@ -21,6 +25,7 @@ from ottla.protocol.messages.update_features import (
 from ottla.schema.config import BrokerConfig
 from ottla.server.controller.configs import MIN_ISR
 from ottla.server.controller.result import Result
+from ottla.server.controller.state import ClusterState
 from ottla.server.metadata.features import ELR_VERSION, FEATURES, KRAFT_VERSION, SUPPORTED_FEATURES
 from ottla.server.metadata.image import METADATA_VERSION, ConfigResourceType, MetadataImage
 
@@ -31,6 +36,7 @@ _CHANGED_RECORDS: Final = (7, 8, 11, 13, 14, 15, 17, 23, 30)
 """Levels of metadata.version that brought a record, or a version of one, which the level before cannot read."""
 _REQUIRED_METADATA_VERSIONS: Final[Mapping[tuple[str, int], int]] = {(ELR_VERSION, 1): 23}
 _LAST_VERSION_WITH_RESULTS: Final = 1
+_FIRST_WITH_CONTROLLERS: Final = 15  # 3.7-IV0, KIP-919
 
 
 class FeaturesUpdate(NamedTuple):
@@ -40,10 +46,9 @@ class FeaturesUpdate(NamedTuple):
     upgrades_kraft: bool = False
 
 
-def update_features(
-    image: MetadataImage, config: BrokerConfig, request: UpdateFeaturesRequest, *, api_version: int, kraft_version: int
-) -> Result:
+def update_features(state: ClusterState, request: UpdateFeaturesRequest, *, api_version: int) -> Result:
     """The records of an UpdateFeatures request; the response is a `FeaturesUpdate`."""
+    image, config, kraft_version = state.image, state.config, state.kraft_version
     levels = {**image.features, KRAFT_VERSION: kraft_version}
     wanted = {**levels, **{update.feature: update.max_version_level for update in request.feature_updates}}
     # Of a feature that is named twice, the last mention counts.
@@ -51,7 +56,7 @@ def update_features(
     records: list[Any] = []
     try:
         for update in updates.values():
-            _check(image, update, levels.get(update.feature, 0), wanted)
+            _check(state, update, levels.get(update.feature, 0), wanted)
             if update.feature != KRAFT_VERSION:
                 records.append(messages.FeatureLevelRecord(name=update.feature, feature_level=update.max_version_level))
     except ApiError as error:
@@ -72,7 +77,35 @@ def update_features(
     return Result(records, FeaturesUpdate(response, upgrades_kraft))
 
 
-def _check(image: MetadataImage, update: FeatureUpdateKey, current: int, wanted: Mapping[str, int]) -> None:
+def register_controller(image: MetadataImage, request: ControllerRegistrationRequest) -> Result:
+    """ControllerRegistration: what a controller can do, so that no level is finalized that it cannot follow.
+
+    Raises ApiError UNSUPPORTED_VERSION below metadata.version 3.7-IV0.
+    """
+    if image.metadata_version < _FIRST_WITH_CONTROLLERS:
+        text = "The current metadata.version is too old to support controller registrations."
+        raise ApiError(ErrorCode.UNSUPPORTED_VERSION, text)
+    record = messages.RegisterControllerRecord(
+        controller_id=request.controller_id,
+        incarnation_id=request.incarnation_id,
+        zk_migration_ready=False,
+        end_points=[
+            messages.ControllerEndpoint(name=e.name, host=e.host, port=e.port, security_protocol=e.security_protocol)
+            for e in request.listeners
+        ],
+        features=[
+            messages.ControllerFeature(
+                name=one.name,
+                min_supported_version=one.min_supported_version,
+                max_supported_version=one.max_supported_version,
+            )
+            for one in request.features
+        ],
+    )
+    return Result([record], ControllerRegistrationResponse(error_message=None))
+
+
+def _check(state: ClusterState, update: FeatureUpdateKey, current: int, wanted: Mapping[str, int]) -> None:
     """Raise ApiError INVALID_UPDATE_VERSION unless the feature may go from `current` to the level asked for."""
     name, level, kind = update.feature, update.max_version_level, update.upgrade_type
     if update.allow_downgrade and level < current:
@@ -81,7 +114,7 @@ def _check(image: MetadataImage, update: FeatureUpdateKey, current: int, wanted:
         raise _refusal(name, level, "The controller does not support the given upgrade type.")
     if level < 0:
         raise _refusal(name, level, "A feature version cannot be less than 0.")
-    _check_supported(image, name, level)
+    _check_supported(state, name, level)
     if level < current and kind == UPGRADE:
         text = "Can't downgrade the version of this feature without setting the upgrade type to a downgrade."
         raise _refusal(name, level, text)
@@ -99,15 +132,28 @@ def _check(image: MetadataImage, update: FeatureUpdateKey, current: int, wanted:
             raise _refusal(name, level, text)
 
 
-def _check_supported(image: MetadataImage, name: str, level: int) -> None:
+def _check_supported(state: ClusterState, name: str, level: int) -> None:
+    """Every broker, fenced or not, and every controller must be able to work at the level."""
     if name not in FEATURES:
         raise _refusal(name, level, "There is no such feature.")
+    image = state.image
     ranges = [("This controller", SUPPORTED_FEATURES.get(name, (0, 0)))]
     ranges += [(f"Broker {one.broker_id}", one.features.get(name, (0, 0))) for one in image.brokers.values()]
+    with_controllers = image.metadata_version >= _FIRST_WITH_CONTROLLERS
+    if with_controllers:
+        ranges += [
+            (f"Controller {one.controller_id}", one.features.get(name, (0, 0)))
+            for one in image.controllers.values()
+            if one.controller_id != state.node_id
+        ]
     for who, (lowest, highest) in ranges:
         if not lowest <= level <= highest:
             only = f"only supports versions {lowest}-{highest}." if highest else "does not support this feature."
             raise _refusal(name, level, f"{who} {only}")
+    unknown = set(state.voters) - {state.node_id, *image.controllers}
+    if with_controllers and unknown:
+        reason = f"controller {min(unknown)} has not registered, and may not support this feature"
+        raise _refusal(name, level, reason)
 
 
 def _check_metadata_version(level: int, current: int, *, unsafe: bool) -> None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.server.metadata.image import UNASSIGNED_DIRECTORY, BrokerImage
+
+MIGRATING_DIRECTORY: Final = bytes(16)
+"""Directory id of a replica from before directories had ids; it counts as online, like one not reported yet."""
 
 
 def place(
@@ -24,9 +28,14 @@ def place(
     """Replicas for `count` partitions; the first of each is active and will lead.
 
     Raises ApiError INVALID_REPLICATION_FACTOR when there are not enough brokers, or none is active. Fenced brokers get
-    replicas only where the active ones do not suffice.
+    replicas only where the active ones do not suffice; brokers in controlled shutdown get none.
     """
-    usable = [broker for broker in brokers.values() if broker.cordoned_log_dirs is None or _has_open_directory(broker)]
+    usable = [
+        broker
+        for broker in brokers.values()
+        if (broker.fenced or not broker.in_controlled_shutdown)
+        and (broker.cordoned_log_dirs is None or _has_open_directory(broker))
+    ]
     if replication_factor > len(usable):
         raise ApiError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
@@ -78,6 +87,8 @@ def check_assignment(brokers: Mapping[int, BrokerImage], replicas: Sequence[int]
 def directory_of(broker: BrokerImage) -> bytes:
     """Where a new replica goes. With one log directory there is no choice; otherwise the broker chooses, and reports
     (KIP-858)."""
+    if not broker.log_dirs:
+        return MIGRATING_DIRECTORY
     return broker.log_dirs[0] if len(broker.log_dirs) == 1 else UNASSIGNED_DIRECTORY
 
 

@@ -16,9 +16,10 @@ from ottla.protocol.messages.create_topics import CreateTopicsRequest, CreateTop
 from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from ottla.runtime.env import Env
 from ottla.schema.config import BrokerConfig
-from ottla.server.controller.brokers import BrokerRegistration
+from ottla.server.controller.alone import BrokerRegistration
 from ottla.server.controller.configs import Change, Refusal
-from ottla.server.controller.controller import ControllerCore
+from ottla.server.controller.controller import ControllerCore, ProducerIds
+from ottla.server.controller.periodic import PeriodicRounds
 from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.metadata.cluster import MORE_FOLLOWS, ClusterMetadata, Prepared
 from ottla.server.metadata.features import BOOTSTRAP_FEATURES
@@ -27,9 +28,21 @@ from ottla.server.metadata.records import RecordWriter, read_frame
 from ottla.server.raft.metadata_log import LeaderAndEpoch, MetadataLog, MetadataLogError, NotLeaderError
 
 if TYPE_CHECKING:
+    from ottla.protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
+    from ottla.protocol.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
     from ottla.protocol.messages.alter_partition_reassignments import (
         AlterPartitionReassignmentsRequest,
         AlterPartitionReassignmentsResponse,
+    )
+    from ottla.protocol.messages.assign_replicas_to_dirs import (
+        AssignReplicasToDirsRequest,
+        AssignReplicasToDirsResponse,
+    )
+    from ottla.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
+    from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest, BrokerRegistrationResponse
+    from ottla.protocol.messages.controller_registration import (
+        ControllerRegistrationRequest,
+        ControllerRegistrationResponse,
     )
     from ottla.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
@@ -68,9 +81,11 @@ class Controller:
         log: MetadataLog,
         metadata: ClusterMetadata,
         *,
+        cluster_id: str | None = None,
         bootstrap: Sequence[bytes] = (),
     ) -> None:
-        """`bootstrap` are the framed first records of a new cluster; without any it gets `BOOTSTRAP_FEATURES`.
+        """`bootstrap` are the framed first records of a new cluster; without any it gets `BOOTSTRAP_FEATURES`. Brokers
+        of another cluster than `cluster_id` are refused.
 
         To be made before the log starts: it hears then that this node leads.
         """
@@ -79,6 +94,7 @@ class Controller:
         self._config = config
         self._env = env
         self._metadata_log = log
+        self._cluster_id = cluster_id
         self._bootstrap = bootstrap
         self._pending: deque[_Pending] = deque()
         # For metrics: how long decisions and commits take.
@@ -88,6 +104,7 @@ class Controller:
         self._allocation: asyncio.Task[None] | None = None
         self._active_core: ControllerCore | None = None
         self._epoch = -1
+        self._rounds: PeriodicRounds | None = None
         self._writer = RecordWriter({})
         metadata.subscribe_leader(self._on_leader)
         metadata.subscribe_progress(self._on_progress)
@@ -108,7 +125,14 @@ class Controller:
     def _activate(self, epoch: int) -> None:
         metadata = self.metadata
         randomness = Randomness(self._env.random_uuid, self._env.random.randrange)
-        core = self._active_core = ControllerCore(metadata.image, self._config, self.node_id, randomness)
+        core = self._active_core = ControllerCore(
+            metadata.image,
+            self._config,
+            self.node_id,
+            randomness,
+            cluster_id=self._cluster_id,
+            now_ms=self._now_ms(),
+        )
         self._epoch = epoch
         self._writer = RecordWriter(metadata.image.features)
         if metadata.in_transaction:
@@ -122,11 +146,15 @@ class Controller:
             # Written with the levels they establish.
             self._writer = RecordWriter({r.name: r.feature_level for r in records if hasattr(r, "feature_level")})
             self._append(core.bootstrap(records).records, atomic=True)
+        self._rounds = PeriodicRounds(core, self._submit)
 
     def _resign(self) -> None:
         """Forget what was decided on records that are not committed; whoever leads now may not have them."""
         self._active_core = None
         self._epoch = -1
+        if self._rounds is not None:
+            self._rounds.stop()
+            self._rounds = None
         self._refuse_pending(_not_controller())
 
     def _refuse_pending(self, refusal: ApiError) -> None:
@@ -141,23 +169,29 @@ class Controller:
     def _refusal(self) -> ApiError:
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata log failed: {self.metadata.failure}")
 
-    async def register_broker(self, registration: BrokerRegistration) -> int:
-        """This node's broker is ready to serve; its broker epoch."""
+    async def register_own_broker(self, registration: BrokerRegistration) -> int | None:
+        """This node's broker is ready to serve, and alone in the cluster: registered and unfenced at once. Its broker
+        epoch, or None when it has to register as the others do."""
         end_offset = self._metadata_log.end_offset
-        epoch: int = await self._execute(lambda: self._core.register_broker(registration, end_offset))
+        result = self._core.register_own_broker(registration, end_offset)
+        if result is None:
+            return None
+        epoch: int = await self._execute(lambda: result)
         return epoch
 
     async def stop(self) -> None:
-        """Fence this node's broker, wait for what is under way.
+        """Fence this node's broker, if it is alone in the cluster; wait for what is under way.
 
         Fenced, the broker is not waited for by whoever opens the directory next: Apache Kafka would take it for alive
         until its session had run out, and refuse to register it again.
         """
         if self.is_active and self.metadata.failure is None:
             try:
-                await self._execute(self._core.fence_broker)
+                await self._execute(self._core.fence_own_broker)
             except ApiError as error:
                 _log.warning("the broker could not be fenced: %s", error.message)
+        if self._rounds is not None:
+            self._rounds.stop()
 
     @property
     def _core(self) -> ControllerCore:
@@ -171,8 +205,62 @@ class Controller:
         broker = self.metadata.image.brokers.get(self.node_id)
         return -1 if broker is None else broker.broker_epoch
 
-    # Commands. Each raises ApiError NOT_CONTROLLER when this node does not lead, or loses leadership before the records
-    # are committed, and KAFKA_STORAGE_ERROR when the metadata log cannot take them.
+    # Commands of brokers and controllers. Their errors are those of all commands below, and STALE_BROKER_EPOCH.
+
+    async def register_broker(
+        self, request: BrokerRegistrationRequest, *, api_version: int = 4
+    ) -> BrokerRegistrationResponse:
+        """Answer BrokerRegistration. Raises ApiError for refusals, see `brokers.register`."""
+        response: BrokerRegistrationResponse = await self._execute(
+            lambda: self._core.register_broker(
+                request,
+                api_version=api_version,
+                offset=self._metadata_log.end_offset,
+                kraft_version=self.kraft_version,
+                now_ms=self._now_ms(),
+            )
+        )
+        return response
+
+    async def broker_heartbeat(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
+        """Answer BrokerHeartbeat."""
+        response: BrokerHeartbeatResponse = await self._execute(
+            lambda: self._core.broker_heartbeat(request, self._now_ms())
+        )
+        if self._rounds is not None:
+            self._rounds.watch_sessions()
+        return response
+
+    async def alter_partition(self, request: AlterPartitionRequest, *, api_version: int = 3) -> AlterPartitionResponse:
+        """Answer AlterPartition."""
+        response: AlterPartitionResponse = await self._execute(
+            lambda: self._core.alter_partition(request, api_version=api_version)
+        )
+        return response
+
+    async def assign_replicas_to_dirs(self, request: AssignReplicasToDirsRequest) -> AssignReplicasToDirsResponse:
+        """Answer AssignReplicasToDirs."""
+        response: AssignReplicasToDirsResponse = await self._execute(
+            lambda: self._core.assign_replicas_to_dirs(request)
+        )
+        return response
+
+    async def allocate_producer_ids(self, request: AllocateProducerIdsRequest) -> AllocateProducerIdsResponse:
+        """Answer AllocateProducerIds."""
+        from ottla.protocol.messages.allocate_producer_ids import AllocateProducerIdsResponse
+
+        block: ProducerIds = await self._execute(
+            lambda: self._core.allocate_producer_ids(request.broker_id, request.broker_epoch)
+        )
+        return AllocateProducerIdsResponse(producer_id_start=block.first, producer_id_len=block.end - block.first)
+
+    async def register_controller(self, request: ControllerRegistrationRequest) -> ControllerRegistrationResponse:
+        """Answer ControllerRegistration."""
+        response: ControllerRegistrationResponse = await self._execute(lambda: self._core.register_controller(request))
+        return response
+
+    # Commands of clients. Each raises ApiError NOT_CONTROLLER when this node does not lead, or loses leadership before
+    # the records are committed, and KAFKA_STORAGE_ERROR when the metadata log cannot take them.
 
     async def create_topics(
         self, request: CreateTopicsRequest, *, with_configs: bool = False, charge: Charge | None = None
@@ -245,7 +333,10 @@ class Controller:
 
         def decide() -> Result:
             nonlocal end_offset
-            result = self._core.update_features(request, api_version=api_version, kraft_version=self.kraft_version)
+            voters = tuple(voter.voter_id for voter in log.describe_quorum().voters)
+            result = self._core.update_features(
+                request, api_version=api_version, kraft_version=self.kraft_version, voters=voters
+            )
             if result.response.upgrades_kraft:
                 end_offset = self._logged(lambda: log.upgrade_kraft_version(self._epoch, self._env.clock.now_ms()))
             return result
@@ -298,7 +389,7 @@ class Controller:
 
     async def _allocate(self) -> None:
         try:
-            block = await self._execute(lambda: self._core.allocate_producer_ids(self.broker_epoch))
+            block = await self._execute(lambda: self._core.allocate_producer_ids(self.node_id, self.broker_epoch))
             self._producer_ids = iter(range(*block))
         finally:
             self._allocation = None
@@ -307,24 +398,31 @@ class Controller:
 
     async def _execute(self, command: Callable[[], Result]) -> Any:
         """Decide, append, wait for the commit."""
+        response, done = self._submit(command)
+        if done is not None:
+            # A client that goes away must not take the commit of the others with it.
+            await asyncio.shield(done)
+        return response
+
+    def _submit(self, command: Callable[[], Result]) -> tuple[Any, asyncio.Future[None] | None]:
+        """Decide and append; the response, and what to wait for before anybody may know it."""
         if self.metadata.failure is not None:
             raise self._refusal()
         if self._active_core is None:
             raise _not_controller()
         begin_ns = self._env.work_ns()
         records, response, atomic = command()
-        done: asyncio.Future[None] | None
         if records:
-            done = self._append(records, atomic).done
+            done: asyncio.Future[None] | None = self._append(records, atomic).done
         else:
             # Decided on records that are not committed yet, the answer must not be known before they are.
             done = self._pending[-1].done if self._pending else None
         self.decision_times.record(self._env.work_ns() - begin_ns)
-        if done is None:
-            return response
-        # A client that goes away must not take the commit of the others with it.
-        await asyncio.shield(done)
-        return response
+        return response, done
+
+    def _now_ms(self) -> int:
+        """Milliseconds of a clock that nobody sets."""
+        return int(asyncio.get_running_loop().time() * 1000)
 
     def _append(self, records: list[Any], atomic: bool) -> _Pending:
         now_ms = self._env.clock.now_ms()

@@ -20,13 +20,13 @@ from ottla.server.broker.connection_limits import ConnectionLimits
 from ottla.server.broker.dispatch import Router
 from ottla.server.broker.listener import Listener
 from ottla.server.broker.request_log import follow_settings, quiet_request_log
-from ottla.server.controller.brokers import BrokerRegistration
+from ottla.server.controller.alone import BrokerRegistration
 from ottla.server.controller.service import Controller
 from ottla.server.log.directories import LogDirectories
 from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.image import Endpoint
 from ottla.server.node.coordinators import Coordinators, Surroundings
-from ottla.server.raft.local_log import LocalVoter
+from ottla.server.raft.alone import LocalVoter
 from ottla.server.raft.opening import open_metadata_log
 from ottla.server.replication.replicas import Replicas
 
@@ -115,7 +115,7 @@ class Node:
         self._compose(metadata, metadata_log, controller, directories)
         for listener in self._listeners:
             await listener.bind()
-        await controller.register_broker(self._registration(directories))
+        await controller.register_own_broker(self._registration(directories))
         self._take_over(controller, metadata)
         for listener in self._listeners:
             await listener.accept()

@@ -61,7 +61,7 @@ def run(test: Callable[[World], Awaitable[None]], settings: Mapping[str, object]
         metadata = ClusterMetadata(configuration, env, node_id=VOTER.node_id)
         controller = Controller(configuration, env, log, metadata, bootstrap=bootstrap)
         await log.start(metadata)
-        await controller.register_broker(registration())
+        await controller.register_own_broker(registration())
         parts: dict[str, Any] = {"replicas": None, "log_directories": None, "coordinators": None}
         broker = Broker(
             node_id=1,
