@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.server.broker.api_table import APIS
 from ottla.server.broker.fetch_sessions import FetchSessionCache
+from ottla.server.broker.read_replicas import reads_from_racks
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
@@ -73,6 +74,7 @@ class Broker:
         "on_loggers_changed",
         "open_peers",
         "quotas",
+        "reads_from_racks",
         "replicas",
     )
 
@@ -110,6 +112,8 @@ class Broker:
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
+        # Whether consumers are sent to a replica in their own rack (replica.selector.class, KIP-392).
+        self.reads_from_racks = reads_from_racks(config)
         self._telemetry: Telemetry | None = None
         # Made with the first Metadata request.
         self.encoded_topics: EncodedTopics | None = None

@@ -12,6 +12,7 @@ from ottla.records.batch import CorruptRecordError
 from ottla.runtime.disk import DiskError
 from ottla.runtime.file_range import FileRange
 from ottla.server.broker.leader_hints import current_leader
+from ottla.server.broker.read_replicas import preferred_replica
 from ottla.server.replication.partition import READ_COMMITTED
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ SENT_AS_FILE_BYTES = 65_536
 EMPTY = b""
 
 _FIRST_TOPIC_ID_VERSION = 13
+_FIRST_RACK_VERSION = 11
 _FIRST_LEADER_HINT_VERSION = 16
 _HINTED = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 _BATCH_OVERHEAD = 12
@@ -51,8 +53,13 @@ class FetchReader:
 
     __slots__ = (
         "broker",
+        "broker_epoch",
+        "client_rack",
         "entries",
+        "fetched_at_ms",
         "isolation_level",
+        "leader_only",
+        "listener_name",
         "max_bytes",
         "replica_id",
         "results",
@@ -78,6 +85,13 @@ class FetchReader:
         self.entries = entries
         self.version = version
         self.replica_id = replica_id
+        # Consumers that know of racks may read from followers (KIP-392).
+        self.leader_only = replica_id >= 0 or version < _FIRST_RACK_VERSION
+        # Of a consumer that is sent to a replica in its own rack.
+        self.client_rack = self.listener_name = ""
+        # Of a follower: which run of the broker fetches, and when, unless what it has is known already.
+        self.broker_epoch = -1
+        self.fetched_at_ms: int | None = None
         self.isolation_level = isolation_level
         self.max_bytes = max_bytes
         self.send_files = send_files
@@ -124,7 +138,7 @@ class FetchReader:
         log = partition.log
         offset = request.fetch_offset
         if (
-            partition.check_leader_epoch(request.current_leader_epoch)
+            partition.check_leader_epoch(request.current_leader_epoch, leader_only=self.leader_only)
             or not log.log_start_offset <= offset <= log.log_end_offset
         ):
             return None
@@ -146,10 +160,14 @@ class FetchReader:
         if partition is None:
             return self._failed(entry, self._missing_partition(entry)), None
         partition.fetch_count += 1
-        if (error := partition.check_leader_epoch(request.current_leader_epoch)) or (
-            self.replica_id >= 0 and self.replica_id not in partition.replicas
-        ):
-            return self._failed(entry, error or ErrorCode.NOT_LEADER_OR_FOLLOWER), None
+        if error := partition.check_leader_epoch(request.current_leader_epoch, leader_only=self.leader_only):
+            return self._failed(entry, error), None
+        if self.replica_id >= 0 and self.replica_id not in partition.replicas:
+            # It may have been added, and this broker has not heard of it yet.
+            code = (
+                ErrorCode.NOT_LEADER_OR_FOLLOWER if request.current_leader_epoch < 0 else ErrorCode.UNKNOWN_LEADER_EPOCH
+            )
+            return self._failed(entry, code), None
         log = partition.log
         offset = request.fetch_offset
         data = PartitionData(
@@ -160,15 +178,25 @@ class FetchReader:
             aborted_transactions=None,
             records=EMPTY,
         )
+        if self.client_rack and partition.is_leader:
+            preferred = preferred_replica(partition, self.broker.image, self.listener_name, self.client_rack, offset)
+            if preferred >= 0:
+                data.preferred_read_replica = preferred
+                data.aborted_transactions = [] if self.isolation_level == READ_COMMITTED else None
+                self.urgent = True
+                return data, None
         if request.last_fetched_epoch >= 0 and self._diverges(partition, request, data):
             self.urgent = True
             return data, None
         if not log.log_start_offset <= offset <= log.log_end_offset:
             return self._failed(entry, ErrorCode.OFFSET_OUT_OF_RANGE), None
         if self.replica_id >= 0:
-            partition.follower_fetched(self.replica_id, offset)
-            data.high_watermark = log.high_watermark
             end_offset = log.log_end_offset
+            if self.fetched_at_ms is not None:
+                start = request.log_start_offset
+                partition.follower_fetched(self.replica_id, offset, start, self.broker_epoch, self.fetched_at_ms)
+                data.high_watermark = log.high_watermark
+                data.last_stable_offset = log.last_stable_offset
         else:
             end_offset = log.last_stable_offset if self.isolation_level == READ_COMMITTED else log.high_watermark
         found: LogSlice | None = None
@@ -273,7 +301,9 @@ class FetchReader:
     def _put(self, index: int, data: PartitionData, records: Buffer | FileRange) -> None:
         data.records = records  # type: ignore[assignment]  # a range is encoded like a buffer: by its length, uncopied
         partition = self.entries[index].partition
-        if partition is not None:
+        if self.replica_id >= 0:
+            self.broker.replicas.replication_bytes_out += len(records)
+        elif partition is not None:
             partition.bytes_out += len(records)
         if data.aborted_transactions and not isinstance(records, FileRange):
             # They were looked for up to the stable offset; the client needs those that begin within the range.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from ottla.protocol.messages.fetch import FetchPartition, ForgottenTopic, PartitionData
+    from ottla.server.broker.follower_fetch import FollowerFetches
     from ottla.server.replication.partition import Partition
 
     TopicKey = str | bytes
@@ -69,15 +70,31 @@ class FetchedPartition:
             news = True
         return news
 
+    def knows_otherwise(self, data: PartitionData) -> bool:
+        """True when `data` has another high watermark, or log start, than was answered last."""
+        return data.high_watermark != self.high_watermark or data.log_start_offset != self.log_start_offset
+
     def forget_answer(self) -> None:
         """The last answer was not sent: the client knows nothing of this partition."""
         self.high_watermark = self.log_start_offset = -1
 
 
 class FetchSession:
-    """One client's session.  `epoch` is what its next request must carry.  `partitions` is in fetch order."""
+    """One client's session.  `epoch` is what its next request must carry.  `partitions` is in fetch order.
 
-    __slots__ = ("created_ms", "epoch", "last_used_ms", "partitions", "privileged", "session_id", "uses_topic_ids")
+    `watch` is where a follower's session looks at them (`follower_fetch`).
+    """
+
+    __slots__ = (
+        "created_ms",
+        "epoch",
+        "last_used_ms",
+        "partitions",
+        "privileged",
+        "session_id",
+        "uses_topic_ids",
+        "watch",
+    )
 
     def __init__(self, session_id: int, *, privileged: bool, uses_topic_ids: bool, now_ms: int) -> None:
         self.session_id = session_id
@@ -87,6 +104,7 @@ class FetchSession:
         self.created_ms = now_ms
         self.last_used_ms = now_ms
         self.partitions: dict[tuple[TopicKey, int], FetchedPartition] = {}
+        self.watch: FollowerFetches | None = None
 
     def update(
         self, fetched: Iterable[tuple[TopicKey, FetchPartition]], forgotten: Iterable[tuple[TopicKey, int]]
@@ -145,7 +163,9 @@ class FetchSessionCache:
 
     def close(self, session_id: int) -> None:
         """Forget a session; unknown ids are fine."""
-        self._sessions.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        if session is not None and session.watch is not None:
+            session.watch.close()
 
     def resume(self, session_id: int, epoch: int, *, uses_topic_ids: bool) -> FetchSession:
         """The session an incremental request names, at exactly this epoch.
@@ -206,7 +226,7 @@ class FetchSessionCache:
         return True
 
     def _evict(self, session: FetchSession) -> None:
-        del self._sessions[session.session_id]
+        self.close(session.session_id)
         self.evictions += 1
 
 

@@ -57,6 +57,8 @@ class Replicas:
         """Called after a commit, or an image, with the partitions whose place or leadership may be another one now; of
         one that has left, `replicas` is empty.
         """
+        self.replication_bytes_in = self.replication_bytes_out = 0
+        """What followers here have fetched from leaders, and leaders here have sent to followers."""
         self._log_directories = log_directories
         self._offline: set[TopicPartition] = set()
         self._placed: list[Partition] = []

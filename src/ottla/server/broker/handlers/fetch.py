@@ -1,24 +1,25 @@
 """Fetch (key 1), versions 4-18: read record batches, waiting for them if there are none yet.
 
 Version notes. 5: log start offsets. 7: fetch sessions (KIP-227). 9: current leader epoch (KIP-320). 10: zstd is
-understood (KIP-110); as in Kafka 4, nothing is withheld from older versions. 11: rack id, preferred read replica
-(KIP-392; with one replica it is always -1). 12: flexible; last fetched epoch and diverging epoch (KIP-595). 13: topic
+understood (KIP-110); as in Kafka 4, nothing is withheld from older versions. 11: rack id, preferred read replica, and
+consumers may read from followers (KIP-392). 12: flexible; last fetched epoch and diverging epoch (KIP-595). 13: topic
 ids (KIP-516). 15: the replica's id moves into ReplicaState. 16: current leader and node endpoints beside
 NOT_LEADER_OR_FOLLOWER (KIP-951). 17, 18: follower fields.
 
-The answer waits until min_bytes can be read, max_wait_ms pass, or there is an error to tell. Ranges in the page cache
-are read on the event loop, cold ones in a worker thread.
+Followers' fetches are `follower_fetch`'s. The answer waits until min_bytes can be read, max_wait_ms pass, or there is
+an error to tell. Ranges in the page cache are read on the event loop, cold ones in a worker thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
-from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchResponse, NodeEndpoint, PartitionData
+from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
 from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.delayed_fetch import DelayedFetch
+from ottla.server.broker.fetch_answers import add_endpoints, by_topic
 from ottla.server.broker.fetch_reader import FetchReader
 from ottla.server.broker.fetch_sessions import (
     FINAL_EPOCH,
@@ -28,7 +29,6 @@ from ottla.server.broker.fetch_sessions import (
     FetchSession,
     forgotten_partitions,
 )
-from ottla.server.broker.leader_hints import leader_endpoints
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.fetch import FetchRequest
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _FIRST_TOPIC_ID_VERSION = 13
 _FIRST_REPLICA_STATE_VERSION = 15
 _FIRST_SESSION_VERSION = 7
+_FIRST_RACK_VERSION = 11
 _FIRST_LEADER_HINT_VERSION = 16
 
 
@@ -46,6 +47,10 @@ def handle(
     """Answer at once when there is something to say, else wait."""
     version = context.api_version
     replica_id = request.replica_id if version < _FIRST_REPLICA_STATE_VERSION else request.replica_state.replica_id
+    if replica_id >= 0:
+        from ottla.server.broker.follower_fetch import handle_follower
+
+        return handle_follower(broker, request, context, replica_id)
     session = None
     if request.session_epoch == FINAL_EPOCH or version < _FIRST_SESSION_VERSION:
         if request.session_id:
@@ -66,6 +71,8 @@ def handle(
     connection = context.connection
     send_files = connection is not None and connection.can_send_files
     reader = FetchReader(broker, entries, version, replica_id, request.isolation_level, max_bytes, send_files)
+    if broker.reads_from_racks and version >= _FIRST_RACK_VERSION:
+        reader.client_rack, reader.listener_name = request.rack_id, context.listener_name
     reader.plan()
     answer = _Answer(broker, reader, session, request.session_epoch, context.listener_name)
     min_bytes = min(request.min_bytes, max_bytes)
@@ -196,22 +203,20 @@ class _Answer:
             session_id = self.session.session_id
             news = [pair for pair in zip(entries, results, strict=True) if pair[0].has_news(pair[1])]
             self.session.rotate(entry for entry, data in news if data.records)
-            response = FetchResponse(session_id=session_id, responses=self._by_topic(news))
+            response = FetchResponse(session_id=session_id, responses=by_topic(news))
         else:
             if self.session_requested:
                 session_id = self._create_session()
-            response = FetchResponse(
-                session_id=session_id, responses=self._by_topic(zip(entries, results, strict=True))
-            )
+            response = FetchResponse(session_id=session_id, responses=by_topic(zip(entries, results, strict=True)))
         if reader.urgent and reader.version >= _FIRST_LEADER_HINT_VERSION:
-            self._add_endpoints(response)
+            add_endpoints(response, self.broker.image, self.listener_name)
         return response
 
     def _create_session(self) -> int:
         reader = self.reader
         session = self.broker.fetch_sessions.create(
             len(reader.entries),
-            privileged=reader.replica_id >= 0,
+            privileged=False,
             uses_topic_ids=reader.version >= _FIRST_TOPIC_ID_VERSION,
             now_ms=self.broker.env.clock.now_ms(),
         )
@@ -221,31 +226,3 @@ class _Answer:
             entry.has_news(data)
             session.partitions[(entry.topic, entry.request.partition)] = entry
         return session.session_id
-
-    def _by_topic(self, pairs: Iterable[tuple[FetchedPartition, PartitionData]]) -> list[FetchableTopicResponse]:
-        """Consecutive partitions of one topic share an entry; the client's order stays."""
-        topics: list[FetchableTopicResponse] = []
-        last: str | bytes | None = None
-        for entry, data in pairs:
-            topic = entry.topic
-            if topic != last:
-                last = topic
-                partitions: list[PartitionData] = []
-                if isinstance(topic, bytes):
-                    topics.append(FetchableTopicResponse(topic_id=topic, partitions=partitions))
-                else:
-                    topics.append(FetchableTopicResponse(topic=topic, partitions=partitions))
-            partitions.append(data)
-        return topics
-
-    def _add_endpoints(self, response: FetchResponse) -> None:
-        leaders = {
-            data.current_leader.leader_id
-            for topic in response.responses
-            for data in topic.partitions
-            if data.error_code
-        }
-        response.node_endpoints = [
-            NodeEndpoint(**endpoint._asdict())
-            for endpoint in leader_endpoints(self.broker.image, leaders, self.listener_name)
-        ]
