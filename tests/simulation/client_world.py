@@ -16,7 +16,7 @@ from typing import Any
 
 from ottla.client.errors import CommitFailedError
 from tests.simulation.workloads.checks import settled, until
-from tests.simulation.workloads.client import GROUP, GROUP_RESOURCE, SHARE, TRANSACTION, Client
+from tests.simulation.workloads.client import GROUP, GROUP_RESOURCE, SHARE, TRANSACTION
 from tests.simulation.workloads.cluster import Cluster, run_cluster
 from tests.simulation.workloads.our_admins import administrator
 from tests.simulation.workloads.our_consumers import GROUP_ID as READERS
@@ -50,7 +50,7 @@ class Stage:
         self.world = world
         self.cluster = world.cluster
         self.dice = world.cluster.random("scenario")
-        self.admin = Client(world.cluster, "operator")
+        self.admin = world.cluster.client("operator")
         self.books: list[Book] = []
         self.groups: list[str] = []
         self.is_over = False

@@ -34,14 +34,19 @@ class Writer:
         return operation
 
     def produce(self, value: str, offset: int | None, **fields: Any) -> Operation:
-        defaults = {"guarantee": "exactly once", "ordered": True, "number": len(self.operations), "transaction": None}
+        defaults: dict[str, Any] = {
+            "guarantee": "exactly once",
+            "ordered": True,
+            "number": len(self.operations),
+            "transaction": None,
+        }
         return self.add("produce", value=value, offset=offset, **(defaults | fields))
 
     def end(self, name: str, outcome: str = "ok", **fields: Any) -> Operation:
         return self.add("transaction", name=name, outcome=outcome, **fields)
 
     def consume(self, *records: tuple[int, str], **fields: Any) -> Operation:
-        defaults = {"isolation": "read_committed", "stint": None, "transaction": None, "final": False}
+        defaults: dict[str, Any] = {"isolation": "read_committed", "stint": None, "transaction": None, "final": False}
         return self.add("consume", records=[list(one) for one in records], **(defaults | fields))
 
     def final(self, *records: tuple[int, str], end: int = 100, **fields: Any) -> None:

@@ -22,7 +22,7 @@ class Watcher:
     def __init__(self, cluster: Cluster, topic: str, partition: int) -> None:
         self.place = (topic, partition)
         self.view = View()
-        self._client = Client(cluster, f"watcher-{topic}-{partition}")
+        self._client = cluster.client(f"watcher-{topic}-{partition}")
 
     async def run(self) -> None:
         while True:
@@ -71,7 +71,7 @@ class Truth:
 
 async def check_log(cluster: Cluster, ledger: Ledger, place: TopicPartition, watcher: Watcher | None = None) -> View:
     """A partition that nothing is removed from."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     truth = Truth(ledger, place)
     view = await read_all(client, *place)
     truth.check(cluster, "the log", view)
@@ -102,7 +102,7 @@ async def check_compacted(
 ) -> View:
     """A compacted partition: the last value of each key is there, at its offset; tombstones may be gone."""
     known = dict(Truth(ledger, place).stands)  # before the reading begins: writers may be at work
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     begun_s = cluster.now()
     view = await read_all(client, *place)
     client.close()

@@ -152,7 +152,7 @@ class Client:
         topic = CreatableTopic(
             name=name,
             num_partitions=partitions,
-            replication_factor=1,
+            replication_factor=self.cluster.replication_factor,
             configs=[CreatableTopicConfig(name=key.replace("_", "."), value=value) for key, value in settings.items()],
         )
         while True:

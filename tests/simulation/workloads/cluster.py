@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from enum import Enum
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ottla.runtime.memory_disk import CHANGING, MemoryDisk
 from ottla.schema.config import BrokerConfig
@@ -23,6 +23,9 @@ from ottla.server.node.node import Node
 from ottla.testing.sim.env import SimulatedEnv
 from ottla.testing.sim.loop import VirtualTimeLoop
 from ottla.testing.sim.process import Process, run_processes
+
+if TYPE_CHECKING:
+    from tests.simulation.workloads.client import Client
 
 Result = TypeVar("Result")
 
@@ -112,6 +115,24 @@ class Cluster:
     def count(self, what: str, number: int = 1) -> None:
         """Something happened that a run is worth something by."""
         self.counts[what] = self.counts.get(what, 0) + number
+
+    def client(self, name: str) -> Client:
+        """A client of the wire by this name."""
+        from tests.simulation.workloads.client import Client
+
+        return Client(self, name)
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients begin."""
+        from tests.simulation.workloads.proxy import PROXY_ADDRESS
+
+        return PROXY_ADDRESS
+
+    @property
+    def replication_factor(self) -> int:
+        """What topics are created with."""
+        return 1
 
     def fail(self, message: str) -> None:
         """A guarantee is broken."""

@@ -51,7 +51,7 @@ class Consumers:
         return [(EVENTS, index) for index in range(self.partitions)]
 
     async def create_topics(self) -> None:
-        admin = Client(self.cluster, "consumers-admin")
+        admin = self.cluster.client("consumers-admin")
         await admin.find_coordinator(self.group.group_id, GROUP)
         await admin.create_topic(EVENTS, self.partitions)
         await admin.create_topic(FLEETING, 2)
@@ -63,7 +63,7 @@ class Consumers:
             self.cluster.spawn(self._keep_running(slot))
 
     async def _supply(self) -> None:
-        client = Client(self.cluster, "events-supplier")
+        client = self.cluster.client("events-supplier")
         producer = IdempotentProducer(client, self.ledger)
         await producer.start()
         number = 0
@@ -75,7 +75,7 @@ class Consumers:
             await asyncio.sleep(client.random.expovariate(4))
 
     async def _administrate(self) -> None:
-        client = Client(self.cluster, "operator")
+        client = self.cluster.client("operator")
         dice = client.random
         while not self.cluster.is_calm:
             await asyncio.sleep(dice.expovariate(1 / 6))
@@ -97,7 +97,7 @@ class Consumers:
         number = 0
         while not self.is_over:
             number += 1
-            client = Client(self.cluster, f"consumer-{slot}.{number}")
+            client = self.cluster.client(f"consumer-{slot}.{number}")
             running = self.cluster.spawn(self._instance(client, slot, dice.choice(self.protocols)))
             while not running.done() and not self.is_over:
                 await asyncio.wait({running}, timeout=dice.expovariate(1 / MEAN_LIFE_S))

@@ -19,7 +19,6 @@ from ottla.client.errors import (
     RebalanceInProgressError,
 )
 from ottla.client.model import TopicPartition
-from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster
 from tests.simulation.workloads.our_producers import LAST_BYTES_S
 from tests.simulation.workloads.programs import Program
@@ -74,7 +73,7 @@ class Readings:
 
     async def missing(self, topic: str, partitions: int) -> list[str]:
         """What is in the log, and nobody has processed."""
-        client = Client(self.cluster, "checker")
+        client = self.cluster.client("checker")
         found = []
         for index in range(partitions):
             view = await read_all(client, topic, index, isolation=READ_COMMITTED)
@@ -84,7 +83,7 @@ class Readings:
 
     async def check(self, topic: str, partitions: int) -> None:
         """Nothing passed over within a stint, nothing given that is not there."""
-        client = Client(self.cluster, "checker")
+        client = self.cluster.client("checker")
         for index in range(partitions):
             view = await read_all(client, topic, index, isolation=READ_COMMITTED)
             there = sorted(view.records)

@@ -17,7 +17,6 @@ from ottla.client.errors import (
     ProducerFencedError,
 )
 from ottla.client.model import RecordMetadata
-from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster
 from tests.simulation.workloads.programs import GRACE_S, Program
 from tests.simulation.workloads.reader import READ_COMMITTED, READ_UNCOMMITTED, read_all
@@ -239,7 +238,7 @@ async def _transact(book: Book, program: Program, producer: Any, transaction: Tr
 async def check_book(book: Book) -> None:
     """What is in the log is what the producers were told."""
     cluster = book.cluster
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     committed: dict[bytes, list[tuple[int, int]]] = {}
     for partition in range(book.partitions):
         everything = await read_all(client, book.topic, partition, isolation=READ_UNCOMMITTED)

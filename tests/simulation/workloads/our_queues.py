@@ -12,7 +12,6 @@ from typing import Any
 from ottla.client.errors import ConnectionFailedError, KafkaError, KafkaTimeoutError
 from ottla.client.share.deliveries import AcknowledgeType
 from ottla.protocol.apis import ApiKey
-from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.our_producers import LAST_BYTES_S
 from tests.simulation.workloads.programs import Program, World
 from tests.simulation.workloads.reader import READ_UNCOMMITTED, read_all
@@ -55,7 +54,7 @@ class Crew:
 
     async def missing(self, partitions: int) -> list[str]:
         """Jobs that nobody has settled, and that may still come."""
-        client = Client(self.world.cluster, "checker")
+        client = self.world.cluster.client("checker")
         settled = self.settled
         lost = self.world.proxy.lost[ApiKey.SHARE_FETCH] + self.world.cluster.lives
         found = []

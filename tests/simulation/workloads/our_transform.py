@@ -13,7 +13,6 @@ from ottla.client.errors import (
     KafkaTimeoutError,
     ProducerFencedError,
 )
-from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster
 from tests.simulation.workloads.our_consumers import CLOSE_S, KINDS, POLL_S
 from tests.simulation.workloads.our_producers import DELIVERY_TIMEOUT_MS, LAST_BYTES_S, MAX_BLOCK_MS
@@ -126,7 +125,7 @@ async def _nap(program: Program) -> None:
 
 async def check_made(cluster: Cluster, partitions: dict[str, int]) -> list[str]:
     """What of the input is not in the output yet; what is there twice is a failure."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     counters = []
     for topic in (INPUT, OUTPUT):
         found: Counter[bytes | None] = Counter()

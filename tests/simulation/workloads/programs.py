@@ -20,7 +20,7 @@ from ottla.core.ids import uuid_to_text
 from ottla.testing.sim.env import START_MS
 from ottla.testing.sim.process import Process
 from tests.simulation.workloads.cluster import Cluster
-from tests.simulation.workloads.proxy import PROXY_ADDRESS, Proxy
+from tests.simulation.workloads.proxy import Proxy
 
 T = TypeVar("T")
 
@@ -189,14 +189,16 @@ class Program:
     # -- clients, with dice of their own, so that a seed gives one run
 
     def producer(self, settings: dict[str, Any]) -> Producer[Any, Any]:
-        producer: Producer[Any, Any] = Producer(PROXY_ADDRESS, COMMON | {"client.id": self.name} | settings)
+        producer: Producer[Any, Any] = Producer(self.cluster.bootstrap, COMMON | {"client.id": self.name} | settings)
         _throw(producer._engine.cluster._random, self.dice)
         loop = self.cluster.loop
         producer._engine.accumulator.time = lambda: START_MS / 1000 + loop.time()
         return producer
 
     def consumer(self, settings: dict[str, Any], **more: Any) -> Consumer[Any, Any]:
-        consumer: Consumer[Any, Any] = Consumer(PROXY_ADDRESS, CONSUMING | {"client.id": self.name} | settings, **more)
+        consumer: Consumer[Any, Any] = Consumer(
+            self.cluster.bootstrap, CONSUMING | {"client.id": self.name} | settings, **more
+        )
         consumer._news_interval_ms = 0
         engine = consumer._engine
         _throw(engine.cluster._random, self.dice)
@@ -206,14 +208,16 @@ class Program:
 
     def share_consumer(self, settings: dict[str, Any], **more: Any) -> ShareConsumer[Any, Any]:
         consumer: ShareConsumer[Any, Any] = ShareConsumer(
-            PROXY_ADDRESS, CONSUMING | {"client.id": self.name} | settings, **more
+            self.cluster.bootstrap, CONSUMING | {"client.id": self.name} | settings, **more
         )
         _throw(consumer._cluster._random, self.dice)
         consumer._membership.member_id = uuid_to_text(self.dice.randbytes(16))
         return consumer
 
     def admin(self, **names: Any) -> Admin:
-        admin = Admin(PROXY_ADDRESS, COMMON | {"client.id": self.name, "default.api.timeout.ms": 5_000} | names)
+        admin = Admin(
+            self.cluster.bootstrap, COMMON | {"client.id": self.name, "default.api.timeout.ms": 5_000} | names
+        )
         _throw(admin._cluster._random, self.dice)
         return admin
 

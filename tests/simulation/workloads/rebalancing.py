@@ -23,7 +23,7 @@ from ottla.client.model import TopicPartition
 from ottla.client.network.cluster import Cluster as Network
 from ottla.client.settings import ConsumerSettings
 from ottla.testing.sim.process import Process
-from tests.simulation.workloads.client import GROUP, Client
+from tests.simulation.workloads.client import GROUP
 from tests.simulation.workloads.cluster import ADDRESS, Cluster
 from tests.simulation.workloads.producer import IdempotentProducer, Ledger
 
@@ -183,13 +183,13 @@ class Group:
         self._number = 0
 
     async def prepare(self) -> None:
-        admin = Client(self.cluster, "admin")
+        admin = self.cluster.client("admin")
         await admin.find_coordinator(GROUP_ID, GROUP)
         await admin.create_topic(TOPIC, self.partitions)
         self.cluster.spawn(self._supply())
 
     async def _supply(self) -> None:
-        producer = IdempotentProducer(Client(self.cluster, "supplier"), Ledger())
+        producer = IdempotentProducer(self.cluster.client("supplier"), Ledger())
         await producer.start()
         number = 0
         while True:

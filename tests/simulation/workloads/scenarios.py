@@ -16,7 +16,6 @@ from tests.simulation.workloads.checks import (
     settled,
     until,
 )
-from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.cluster import Cluster, Ending, run_cluster
 from tests.simulation.workloads.consumers import Consumers
 from tests.simulation.workloads.members import ClassicMember, ConsumerMember, Member, committed_offsets
@@ -75,7 +74,7 @@ def transactions(seed: object, *, seconds: float = 30.0, device: Device = KILLED
 
 async def finish_transform(cluster: Cluster, application: Transform, watchers: dict[tuple[str, int], Watcher]) -> None:
     """Everything gets through, and is as it must be."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     ledger = application.ledger
 
     async def is_through() -> bool:
@@ -106,7 +105,7 @@ async def finish_transform(cluster: Cluster, application: Transform, watchers: d
 
 async def check_stored_offsets(cluster: Cluster, application: Transform) -> None:
     """The group stands at the end of its input."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     found = await committed_offsets(client, application.group, frozenset(INPUTS))
     for place, offset in found.items():
         view = await read_all(client, *place)
@@ -134,7 +133,7 @@ def groups(seed: object, *, seconds: float = 40.0, device: Device = KILLED) -> C
 
 async def finish_consumers(cluster: Cluster, consumers: Consumers) -> None:
     """The group gets to the end of its topic, and stands there."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
 
     async def is_through() -> bool:
         return consumers.is_stable() and not consumers.missing()
@@ -171,7 +170,7 @@ def queues(seed: object, *, seconds: float = 30.0, device: Device = KILLED) -> C
 
 async def finish_sharing(cluster: Cluster, sharing: Sharing) -> None:
     """The group gets to the end of its topic; no job was lost on the way, none settled twice."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
     places = [(JOBS, index) for index in range(PARTITIONS)]
 
     async def is_settled() -> bool:
@@ -217,7 +216,7 @@ def tables(seed: object, *, seconds: float = 30.0, device: Device = KILLED) -> C
 
 async def finish_tables(cluster: Cluster, tables: Tables) -> None:
     """No transaction stays open, and the cleaner gets through."""
-    client = Client(cluster, "checker")
+    client = cluster.client("checker")
 
     async def is_settled() -> bool:
         return all([await settled(client, place) for place in tables.places])
@@ -286,7 +285,7 @@ def careless(seed: object, *, seconds: float = 25.0) -> Counts:
         await cluster.trouble(seconds)
         await check_new_work(cluster, ledger, consumers)
         for place in [*INPUTS, *OUTPUTS, *consumers.places, *[(JOBS, index) for index in range(PARTITIONS)]]:
-            view = await read_all(Client(cluster, "checker"), *place, isolation=READ_UNCOMMITTED)
+            view = await read_all(cluster.client("checker"), *place, isolation=READ_UNCOMMITTED)
             if unknown := set(view.records.values()) - ledger.sent.get(place, set()):
                 cluster.fail(f"{place} has {sorted(unknown)}, which nobody sent")
         return cluster.counts
@@ -296,7 +295,7 @@ def careless(seed: object, *, seconds: float = 25.0) -> Counts:
 
 async def check_new_work(cluster: Cluster, ledger: Ledger, consumers: Consumers) -> None:
     """Transactional ids and groups that were there before take what comes now."""
-    client = Client(cluster, "newcomer")
+    client = cluster.client("newcomer")
     await client.create_topic("afterwards", 2)
     for transactional_id in ("app-0", "newcomer"):
         producer = TransactionalProducer(client, ledger, transactional_id, timeout_ms=10_000, v2=True)

@@ -323,7 +323,7 @@ class Sharing:
         self.slots = slots
         self.transactional = transactional
         self.is_over = False
-        self._admin = Client(cluster, "share-admin")
+        self._admin = cluster.client("share-admin")
 
     async def create_topics(self) -> None:
         await self._admin.find_coordinator(WORKERS_GROUP, GROUP)
@@ -345,7 +345,7 @@ class Sharing:
             self.cluster.spawn(self._keep_running(slot))
 
     async def _submit(self) -> None:
-        client = Client(self.cluster, "submitter")
+        client = self.cluster.client("submitter")
         producer = IdempotentProducer(client, self.ledger)
         await producer.start()
         number = 0
@@ -357,7 +357,7 @@ class Sharing:
             await asyncio.sleep(client.random.expovariate(4))
 
     async def _submit_in_transactions(self) -> None:
-        client = Client(self.cluster, "foreman")
+        client = self.cluster.client("foreman")
         producer = TransactionalProducer(client, self.ledger, "foreman", timeout_ms=3_000, v2=True)
         number = 0
         while not self.cluster.is_calm:
@@ -385,7 +385,7 @@ class Sharing:
         number = 0
         while not self.is_over:
             number += 1
-            client = Client(self.cluster, f"worker-{slot}.{number}")
+            client = self.cluster.client(f"worker-{slot}.{number}")
             worker = Worker(client, self.board)
             running = self.cluster.spawn(self._work(worker))
             while not running.done() and not self.is_over:

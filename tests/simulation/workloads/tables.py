@@ -35,7 +35,7 @@ class Tables:
         self._count = 0
 
     async def create_topics(self) -> None:
-        admin = Client(self.cluster, "tables-admin")
+        admin = self.cluster.client("tables-admin")
         await admin.find_coordinator("clerk", TRANSACTION)
         await admin.create_topic(
             STOCK,
@@ -64,7 +64,7 @@ class Tables:
         return rows
 
     async def _write(self) -> None:
-        client = Client(self.cluster, "writer")
+        client = self.cluster.client("writer")
         producer = IdempotentProducer(client, self.ledger)
         await producer.start()
         while not self.cluster.is_calm:
@@ -76,7 +76,7 @@ class Tables:
         number = 0
         while not self.cluster.is_calm:
             number += 1
-            client = Client(self.cluster, f"clerk.{number}")
+            client = self.cluster.client(f"clerk.{number}")
             producer = TransactionalProducer(client, self.ledger, "clerk", timeout_ms=4_000, v2=self.v2)
             running = self.cluster.spawn(self._keep_books(producer))
             await asyncio.wait({running}, timeout=dice.expovariate(1 / 6))

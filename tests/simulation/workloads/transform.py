@@ -63,7 +63,7 @@ class Transform:
         self._sleepy: set[Client] = set()
 
     async def create_topics(self) -> None:
-        admin = Client(self.cluster, "transform-admin")
+        admin = self.cluster.client("transform-admin")
         await admin.find_coordinator(self.group.group_id, GROUP)
         await admin.find_coordinator("app-0", TRANSACTION)
         await admin.create_topic(INPUT, INPUT_PARTITIONS)
@@ -83,7 +83,7 @@ class Transform:
             self.cluster.spawn(self._keep_running(slot))
 
     async def _supply(self) -> None:
-        client = Client(self.cluster, "supplier")
+        client = self.cluster.client("supplier")
         producer = IdempotentProducer(client, self.ledger)
         await producer.start()
         while not self.cluster.is_calm:
@@ -97,7 +97,7 @@ class Transform:
         number = 0
         while not self.is_over:
             number += 1
-            client = Client(self.cluster, f"app-{slot}.{number}")
+            client = self.cluster.client(f"app-{slot}.{number}")
             running = self.cluster.spawn(self._instance(client, slot, dice.choice(self.protocols)))
             while not running.done() and not self.is_over:
                 await asyncio.wait({running}, timeout=dice.expovariate(1 / MEAN_LIFE_S))

@@ -54,6 +54,10 @@ class Process:
         """Whether what has this context belongs to the program."""
         return context.get(_CURRENT) is self
 
+    def owns_task(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a task is (a part of) the program."""
+        return task in self._tasks
+
     def remains(self) -> list[str]:
         """What still runs of a program that has come to its end: tasks, timers, connections."""
         current = asyncio.current_task(self._loop)
