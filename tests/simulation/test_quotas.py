@@ -217,7 +217,7 @@ def test_a_connection_may_end_and_the_node_may_stop_while_it_is_muted() -> None:
         async with running(env) as (node, client):
             await create(client, TOPIC)
             await alter(client, {"user": None}, "producer_byte_rate", 1_000)
-            listener = node._listeners[0]
+            listener = node.listeners[0]
             async with WireClient.connected(ADDRESS) as other:
                 assert (await produce(other, 500_000)).throttle_time_ms > 400_000
                 assert sum(one.is_muted for one in listener.connections) == 1
@@ -309,8 +309,8 @@ def test_an_address_that_connects_too_often_is_let_in_later() -> None:
                     refused += 1
                     assert 0.2 <= loop.time() - started < 1.1
             assert 1 <= refused <= 10
-            assert node._listeners[0].refused_count == refused
+            assert node.listeners[0].refused_count == refused
             await asyncio.sleep(1)
-            assert len(node._listeners[0].connections) == 1
+            assert len(node.listeners[0].connections) == 1
 
     simulate(main, seed=9)

@@ -60,7 +60,7 @@ def test_raising_the_limit_lets_waiting_connections_in_and_lowering_it_closes_th
         assert [await is_served(one) for one in (first, second)] == [True, False]
         await change(node, "max.connections", "3")
         assert await is_served(third)
-        [listener] = node._listeners
+        [listener] = node.listeners
         for connection in listener.connections:
             connection.active = False
         # The answers of the second that were late are on their way; the third is used last.
@@ -105,7 +105,7 @@ def test_connections_of_brokers_push_idle_clients_out() -> None:
         broker = await connect(BROKERS)
         assert await is_served(broker)
         await asyncio.sleep(0.1)
-        by_name = {listener.name: len(listener.connections) for listener in node._listeners}
+        by_name = {listener.name: len(listener.connections) for listener in node.listeners}
         assert by_name == {"CLIENTS": 1, "BROKERS": 1}
         await end(node, broker, *clients)
 

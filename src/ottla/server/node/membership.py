@@ -1,0 +1,170 @@
+"""What a node has to do with other nodes: connections to them, the way to the active controller, its place in the
+cluster. A node that is a cluster of its own does without all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ottla.server.broker.controller_channel import ControllerChannel
+from ottla.server.broker.lifecycle import BrokerDescription, BrokerLifecycle, LifecycleError
+from ottla.server.broker.local_controller import LocalController
+from ottla.server.log.errors import LogError
+from ottla.server.log.files import META_PROPERTIES
+from ottla.server.node.identity import NODE_CLIENT_ID
+from ottla.server.peers.peers import Peers, PeerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ottla.runtime.disk import Disk
+    from ottla.runtime.env import Env
+    from ottla.schema.config import BrokerConfig
+    from ottla.server.broker.broker import Broker
+    from ottla.server.controller.alone import BrokerRegistration
+    from ottla.server.controller.service import Controller
+    from ottla.server.metadata.cluster import ClusterMetadata
+
+logger = logging.getLogger(__name__)
+
+LEAVE_TIMEOUT_MS: Final = 60_000
+"""A controlled shutdown that takes longer is not waited for (Kafka waits five minutes)."""
+PATIENCE_S: Final = 5.0
+"""So long is waited for the cluster before a line says so, and again after each such time."""
+
+
+def check_formatted(config: BrokerConfig, disk: Disk) -> None:
+    """Refuse to begin a new data directory for a node of a cluster that others have to know of: LogError.
+
+    A broker, or a controller of a static quorum, whose settings name the cluster (`cluster.id`) need not be formatted.
+    """
+    directory = config.metadata_log_dir
+    if disk.exists(f"{directory}/{META_PROPERTIES}"):
+        return
+    if config.cluster_id is not None and (not config.is_controller or config["controller.quorum.voters"]):
+        return
+    raise LogError(
+        f"{directory} is not formatted, and this node belongs to a cluster: run `ottla storage format` with its "
+        "settings and the cluster's id first"
+    )
+
+
+class Membership:
+    """Made before the metadata log, which needs connections; `compose` when the broker's parts are there."""
+
+    def __init__(self, config: BrokerConfig, env: Env) -> None:
+        self.peers = Peers(
+            client_id=f"{NODE_CLIENT_ID}{config.node_id}",
+            settings=PeerSettings(connection_setup_timeout_ms=config["socket.connection.setup.timeout.ms"]),
+        )
+        self.lifecycle: BrokerLifecycle | None = None
+        self._config = config
+        self._env = env
+        self._broker: Broker | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    def compose(self, broker: Broker, metadata: ClusterMetadata, controller: Controller | None) -> None:
+        """Give the broker its way to others."""
+        self._broker = broker
+        broker.open_peers = lambda: self.peers
+        channel = broker.channel = ControllerChannel(
+            broker.open_peers,
+            broker.metadata_log,
+            self._env.random,
+            local=None if controller is None else LocalController(broker),
+            attempt_timeout_ms=self._config["controller.socket.timeout.ms"],
+        )
+        metadata.subscribe_leader(channel.leader_changed)
+
+    async def register(
+        self,
+        registration: BrokerRegistration,
+        log_dirs: dict[str, bytes],
+        controller: Controller | None,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """Become known to the cluster, and know what it knows. Raises LifecycleError.
+
+        The only broker of a quorum of one is unfenced at once, as if it were alone.
+        """
+        broker = self._broker
+        assert broker is not None
+        assert broker.channel is not None
+        description = BrokerDescription(
+            broker_id=registration.broker_id,
+            cluster_id=broker.cluster_id,
+            incarnation_id=registration.incarnation_id,
+            endpoints=registration.endpoints,
+            log_dirs=log_dirs,
+            rack=registration.rack,
+            previous_broker_epoch=registration.previous_broker_epoch,
+        )
+        lifecycle = self.lifecycle = BrokerLifecycle(self._config, broker.channel, broker.metadata, description)
+        self._watching = asyncio.ensure_future(_watch(lifecycle, fail))
+        if controller is not None and controller.is_active:
+            epoch = await controller.register_own_broker(registration)
+            if epoch is not None:
+                lifecycle.adopt(epoch)
+                return
+        with _Patience(broker):
+            await lifecycle.register()
+            await lifecycle.catch_up()
+
+    async def unfence(self) -> None:
+        """Have the cluster use this broker, which serves clients already. Raises LifecycleError."""
+        lifecycle = self.lifecycle
+        assert lifecycle is not None
+        if lifecycle.is_fenced:
+            await lifecycle.unfence()
+
+    async def leave(self) -> None:
+        """Have others lead what this broker leads, if that can be done in time."""
+        lifecycle = self.lifecycle
+        if lifecycle is not None and self._config["controlled.shutdown.enable"]:
+            await lifecycle.leave(LEAVE_TIMEOUT_MS)
+
+    async def stop(self) -> None:
+        """No more heartbeats; the broker's parts have ended."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self.lifecycle is not None:
+            await self.lifecycle.stop()
+
+    async def close(self) -> None:
+        """Nothing more is said to anybody; the metadata log has ended."""
+        await self.peers.close()
+
+
+async def _watch(lifecycle: BrokerLifecycle, fail: Callable[[BaseException], None]) -> None:
+    try:
+        await lifecycle.failed
+    except LifecycleError as error:
+        fail(error)
+
+
+class _Patience:
+    """Says every few seconds what is waited for, while a node starts without its cluster."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._schedule()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._tell)
+
+    def _tell(self) -> None:
+        leader = self._broker.metadata.leader
+        if leader.leader_id < 0:
+            logger.warning("waiting for the cluster: no majority of its controllers has been reached yet")
+        else:
+            logger.warning("waiting for the controller, node %d, to take this broker", leader.leader_id)
+        self._schedule()
