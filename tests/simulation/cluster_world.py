@@ -391,6 +391,14 @@ class ClusterWorld:
 
         return ClusterClient(self, name)
 
+    def leader_epoch(self, topic: str, partition: int) -> int | None:
+        """The newest one of a partition that any node knows."""
+        from tests.simulation.cluster_watch import newest_image
+
+        image = newest_image(self)
+        state = None if image is None else image.topics.partition(topic, partition)
+        return None if state is None else state.leader_epoch
+
     # -- as the cluster of one node has it
 
     def random(self, name: str) -> Random:

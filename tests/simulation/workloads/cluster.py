@@ -129,6 +129,10 @@ class Cluster:
 
         return PROXY_ADDRESS
 
+    def leader_epoch(self, topic: str, partition: int) -> int | None:
+        """The leader epoch of a partition, where somebody looks after it."""
+        return None
+
     @property
     def replication_factor(self) -> int:
         """What topics are created with."""

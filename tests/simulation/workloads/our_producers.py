@@ -46,6 +46,10 @@ class Sent:
     since_s: float
     until_s: float = float("inf")
     transaction: Transaction | None = None
+    partition: int | None = None
+    """Where its producer wanted it."""
+    leader_epoch: int | None = None
+    """No leader had a later one when it was acknowledged."""
     metadata: RecordMetadata | None = None
     error: BaseException | None = None
     is_done: bool = False
@@ -58,6 +62,8 @@ class Transaction:
     name: str
     outcome: bool | None = None
     records: list[Sent] = field(default_factory=list)
+    ending_s: float = 0.0
+    ended_s: float | None = None
 
 
 @dataclass
@@ -85,7 +91,7 @@ class Book:
         """One record with the next number of this program."""
         number = len(self.sent)
         value = b"%s:%d:" % (program.name.encode(), number) + b"." * padding
-        sent = Sent(value, kind, program.name, number, self.cluster.now(), transaction=transaction)
+        sent = Sent(value, kind, program.name, number, self.cluster.now(), transaction=transaction, partition=partition)
         self.sent[value] = sent
         if transaction is not None:
             transaction.records.append(sent)
@@ -100,6 +106,7 @@ class Book:
             sent.error = finished.exception()
             if sent.error is None:
                 sent.metadata = finished.result()
+                sent.leader_epoch = self.cluster.leader_epoch(self.topic, finished.result().partition)
                 if transaction is None:
                     program.gets_on()
             sent.until_s = self.cluster.now()
@@ -231,8 +238,10 @@ async def _transact(book: Book, program: Program, producer: Any, transaction: Tr
             )
             if dice.random() < 0.3:
                 await program.think(0.3)
+        transaction.ending_s = book.cluster.now()
         if dice.random() < 0.2:
             raise _ChangedMindError
+    transaction.ended_s = book.cluster.now()
 
 
 async def check_book(book: Book) -> None:
@@ -256,7 +265,7 @@ async def check_book(book: Book) -> None:
             cluster.fail(f"half of transaction {transaction.name} ({transaction.outcome}) is visible: {shown}")
 
 
-def _may_repeat(book: Book, sent: Sent) -> bool:
+def may_repeat(book: Book, sent: Sent) -> bool:
     """Whether a broker may have forgotten it: after an orderly end it knows of each producer the last batch only, as
     Kafka's own snapshots do, and of several in flight it refuses the first, as if it were new.
     """
@@ -265,7 +274,7 @@ def _may_repeat(book: Book, sent: Sent) -> bool:
 
 
 def _check_record(book: Book, sent: Sent, places: list[tuple[int, int]]) -> None:
-    exactly_once = not sent.kind.startswith("plain") and not _may_repeat(book, sent)
+    exactly_once = not sent.kind.startswith("plain") and not may_repeat(book, sent)
     if exactly_once and len(places) > 1:
         book.cluster.fail(f"{sent.value!r} ({sent.kind}) is there {len(places)} times: {places}")
     if sent.transaction is not None:
@@ -289,7 +298,7 @@ def _check_order(book: Book, partition: int, values: list[bytes]) -> None:
         seen[value] += 1
         if sent is None or sent.kind == "plain":
             continue
-        if seen[value] > 1 and (sent.kind == "plain, in order" or _may_repeat(book, sent)):
+        if seen[value] > 1 and (sent.kind == "plain, in order" or may_repeat(book, sent)):
             continue
         if sent.number < last.get(sent.sender, -1):
             book.cluster.fail(

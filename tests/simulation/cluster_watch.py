@@ -1,0 +1,223 @@
+"""Who looks at a cluster from outside: what nodes answer, what their images say, what is on their disks.
+
+Answers go to the history, where they are compared with everything else that anybody was told (`history.py`). Images and
+disks are compared with each other: whoever has got as far has the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ottla.core.errors import ErrorCode
+from ottla.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
+from ottla.records.batch import batches
+from ottla.server.metadata.writer import image_records
+from tests.simulation.cluster_client import ClusterClient
+from tests.simulation.workloads.client import BrokenError
+
+if TYPE_CHECKING:
+    from ottla.runtime.memory_disk import MemoryDisk
+    from ottla.server.metadata.image import MetadataImage
+    from tests.simulation.cluster_recording import Recorder
+    from tests.simulation.cluster_world import ClusterWorld, Machine
+
+LATEST = -1
+LOG_SUFFIX = ".log"
+Batch = tuple[int, int, bytes]
+"""Base offset, leader epoch, and all of it."""
+
+
+def image_of(machine: Machine) -> MetadataImage | None:
+    """What a running node knows."""
+    node = machine.node
+    return None if node is None or not machine.is_up else node.broker.image
+
+
+def newest_image(world: ClusterWorld) -> MetadataImage | None:
+    """That of the node that has got farthest."""
+    images = [image for one in world.machines.values() if (image := image_of(one)) is not None]
+    return max(images, key=lambda image: image.offset, default=None)
+
+
+def leader_of_metadata(world: ClusterWorld) -> Machine | None:
+    """Who leads the controllers, by what the nodes know with the highest epoch."""
+    known = [one.node.broker.metadata.leader for one in world.machines.values() if one.is_up and one.node is not None]
+    leaders = [leader for leader in known if leader.leader_id >= 0]
+    return world.machines.get(max(leaders, key=lambda leader: leader.epoch).leader_id) if leaders else None
+
+
+def out_of_sync(world: ClusterWorld, machine: Machine) -> list[str]:
+    """Partitions with a replica on this machine that is not in sync, as far as anybody knows."""
+    image = newest_image(world)
+    if image is None:
+        return ["nobody knows"]
+    return [
+        f"{topic.name}-{index}"
+        for topic in image.topics.by_name.values()
+        for index, partition in topic.partitions.items()
+        if machine.node_id in partition.replicas and machine.node_id not in partition.isr
+    ]
+
+
+class Watch:
+    """Programs that look all the time, and what they have seen."""
+
+    def __init__(self, world: ClusterWorld, recorder: Recorder) -> None:
+        self.world = world
+        self.recorder = recorder
+        self._images: dict[int, tuple[str, str]] = {}
+        """Metadata offset → what the image there is, and who showed it first."""
+        self._seen: dict[int, int] = {}
+        """Node → the offset of its image that was looked at last."""
+        self._leaders: dict[tuple[bytes, int, int], tuple[int, str]] = {}
+        """Partition and leader epoch → its leader, and who said so first."""
+        self._controllers: dict[int, tuple[int, str]] = {}
+        """Epoch of the controllers → their leader, and who said so first."""
+
+    def start(self) -> None:
+        """Look at everything now and then, until the simulation ends."""
+        self.world.spawn(self._look_at_images())
+        for machine in self.world.brokers:
+            self.world.spawn(self._ask(machine))
+
+    # -- answers
+
+    async def _ask(self, machine: Machine) -> None:
+        """Who leads answers where its high watermark is: everybody is asked about everything."""
+        world = self.world
+        client = ClusterClient(world, f"watch of {machine}")
+        dice = client.random
+        while True:
+            await asyncio.sleep(dice.expovariate(2.0))
+            image = image_of(machine)
+            if image is None:
+                continue
+            places = [
+                (topic.name, index, partition.leader_epoch)
+                for topic in image.topics.by_name.values()
+                for index, partition in topic.partitions.items()
+                if partition.leader == machine.node_id and not topic.name.startswith("__")
+            ]
+            if places:
+                await self._ask_about(client, machine, dice.choice(places))
+
+    async def _ask_about(self, client: ClusterClient, machine: Machine, place: tuple[str, int, int]) -> None:
+        name, index, epoch = place
+        wanted = ListOffsetsPartition(partition_index=index, current_leader_epoch=epoch, timestamp=LATEST)
+        request = ListOffsetsRequest(topics=[ListOffsetsTopic(name=name, partitions=[wanted])])
+        started_s = self.world.now()
+        topic_id = self.recorder.topic(name)
+        try:
+            answer = await client.ask_at(machine.address, request, 5, ListOffsetsResponse)
+        except BrokenError:
+            return
+        found = answer.topics[0].partitions[0]
+        if found.error_code != ErrorCode.NONE or topic_id != self.recorder.topic(name):
+            return
+        self.world.count("high watermarks seen")
+        self.recorder.add(
+            "watermark",
+            client.name,
+            started_s,
+            topic=topic_id,
+            partition=index,
+            node=machine.host,
+            leader_epoch=epoch,
+            high_watermark=found.offset,
+        )
+
+    # -- images
+
+    async def _look_at_images(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            self.look()
+
+    def look(self) -> None:
+        """Compare what all running nodes know now."""
+        for machine in self.world.machines.values():
+            if not machine.is_up or machine.node is None:
+                continue
+            metadata = machine.node.broker.metadata
+            leader = metadata.leader
+            if leader.leader_id >= 0:
+                self._compare_once(self._controllers, leader.epoch, leader.leader_id, machine, "controllers of epoch")
+            image = metadata.image
+            if self._seen.get(machine.node_id) == image.offset:
+                continue
+            self._seen[machine.node_id] = image.offset
+            self._compare_leaders(machine, image)
+            text = repr([repr(record) for record in image_records(image)])
+            known, who = self._images.setdefault(image.offset, (text, machine.host))
+            self.world.count("images compared")
+            if known != text:
+                self.world.fail(f"images at {image.offset} differ: {who}\n{known}\n{machine}\n{text}")
+
+    def _compare_leaders(self, machine: Machine, image: MetadataImage) -> None:
+        for topic in image.topics.by_name.values():
+            for index, partition in topic.partitions.items():
+                if partition.leader >= 0:
+                    key = topic.topic_id, index, partition.leader_epoch
+                    self._compare_once(self._leaders, key, partition.leader, machine, f"leaders of {topic.name}")
+
+    def _compare_once(
+        self, book: dict[Any, tuple[int, str]], key: Any, value: int, machine: Machine, what: str
+    ) -> None:
+        known, who = book.setdefault(key, (value, machine.host))
+        if known != value:
+            self.world.fail(f"two {what} {key}: {known} says {who}, {value} says {machine}")
+
+
+# -- disks
+
+
+def read_log(disk: MemoryDisk, directory: str) -> list[Batch]:
+    """All batches of a partition, as they are on the disk."""
+    found: list[Batch] = []
+    for name in disk.list_directory(directory):
+        if name.endswith(LOG_SUFFIX):
+            content = disk.read(f"{directory}/{name}")
+            for position, header in batches(content):
+                size = 12 + header.batch_length
+                found.append((header.base_offset, header.partition_leader_epoch, content[position : position + size]))
+    return found
+
+
+def compare_logs(world: ClusterWorld, name: str, logs: dict[str, list[Batch]], *, is_whole: bool) -> None:
+    """Where two replicas have a batch of one offset and one epoch, they have the same up to there.
+
+    `is_whole`: nothing happens any more, and all of them must end with the same batch.
+    """
+    reference: dict[tuple[int, int], tuple[bytes, str]] = {}
+    for host, log in logs.items():
+        for base_offset, epoch, content in log:
+            known, who = reference.setdefault((base_offset, epoch), (content, host))
+            if known != content:
+                world.fail(f"{name}: {who} and {host} have different batches at {base_offset} in epoch {epoch}")
+                return
+    if is_whole:
+        ends = {host: (log[-1][0], log[-1][1]) if log else None for host, log in logs.items()}
+        if len(set(ends.values())) > 1:
+            world.fail(f"{name}: replicas end at different places: {ends}")
+
+
+def compare_disks(world: ClusterWorld) -> None:
+    """All replicas of everything that nothing is removed from, and the metadata log, after an orderly end."""
+    by_partition: dict[str, dict[str, list[Batch]]] = {}
+    for machine in world.machines.values():
+        for directory in machine.directories:
+            for name in machine.disk.list_directory(directory):
+                path = f"{directory}/{name}"
+                is_partition = machine.disk.is_directory(path) and name.rpartition("-")[2].isdecimal()
+                if is_partition and (not name.startswith("__") or name == "__cluster_metadata-0"):
+                    by_partition.setdefault(name, {})[machine.host] = read_log(machine.disk, path)
+    for name, logs in by_partition.items():
+        # The last records of the metadata log are about nodes that end, and reach those who are still there.
+        compare_logs(world, name, logs, is_whole=name != "__cluster_metadata-0")
+        world.count("logs compared", len(logs))
