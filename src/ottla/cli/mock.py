@@ -23,6 +23,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--port", type=_port, default=KAFKA_PORT, metavar="PORT", help=f"of Kafka ({KAFKA_PORT}); 0 takes a free one"
     )
     parser.add_argument(
+        "--brokers", type=_count, default=1, metavar="N", help="so many brokers, at ports one after the other (1)"
+    )
+    parser.add_argument(
         "--http", type=_port, default=HTTP_PORT, metavar="PORT", help=f"of HTTP ({HTTP_PORT}); 0 takes a free one"
     )
     parser.add_argument(
@@ -56,7 +59,16 @@ def run(options: Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from ottla.testing.cluster import Cluster
 
-    cluster = Cluster(data=options.data, settings=_settings(options), topics=_topics(options.topics))
+    several = options.brokers > 1
+    if several and (options.host != "127.0.0.1" or options.advertise):
+        raise CommandError("--host and --advertise are for one broker; several listen on 127.0.0.1")
+    cluster = Cluster(
+        options.brokers,
+        data=options.data,
+        settings=_assigned(options) if several else _settings(options),
+        topics=_topics(options.topics),
+        port=options.port if several else 0,
+    )
     try:
         asyncio.run(_serve(cluster, options))
     except OSError as error:
@@ -82,8 +94,9 @@ async def _serve(cluster: Cluster, options: Namespace) -> None:
 def _tell(cluster: Cluster, options: Namespace, http_port: int) -> None:
     """The one line that says where everything is."""
     host = options.advertise or ("127.0.0.1" if options.host in ("0.0.0.0", "::", "") else options.host)
-    port = cluster.bootstrap_servers.rpartition(":")[2]
-    kafka, http = f"{_bracketed(host)}:{port}", f"http://{_bracketed(host)}:{http_port}"
+    ports = [address.rpartition(":")[2] for address in cluster.bootstrap_servers.split(",")]
+    kafka = ",".join(f"{_bracketed(host)}:{port}" for port in ports)
+    http = f"http://{_bracketed(host)}:{http_port}"
     if options.json:
         print(json.dumps({"bootstrap_servers": kafka, "http": http}), flush=True)
     else:
@@ -100,6 +113,11 @@ def _settings(options: Namespace) -> dict[str, object]:
         if options.advertise or everywhere:
             advertised = _bracketed(options.advertise or "127.0.0.1")
             settings["advertised.listeners"] = f"PLAINTEXT://{advertised}:{port}"
+    return settings | _assigned(options)
+
+
+def _assigned(options: Namespace) -> dict[str, object]:
+    settings: dict[str, object] = {}
     for assignment in options.assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
@@ -136,6 +154,15 @@ def _reason(error: OSError) -> str:
     if isinstance(error, HttpListenError):
         return f"{error}; choose another one with --http PORT"
     return explain(error) or str(error)
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 0 < number <= 9:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"1 to 9 brokers, not {text!r}")
+    return number
 
 
 def _port(text: str) -> int:

@@ -128,11 +128,13 @@ class Cluster:
         data: Path | str | None = None,
         settings: Mapping[str, object] | None = None,
         topics: Topics = (),
+        port: int = 0,
     ) -> None:
         """Nothing is started. Raises `ConfigError` for settings that cannot be.
 
         `data` is a directory to keep data in (None: memory), `settings` are a broker's, by Kafka's names; `topics` are
-        made at the start: one name, names, or names with their numbers of partitions.
+        made at the start: one name, names, or names with their numbers of partitions. `port` is that of the first
+        broker, and the next ones of the others; 0 takes free ones.
         """
         if brokers < 1:
             raise ConfigError(f"a cluster has one broker at least, not {brokers}.", hint="")
@@ -142,7 +144,10 @@ class Cluster:
         self._topics = partition_counts(topics)
         self.clock = ClusterClock()
         self.disks = [self._new_disk() for _ in range(brokers)]
-        self._ports = [0] * brokers
+        self._first_port = port
+        self._ports = self._chosen_ports(brokers)
+        self._is_bound = False
+        """The ports are those of brokers."""
         self._reserved: list[socket.socket | None] = [None] * brokers
         """The ports of the brokers that were killed."""
         self._configs = [self._config(index) for index in range(brokers)]
@@ -176,7 +181,8 @@ class Cluster:
             for index in range(len(self.threads)):
                 self._detach_faults(index)
                 self._release_port(index)
-            self._ports = [0] * len(self.threads)
+            self._ports = self._chosen_ports(len(self.threads))
+            self._is_bound = False
             self._renew()
 
     def kill(self, broker: int = 0, *, power_loss: bool = False) -> None:
@@ -284,7 +290,7 @@ class Cluster:
     @property
     def bootstrap_servers(self) -> str:
         """Where clients begin: `127.0.0.1:port`, comma-separated. It stays the same when brokers are restarted."""
-        if not all(self._ports):
+        if not self._is_bound:
             raise IllegalStateError("the cluster was not started.", hint="Use `with`, or start().")
         return ",".join(f"{HOST}:{port}" for port in self._ports)
 
@@ -332,11 +338,18 @@ class Cluster:
         start_together(threads)
         for index, thread in zip(indexes, threads, strict=True):
             self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
+        self._is_bound = True
         if self._fresh is None:
             self._fresh = threads[0].node.broker.image
         if self._faults is not None:
             for index in indexes:
                 self._faults.attach(index)
+
+    def _chosen_ports(self, brokers: int) -> list[int]:
+        first = self._first_port
+        if first + brokers - 1 > 65535:
+            raise ConfigError(f"there are not {brokers} ports from {first} on.", hint="Choose a lower one.")
+        return [first + index for index in range(brokers)] if first else [0] * brokers
 
     def _new_life(self, index: int) -> BrokerThread:
         if self._quorum is not None:
