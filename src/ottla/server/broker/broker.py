@@ -73,6 +73,7 @@ class Broker:
         "node_id",
         "on_loggers_changed",
         "open_peers",
+        "producer_ids",
         "quotas",
         "reads_from_racks",
         "replicas",
@@ -102,6 +103,8 @@ class Broker:
         # To the active controller; None while that can only be the one of this process.
         self.channel: ControllerChannel | None = None
         self._controller_router: Router | None = None
+        # A node that has to do with others takes blocks of ids through the channel.
+        self.producer_ids: ProducerIdSource = controller or _NoProducerIds()
         self.replicas = replicas
         self.log_directories = log_directories
         self.coordinators = coordinators
@@ -308,6 +311,27 @@ class Handler(Protocol):
 
 def _nobody_listens() -> None:
     """What a broker on its own has to do when log levels change."""
+
+
+class ProducerIdSource(Protocol):
+    """Where handlers and the transaction coordinator get producer ids from."""
+
+    def try_producer_id(self) -> int | None:
+        """A fresh producer id, if there is one at hand."""
+
+    async def producer_id(self) -> int:
+        """A fresh producer id. Raises ApiError when there is none."""
+
+
+class _NoProducerIds:
+    """A broker without a controller that nobody has told where ids come from."""
+
+    def try_producer_id(self) -> None:
+        """None."""
+
+    async def producer_id(self) -> int:
+        """Refused."""
+        raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
 
 
 class CloseConnectionError(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
 from ottla.protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest, AllocateProducerIdsResponse
@@ -30,16 +30,6 @@ PAUSE_MS: Final = 50
 """After a refusal, before the next attempt."""
 
 logger = logging.getLogger(__name__)
-
-
-class ProducerIdSource(Protocol):
-    """Where handlers and the transaction coordinator get ids from."""
-
-    def try_producer_id(self) -> int | None:
-        """A fresh producer id, if there is one at hand."""
-
-    async def producer_id(self) -> int:
-        """A fresh producer id. Raises ApiError."""
 
 
 class ProducerIds:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.broker import Broker
-    from ottla.server.controller.service import Controller
     from ottla.server.coordinator.runtime import PartitionLog
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
@@ -65,11 +64,10 @@ _TOPICS = frozenset(recipe.topic for recipe in _RECIPES.values())
 class Surroundings:
     """What a part is made from. ``broker`` gives the other parts, which are made when they are asked for."""
 
-    __slots__ = ("broker", "controller", "env", "node_id", "replicas")
+    __slots__ = ("broker", "env", "node_id", "replicas")
 
-    def __init__(self, env: Env, controller: Controller, replicas: Replicas, broker: Broker) -> None:
+    def __init__(self, env: Env, replicas: Replicas, broker: Broker) -> None:
         self.env = env
-        self.controller = controller
         self.replicas = replicas
         self.broker = broker
         self.node_id = broker.node_id
@@ -92,7 +90,9 @@ class Surroundings:
         """Creates the internal topic unless it exists; ApiError when it cannot be created."""
 
         async def create_topic() -> None:
-            for code in (await self.controller.auto_create_topics([topic])).values():
+            from ottla.server.broker.topic_creation import create_automatically
+
+            for code in (await create_automatically(self.broker, [topic])).values():
                 if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
                     raise ApiError(ERRORS[code])
 

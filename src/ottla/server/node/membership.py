@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ottla.server.broker.controller_channel import ControllerChannel
 from ottla.server.broker.lifecycle import BrokerDescription, BrokerLifecycle, LifecycleError
 from ottla.server.broker.local_controller import LocalController
+from ottla.server.broker.producer_ids import ProducerIds
 from ottla.server.log.errors import LogError
 from ottla.server.log.files import META_PROPERTIES
 from ottla.server.node.identity import NODE_CLIENT_ID
@@ -63,6 +64,7 @@ class Membership:
         self._config = config
         self._env = env
         self._broker: Broker | None = None
+        self._producer_ids: ProducerIds | None = None
         self._watching: asyncio.Task[None] | None = None
 
     def compose(self, broker: Broker, metadata: ClusterMetadata, controller: Controller | None) -> None:
@@ -77,6 +79,11 @@ class Membership:
             attempt_timeout_ms=self._config["controller.socket.timeout.ms"],
         )
         metadata.subscribe_leader(channel.leader_changed)
+        broker.producer_ids = self._producer_ids = ProducerIds(channel, broker.node_id, self.broker_epoch)
+
+    def broker_epoch(self) -> int:
+        """Epoch of the broker's newest registration; -1 before the first."""
+        return -1 if self.lifecycle is None else self.lifecycle.broker_epoch
 
     async def register(
         self,
@@ -127,6 +134,8 @@ class Membership:
 
     async def stop(self) -> None:
         """No more heartbeats; the broker's parts have ended."""
+        if self._producer_ids is not None:
+            self._producer_ids.stop()
         if self._watching is not None:
             self._watching.cancel()
         if self.lifecycle is not None:

@@ -198,7 +198,7 @@ class Node:
         assert self._replicas is not None
         self._adopt_settings(metadata.config)
         self._replicas.load(metadata.image)
-        self._coordinators.start(Surroundings(self.env, self._controller, self._replicas, self.broker))
+        self._coordinators.start(Surroundings(self.env, self._replicas, self.broker))
         if metadata.image.client_quotas:
             front.apply_quotas(metadata.image)
         metadata.subscribe(self._on_metadata)

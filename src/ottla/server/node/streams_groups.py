@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ottla.server.broker.topic_creation import create_topics
 from ottla.server.coordinator.streams.service import StreamsGroupService
 
 if TYPE_CHECKING:
@@ -12,4 +14,5 @@ if TYPE_CHECKING:
 
 def open_part(surroundings: Surroundings) -> StreamsGroupService:
     """Serve the streams groups of the partitions that this broker leads."""
-    return StreamsGroupService(surroundings.broker.groups, surroundings.controller.create_topics)
+    broker = surroundings.broker
+    return StreamsGroupService(broker.groups, partial(create_topics, broker))

@@ -21,6 +21,6 @@ def open_part(surroundings: Surroundings) -> TransactionCoordinator:
         node_id=surroundings.node_id,
         open_log=surroundings.log_opener(TRANSACTIONS_TOPIC),
         create_topic=surroundings.topic_creator(TRANSACTIONS_TOPIC),
-        producer_ids=surroundings.controller,
+        producer_ids=surroundings.broker.producer_ids,
         markers=ClusterMarkers(surroundings.broker),
     )

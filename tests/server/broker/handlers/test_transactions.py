@@ -375,7 +375,7 @@ def test_verification_may_be_switched_off() -> None:
 def test_producer_ids_are_fetched_while_a_client_waits() -> None:
     async def test(world: World) -> None:
         await world.prepare()
-        while world.node.broker.controller.try_producer_id() is not None:
+        while world.node.broker.producer_ids.try_producer_id() is not None:
             pass
         made = await world.init()
         assert made.error_code == E.NONE

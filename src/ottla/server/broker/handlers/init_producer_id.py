@@ -39,7 +39,7 @@ def handle(
         if not request.transactional_id:
             return _refused(ErrorCode.INVALID_REQUEST)
         return _begin(broker, request, request.transactional_id, context.api_version)
-    producer_id = broker.controller.try_producer_id()
+    producer_id = broker.producer_ids.try_producer_id()
     if producer_id is None:
         return _next_block(broker)
     return InitProducerIdResponse(producer_id=producer_id, producer_epoch=0)
@@ -78,4 +78,4 @@ def _refused(code: ErrorCode) -> InitProducerIdResponse:
 
 
 async def _next_block(broker: Broker) -> InitProducerIdResponse:
-    return InitProducerIdResponse(producer_id=await broker.controller.producer_id(), producer_epoch=0)
+    return InitProducerIdResponse(producer_id=await broker.producer_ids.producer_id(), producer_epoch=0)

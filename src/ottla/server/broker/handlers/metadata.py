@@ -11,6 +11,7 @@ Kafka, whose client hears UNKNOWN_TOPIC_OR_PARTITION and asks again. The answer 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,13 @@ from ottla.server.broker.metadata_answers import (
     live_endpoints,
     offline_replicas,
 )
-from ottla.server.broker.quotas.mutations import mutation_quota
 from ottla.server.controller.result import is_valid_topic_name
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.metadata.image import MetadataImage, TopicImage
+
+logger = logging.getLogger(__name__)
 
 _FIRST_LISTENER_ERROR = 6
 _FIRST_TOPIC_ID_QUESTION = 12
@@ -109,8 +111,14 @@ async def _create_and_respond(
     broker: Broker, request: MetadataRequest, context: RequestContext, names: list[str], missing: list[str]
 ) -> MetadataResponse:
     # The context belongs to the connection, which waits for us: it stays valid.
-    quota = mutation_quota(broker, context, strict_since=0)
-    outcome = await broker.controller.auto_create_topics(missing, None if quota is None else quota.charge)
+    from ottla.server.broker.topic_creation import create_automatically
+
+    try:
+        outcome = await create_automatically(broker, missing, context)
+    except ApiError as error:
+        # The topics are what is not there yet; everything else that was asked for is.
+        logger.warning("topics %s were not created: %s", ", ".join(missing), error)
+        outcome = {}
     found, failed = _look_up(broker.image, names, [])
     for topic in failed:
         code = outcome.get(topic.name or "", ErrorCode.NONE)
