@@ -57,6 +57,8 @@ class Replicas:
         """Called after a commit, or an image, with the partitions whose place or leadership may be another one now; of
         one that has left, `replicas` is empty.
         """
+        self.on_replicated: Callable[[], None] | None = None
+        """Called before the first partition that has replicas elsewhere is taken over: time to set `on_placed`."""
         self.replication_bytes_in = self.replication_bytes_out = 0
         """What followers here have fetched from leaders, and leaders here have sent to followers."""
         self._log_directories = log_directories
@@ -152,6 +154,8 @@ class Replicas:
                     config = self._log_config(topic.name, image)
                 partition = self._open(topic, index, placement, config, is_new)
             if partition is not None:
+                if len(placement.replicas) > 1 and self.on_placed is None and self.on_replicated is not None:
+                    self.on_replicated()
                 partition.update_leadership(
                     placement.leader,
                     placement.leader_epoch,
