@@ -68,6 +68,9 @@ def explain(error: BaseException) -> str | None:
         return _disk_line(error)
     if isinstance(error, ListenError):
         return _listen_line(error.errno, error.address, str(error))
+    lifecycle = sys.modules.get("ottla.server.broker.lifecycle")
+    if lifecycle is not None and isinstance(error, lifecycle.LifecycleError):
+        return str(error)
     http = sys.modules.get("ottla.runtime.http")
     if http is not None and isinstance(error, http.HttpListenError):
         return f"{error}; choose another address with --set http.listeners=http://HOST:PORT, or none"

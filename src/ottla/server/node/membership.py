@@ -14,6 +14,7 @@ from ottla.server.broker.local_controller import LocalController
 from ottla.server.broker.producer_ids import ProducerIds
 from ottla.server.log.errors import LogError
 from ottla.server.log.files import META_PROPERTIES
+from ottla.server.node.controller_registration import ControllerRegistration
 from ottla.server.node.identity import NODE_CLIENT_ID
 from ottla.server.peers.peers import Peers, PeerSettings
 
@@ -65,6 +66,7 @@ class Membership:
         self._env = env
         self._broker: Broker | None = None
         self._producer_ids: ProducerIds | None = None
+        self._registration: ControllerRegistration | None = None
         self._watching: asyncio.Task[None] | None = None
 
     def compose(self, broker: Broker, metadata: ClusterMetadata, controller: Controller | None) -> None:
@@ -79,6 +81,9 @@ class Membership:
             attempt_timeout_ms=self._config["controller.socket.timeout.ms"],
         )
         metadata.subscribe_leader(channel.leader_changed)
+        if controller is not None:
+            incarnation_id = self._env.random_uuid()
+            self._registration = ControllerRegistration(self._config, channel, metadata, incarnation_id)
         broker.producer_ids = self._producer_ids = ProducerIds(channel, broker.node_id, self.broker_epoch)
 
     def broker_epoch(self) -> int:
@@ -138,6 +143,8 @@ class Membership:
             self._producer_ids.stop()
         if self._watching is not None:
             self._watching.cancel()
+        if self._registration is not None:
+            self._registration.stop()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
 
