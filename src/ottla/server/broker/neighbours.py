@@ -27,10 +27,18 @@ class Neighbours:
         self._broker = broker
         self._listener_name = broker.config.inter_broker_listener_name
 
-    async def ask(self, node_id: int, message: Request, *, channel: str, timeout_ms: int | None = None) -> Any:
+    async def ask(
+        self,
+        node_id: int,
+        message: Request,
+        *,
+        channel: str,
+        timeout_ms: int | None = None,
+        version: int | None = None,
+    ) -> Any:
         """The broker's response; requests of one channel are answered in order. Raises PeerError.
 
-        Without a timeout it is request.timeout.ms.
+        Without a timeout it is request.timeout.ms, without a version the highest that both sides know.
         """
         broker = self._broker
         found = broker.image.brokers.get(node_id)
@@ -39,7 +47,8 @@ class Neighbours:
             raise PeerError(f"broker {node_id} is not there.")
         if timeout_ms is None:
             timeout_ms = broker.config["request.timeout.ms"]
-        return await broker.peers.send((endpoint.host, endpoint.port), message, timeout_ms=timeout_ms, channel=channel)
+        address = (endpoint.host, endpoint.port)
+        return await broker.peers.send(address, message, timeout_ms=timeout_ms, channel=channel, version=version)
 
 
 def leader_of(broker: Broker, topic: str, partition: int) -> int:

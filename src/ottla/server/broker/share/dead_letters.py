@@ -17,19 +17,20 @@ from ottla.core.errors import ERRORS, ApiError, ErrorCode
 from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from ottla.records.batch import CorruptRecordError, batches
 from ottla.records.record import Record, build_batch, read_batch_records
-from ottla.records.validation import AppendOrigin
 from ottla.runtime.disk import DiskError
 from ottla.schema.topic import topic_settings
+from ottla.server.broker.share.dead_letter_targets import LocalTarget, RemoteTarget
+from ottla.server.broker.topic_creation import create_topics
 from ottla.server.metadata.image import ConfigResourceType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ottla.server.broker.broker import Broker
+    from ottla.server.broker.share.dead_letter_targets import Target
     from ottla.server.broker.share.delivery import DeadLetter
     from ottla.server.broker.share.groups import ShareGroup
     from ottla.server.broker.share.hosted import HostedSharePartition
-    from ottla.server.replication.partition import Partition
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,6 @@ _BACKOFF_S = 0.1
 _BACKOFF_MAX_S = 30.0
 _BATCH_OVERHEAD_BYTES = 61
 _RECORD_OVERHEAD_BYTES = 40  # lengths, deltas: more than a record and its headers can need
-_REQUIRED_ACKS = -1
 
 
 class NoQueueError(Exception):
@@ -105,7 +105,7 @@ class DeadLetterQueue:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
 
-    async def _target(self, group: ShareGroup, source_partition: int) -> Partition:
+    async def _target(self, group: ShareGroup, source_partition: int) -> Target:
         """The partition to append to. Raises NoQueueError, or ApiError for what may be different soon."""
         broker = self._broker
         name = group.dead_letter_topic
@@ -125,10 +125,16 @@ class DeadLetterQueue:
         settings = topic_settings(broker.config, broker.image.config_of(ConfigResourceType.TOPIC, name))
         if not settings[ENABLED_SETTING]:
             raise NoQueueError(f"the topic {name!r} does not have {ENABLED_SETTING}=true")
-        partition = broker.replicas.get_by_id(topic.topic_id, source_partition % len(topic.partitions))
-        if partition is None or not partition.is_leader:
-            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        return partition
+        index = source_partition % len(topic.partitions)
+        leader = topic.partitions[index].leader
+        if leader == broker.node_id:
+            partition = broker.replicas.get_by_id(topic.topic_id, index)
+            if partition is None or not partition.is_leader:
+                raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            return LocalTarget(partition)
+        if leader < 0:
+            raise ApiError(ErrorCode.LEADER_NOT_AVAILABLE)
+        return RemoteTarget(broker, leader, name, index, settings["max.message.bytes"])
 
     async def _create(self, name: str) -> None:
         # The time of giving up is written into each record: the topic must not replace it.
@@ -139,7 +145,8 @@ class DeadLetterQueue:
             replication_factor=-1,
             configs=[CreatableTopicConfig(name=key, value=value) for key, value in settings],
         )
-        response = await self._broker.controller.create_topics(CreateTopicsRequest(topics=[topic]))
+        request = CreateTopicsRequest(topics=[topic], timeout_ms=self._broker.config["request.timeout.ms"])
+        response = await create_topics(self._broker, request)
         code = ERRORS[response.topics[0].error_code]
         if code in (ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.POLICY_VIOLATION):
             raise NoQueueError(f"the topic {name!r} cannot be created: {code.name}")
@@ -177,7 +184,7 @@ class DeadLetterQueue:
 
     async def _append(
         self,
-        target: Partition,
+        target: Target,
         hosted: HostedSharePartition,
         letter: DeadLetter,
         offsets: range,
@@ -187,7 +194,7 @@ class DeadLetterQueue:
         now_ms = self._broker.env.clock.now_ms()
         records: list[Record] = []
         size = _BATCH_OVERHEAD_BYTES
-        limit = target.log.config.max_message_bytes
+        limit = target.max_message_bytes
         for source_offset in offsets:
             record = _dead_record(hosted, letter, source_offset, copies.get(source_offset), now_ms)
             record_size = _size_of(record)
@@ -201,12 +208,11 @@ class DeadLetterQueue:
             records.append(record)
             size += record_size
         try:
-            result = target.append(build_batch(records), _REQUIRED_ACKS, now_ms, AppendOrigin.COORDINATOR)
+            await target.append(build_batch(records), now_ms)
         except ApiError as error:
             if error.code in (ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.INVALID_RECORD):
                 raise NoQueueError(f"the topic {target.topic!r} refuses them: {error}") from error
             raise
-        await _committed(target, result.last_offset)
         return offsets.start + len(records)
 
 
@@ -237,30 +243,3 @@ def _size_of(record: Record) -> int:
 
 def _range(letter: DeadLetter) -> str:
     return f"[{letter.first_offset}, {letter.end_offset})"
-
-
-class _Commit:
-    """Waits until a partition's high watermark has passed an offset, or its leader is another one."""
-
-    def __init__(self, last_offset: int) -> None:
-        self._last_offset = last_offset
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def partition_changed(self, partition: Partition) -> None:
-        if self.done.done():
-            return
-        if not partition.is_leader:
-            self.done.set_exception(ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER))
-        elif partition.log.high_watermark > self._last_offset:
-            self.done.set_result(None)
-
-
-async def _committed(partition: Partition, last_offset: int) -> None:
-    if partition.log.high_watermark > last_offset:
-        return
-    waiter = _Commit(last_offset)
-    partition.add_waiter(waiter)
-    try:
-        await waiter.done
-    finally:
-        partition.remove_waiter(waiter)
