@@ -48,14 +48,13 @@ ACCEPTED = Refusal(ErrorCode.NONE, None)
 
 
 class ConfigCommands:
-    """The commands on settings. `image` and `config` are as of the last record; `node_id` is this broker's."""
+    """The commands on settings. `image` and `config` are as of the last record."""
 
-    __slots__ = ("config", "image", "node_id")
+    __slots__ = ("config", "image")
 
-    def __init__(self, image: MetadataImage, config: BrokerConfig, node_id: int) -> None:
+    def __init__(self, image: MetadataImage, config: BrokerConfig) -> None:
         self.image = image
         self.config = config
-        self.node_id = node_id
 
     def alter(
         self, resources: Iterable[tuple[ConfigResource, list[Change]]], *, replace: bool
@@ -124,7 +123,7 @@ class ConfigCommands:
             return lambda overrides: validate_topic_overrides(overrides, config)
         if resource_type == ConfigResourceType.BROKER:
             if name:
-                check_own_broker(name, self.node_id)
+                _broker_id(name)
             return lambda overrides: validate_broker_overrides(config, overrides, per_broker=bool(name))
         if resource_type == ConfigResourceType.CLIENT_METRICS:
             if not name:
@@ -181,12 +180,15 @@ def setting_of(resource_type: int, name: str) -> Setting | None:
 
 def check_own_broker(name: str, node_id: int) -> None:
     """Raise ApiError INVALID_REQUEST unless the name of a broker resource is this broker's id."""
+    if _broker_id(name) != node_id:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {node_id}, but received {name}")
+
+
+def _broker_id(name: str) -> int:
     try:
-        broker_id = int(name)
+        return int(name)
     except ValueError:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}") from None
-    if broker_id != node_id:
-        raise ApiError(ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {node_id}, but received {name}")
 
 
 def check_changes(changes: list[Change]) -> None:

@@ -90,7 +90,7 @@ class ControllerCore:
         self.state = ClusterState(image, config, node_id, cluster_id=cluster_id, now_ms=now_ms)
         self.node_id = node_id
         self._topics = TopicCommands(image, config, randomness)
-        self._configs = ConfigCommands(image, config, node_id)
+        self._configs = ConfigCommands(image, config)
 
     @property
     def image(self) -> MetadataImage:

@@ -6,22 +6,51 @@ Clients should use IncrementalAlterConfigs (KIP-339). Loggers cannot be changed 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.alter_configs import (
     AlterConfigsRequest,
+    AlterConfigsResource,
     AlterConfigsResourceResponse,
     AlterConfigsResponse,
 )
-from ottla.server.controller.configs import SET, Change
+from ottla.server.broker.handlers.incremental_alter_configs import refusal_of_broker, where_it_belongs
+from ottla.server.controller.configs import SET, Change, Refusal
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
 
 async def handle(broker: Broker, request: AlterConfigsRequest, context: RequestContext) -> AlterConfigsResponse:
-    """Replace the overrides of each resource."""
+    """Replace the overrides of each resource, where the active controller is."""
+    own: dict[int, Refusal] = {}
+    for index, resource in enumerate(request.resources):
+        if (refusal := refusal_of_broker(broker, resource, context)) is not None:
+            own[index] = refusal
+    kept = [resource for index, resource in enumerate(request.resources) if index not in own]
+    answers: Iterator[AlterConfigsResourceResponse] = iter(())
+    if kept:
+        rest = AlterConfigsRequest(resources=kept, validate_only=request.validate_only)
+        answers = iter((await where_it_belongs(_alter, broker, rest, context)).responses)
+    return AlterConfigsResponse(
+        responses=[
+            _response(resource, own[index]) if index in own else next(answers)
+            for index, resource in enumerate(request.resources)
+        ]
+    )
+
+
+def error_response(
+    request: AlterConfigsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> AlterConfigsResponse:
+    """The code for each resource."""
+    refusal = Refusal(code, message)
+    return AlterConfigsResponse(responses=[_response(resource, refusal) for resource in request.resources])
+
+
+async def _alter(broker: Broker, request: AlterConfigsRequest, context: RequestContext) -> AlterConfigsResponse:
     answers = await broker.controller.alter_configs(
         [
             (
@@ -33,29 +62,14 @@ async def handle(broker: Broker, request: AlterConfigsRequest, context: RequestC
         replace=True,
         validate_only=request.validate_only,
     )
-    responses = [
-        AlterConfigsResourceResponse(
-            error_code=answer.code,
-            error_message=answer.text,
-            resource_type=resource.resource_type,
-            resource_name=resource.resource_name,
-        )
-        for resource, answer in zip(request.resources, answers, strict=True)
-    ]
+    responses = [_response(resource, answer) for resource, answer in zip(request.resources, answers, strict=True)]
     return AlterConfigsResponse(responses=responses)
 
 
-def error_response(
-    request: AlterConfigsRequest, context: RequestContext, code: ErrorCode, message: str | None
-) -> AlterConfigsResponse:
-    """The code for each resource."""
-    responses = [
-        AlterConfigsResourceResponse(
-            error_code=code,
-            error_message=message,
-            resource_type=resource.resource_type,
-            resource_name=resource.resource_name,
-        )
-        for resource in request.resources
-    ]
-    return AlterConfigsResponse(responses=responses)
+def _response(resource: AlterConfigsResource, answer: Refusal) -> AlterConfigsResourceResponse:
+    return AlterConfigsResourceResponse(
+        error_code=answer.code,
+        error_message=answer.text,
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
+    )

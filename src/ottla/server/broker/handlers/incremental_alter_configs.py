@@ -9,7 +9,9 @@ broker's id), UNKNOWN_TOPIC_OR_PARTITION.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.incremental_alter_configs import (
@@ -18,6 +20,7 @@ from ottla.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 )
+from ottla.server.broker.dispatch import at_controller
 from ottla.server.broker.loggers import change_levels
 from ottla.server.controller.configs import ACCEPTED, Change, Refusal, check_changes, check_own_broker
 from ottla.server.metadata.image import ConfigResourceType
@@ -31,23 +34,26 @@ _TWICE: Final = Refusal(ErrorCode.INVALID_REQUEST, "Each resource must appear at
 async def handle(
     broker: Broker, request: IncrementalAlterConfigsRequest, context: RequestContext
 ) -> IncrementalAlterConfigsResponse:
-    """Change each resource; loggers here and now, everything else through the controller."""
-    kept = [r for r in request.resources if r.resource_type != ConfigResourceType.BROKER_LOGGER]
-    answers = iter(
-        await broker.controller.alter_configs(
-            [((r.resource_type, r.resource_name), _changes(r)) for r in kept], validate_only=request.validate_only
-        )
-    )
-    responses = []
+    """Change each resource; loggers here and now, everything else where the active controller is."""
+    own: dict[int, Refusal] = {}
     times = Counter(r.resource_name for r in request.resources if r.resource_type == ConfigResourceType.BROKER_LOGGER)
-    for resource in request.resources:
+    for index, resource in enumerate(request.resources):
         if resource.resource_type == ConfigResourceType.BROKER_LOGGER:
             once = times[resource.resource_name] == 1
-            answer = _alter_loggers(broker, resource, request.validate_only) if once else _TWICE
-        else:
-            answer = next(answers)
-        responses.append(_response(resource, answer))
-    return IncrementalAlterConfigsResponse(responses=responses)
+            own[index] = _alter_loggers(broker, resource, request.validate_only) if once else _TWICE
+        elif (refusal := refusal_of_broker(broker, resource, context)) is not None:
+            own[index] = refusal
+    kept = [resource for index, resource in enumerate(request.resources) if index not in own]
+    answers: Iterator[AlterConfigsResourceResponse] = iter(())
+    if kept:
+        rest = IncrementalAlterConfigsRequest(resources=kept, validate_only=request.validate_only)
+        answers = iter((await where_it_belongs(_alter, broker, rest, context)).responses)
+    return IncrementalAlterConfigsResponse(
+        responses=[
+            _response(resource, own[index]) if index in own else next(answers)
+            for index, resource in enumerate(request.resources)
+        ]
+    )
 
 
 def error_response(
@@ -56,6 +62,33 @@ def error_response(
     """The code for each resource."""
     refusal = Refusal(code, message)
     return IncrementalAlterConfigsResponse(responses=[_response(resource, refusal) for resource in request.resources])
+
+
+def refusal_of_broker(broker: Broker, resource: Any, context: RequestContext) -> Refusal | None:
+    """Why a broker does not take a change of another broker's settings; controllers take those of any."""
+    if resource.resource_type != ConfigResourceType.BROKER or not resource.resource_name or context.is_for_controller:
+        return None
+    try:
+        check_own_broker(resource.resource_name, broker.node_id)
+    except ApiError as error:
+        return Refusal(error.code, error.message)
+    return None
+
+
+def where_it_belongs(own: Any, broker: Broker, request: Any, context: RequestContext) -> Any:
+    """Here, when this node was asked as a controller; else where the active one is."""
+    return (own if context.is_for_controller else partial(at_controller, own))(broker, request, context)
+
+
+async def _alter(
+    broker: Broker, request: IncrementalAlterConfigsRequest, context: RequestContext
+) -> IncrementalAlterConfigsResponse:
+    answers = await broker.controller.alter_configs(
+        [((r.resource_type, r.resource_name), _changes(r)) for r in request.resources],
+        validate_only=request.validate_only,
+    )
+    responses = [_response(resource, answer) for resource, answer in zip(request.resources, answers, strict=True)]
+    return IncrementalAlterConfigsResponse(responses=responses)
 
 
 def _changes(resource: AlterConfigsResource) -> list[Change]:
