@@ -6,7 +6,7 @@ Loaded when somebody sets any of them: a node alone, which is its own quorum, st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from socket import gethostname
+from os import uname
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ottla.schema.definition import SettingError
@@ -96,7 +96,7 @@ def _is_own(config: BrokerConfig, server: Address) -> bool:
     listeners = [*config.controller_listeners, *advertised_controller_listeners(config)]
     if listeners and all(server.port != listener.port for listener in listeners):
         return False
-    return server.host in _LOCAL or server.host in {gethostname(), *(listener.host for listener in listeners)}
+    return server.host in _LOCAL or server.host in {uname().nodename, *(listener.host for listener in listeners)}
 
 
 def check_quorum(config: BrokerConfig) -> None:

@@ -17,6 +17,7 @@ from ottla.server.log.files import META_PROPERTIES
 from ottla.server.node.controller_registration import ControllerRegistration
 from ottla.server.node.identity import NODE_CLIENT_ID
 from ottla.server.peers.peers import Peers, PeerSettings
+from ottla.server.replication.replication import Replication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
     from ottla.server.controller.alone import BrokerRegistration
     from ottla.server.controller.service import Controller
+    from ottla.server.log.directories import LogDirectories
+    from ottla.server.log.log import Log
     from ottla.server.metadata.cluster import ClusterMetadata
+    from ottla.server.metadata.delta import MetadataDelta
+    from ottla.server.metadata.image import MetadataImage
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +72,8 @@ class Membership:
         self._broker: Broker | None = None
         self._producer_ids: ProducerIds | None = None
         self._registration: ControllerRegistration | None = None
+        self.replication: Replication | None = None
+        self._log_dirs: dict[str, bytes] = {}
         self._watching: asyncio.Task[None] | None = None
 
     def compose(self, broker: Broker, metadata: ClusterMetadata, controller: Controller | None) -> None:
@@ -101,9 +108,9 @@ class Membership:
 
         The only broker of a quorum of one is unfenced at once, as if it were alone.
         """
-        broker = self._broker
-        assert broker is not None
+        broker = self._require_broker()
         assert broker.channel is not None
+        self._log_dirs = log_dirs
         description = BrokerDescription(
             broker_id=registration.broker_id,
             cluster_id=broker.cluster_id,
@@ -124,6 +131,33 @@ class Membership:
             await lifecycle.register()
             await lifecycle.catch_up()
 
+    def begin_replication(self, directories: LogDirectories) -> None:
+        """Follow leaders on other brokers, and look after followers there; before partitions are taken over."""
+        broker = self._require_broker()
+        assert broker.channel is not None
+        self.replication = Replication(
+            self._config, self._env, broker.replicas, directories, self.peers, broker.channel, self.broker_epoch
+        )
+        self.replication.start()
+
+    def apply(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        """Take over one commit, after the replicas did."""
+        if self.replication is not None:
+            self.replication.apply(delta, image)
+        if self.lifecycle is not None and delta.changed_configs:
+            self.lifecycle.follow_settings(self._require_broker().config)
+
+    def directory_failed(self, path: str) -> None:
+        """Tell the controller that replicas in this directory are gone."""
+        directory_id = self._log_dirs.get(path)
+        if self.lifecycle is not None and directory_id is not None:
+            self.lifecycle.directory_failed(directory_id)
+
+    def log_replaced(self, log: Log) -> None:
+        """A replica lies in another directory now."""
+        if self.replication is not None:
+            self.replication.log_moved(log)
+
     async def unfence(self) -> None:
         """Have the cluster use this broker, which serves clients already. Raises LifecycleError."""
         lifecycle = self.lifecycle
@@ -141,12 +175,18 @@ class Membership:
         """No more heartbeats; the broker's parts have ended."""
         if self._producer_ids is not None:
             self._producer_ids.stop()
+        if self.replication is not None:
+            await self.replication.stop()
         if self._watching is not None:
             self._watching.cancel()
         if self._registration is not None:
             self._registration.stop()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
+
+    def _require_broker(self) -> Broker:
+        assert self._broker is not None, "not composed"
+        return self._broker
 
     async def close(self) -> None:
         """Nothing more is said to anybody; the metadata log has ended."""

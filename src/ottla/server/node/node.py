@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.listener import Listener
     from ottla.server.broker.request_metrics import RequestMetrics
+    from ottla.server.log.log import Log
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.metrics.endpoint import HttpEndpoint
@@ -161,7 +162,7 @@ class Node:
     def _compose(self, metadata: ClusterMetadata, metadata_log: MetadataLog, directories: LogDirectories) -> Front:
         config, env = self.config, self.env
         replicas = self._replicas = Replicas(config.node_id, config, directories)
-        directories.on_replaced = replicas.replace_log
+        directories.on_replaced = self._on_replaced
         broker = self._broker = Broker(
             node_id=config.node_id,
             cluster_id=directories.cluster_id,
@@ -197,6 +198,8 @@ class Node:
         """Everything the image says, then every change to it."""
         assert self._replicas is not None
         self._adopt_settings(metadata.config)
+        if self._membership is not None and self._log_directories is not None:
+            self._membership.begin_replication(self._log_directories)
         self._replicas.load(metadata.image)
         self._coordinators.start(Surroundings(self.env, self._replicas, self.broker))
         if metadata.image.client_quotas:
@@ -212,6 +215,8 @@ class Node:
         # Settings first: what the same commit creates is created with them.
         self._adopt_settings(metadata.config)
         replicas.apply(delta, image)
+        if self._membership is not None:
+            self._membership.apply(delta, image)
         self._coordinators.on_metadata_change(delta, image)
         if "client_quotas" in delta.changed:
             front.apply_quotas(image)
@@ -228,7 +233,15 @@ class Node:
 
     # The end
 
+    def _on_replaced(self, old: Log, new: Log) -> None:
+        if self._replicas is not None:
+            self._replicas.replace_log(old, new)
+        if self._membership is not None:
+            self._membership.log_replaced(new)
+
     def _on_directory_failure(self, path: str, error: OSError) -> None:
+        if self._membership is not None:
+            self._membership.directory_failed(path)
         if self._log_directories is not None and not self._log_directories.online:
             self._fail(error)
 
