@@ -28,7 +28,8 @@ HEAP = "-Xmx512m -Xms512m"
 
 @dataclass(frozen=True)
 class Place:
-    """One node's part in a cluster: what it is, its id, its roles and ports."""
+    """One node's part in a cluster: what it is, its id, its roles, where it listens; `prefix` is a command that runs
+    the node's, in a network of its own, say."""
 
     kind: str
     node_id: int
@@ -36,6 +37,8 @@ class Place:
     port: int = 0
     controller_port: int = 0
     rack: str | None = None
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
 
     @property
     def is_broker(self) -> bool:
@@ -57,13 +60,13 @@ def places(kinds: Iterable[str], roles: Sequence[tuple[str, ...]] | None = None)
 
 def properties(place: Place, voters: Sequence[Place], directory: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """The server.properties of one node."""
-    client = f"PLAINTEXT://127.0.0.1:{place.port}"
-    controller = f"CONTROLLER://127.0.0.1:{place.controller_port}"
+    client = f"PLAINTEXT://{place.host}:{place.port}"
+    controller = f"CONTROLLER://{place.host}:{place.controller_port}"
     listeners = [client] * place.is_broker + [controller] * place.is_controller
     found = {
         "process.roles": ",".join(place.roles),
         "node.id": str(place.node_id),
-        "controller.quorum.voters": ",".join(f"{v.node_id}@127.0.0.1:{v.controller_port}" for v in voters),
+        "controller.quorum.voters": ",".join(f"{v.node_id}@{v.host}:{v.controller_port}" for v in voters),
         "listeners": ",".join(listeners),
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
@@ -88,7 +91,11 @@ class OttlaNode(OttlaOnProperties):
         if not (self.log_directory / "meta.properties").exists():
             tool = [sys.executable, "-m", "ottla", "kafka-storage"]
             _format([*tool, "format", "-t", self.cluster_id, "-c", str(self.properties)])
-        return super().command()
+        return [*self.place.prefix, *super().command()]
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{self.place.host}:{self.port}"
 
 
 class KafkaNode(ApacheKafka):
@@ -97,6 +104,13 @@ class KafkaNode(ApacheKafka):
     def __init__(self, place: Place, directory: Path, content: Mapping[str, str], cluster_id: str) -> None:
         super().__init__(directory, port=place.port, heap=HEAP)
         self.place, self.content, self.cluster_id = place, content, cluster_id
+
+    def command(self) -> list[str]:
+        return [*self.place.prefix, *super().command()]
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{self.place.host}:{self.port}"
 
     def _write_properties(self) -> None:
         _write(self.properties, self.content)
