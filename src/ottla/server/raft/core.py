@@ -422,8 +422,14 @@ class QuorumCore:
 
     @property
     def may_stand_for_election(self) -> bool:
-        """A voter, with a log that nobody replaces at this moment."""
-        return self.is_voter and self.installing is None
+        """A voter, with a log that nobody replaces at this moment.
+
+        So is one that the log removes, until that is committed: nobody else may have the record, and without it nobody
+        else may win (Raft dissertation §4.2.2; Kafka gives up here).
+        """
+        key, offset = self.local.key, self.history.voters_offset
+        is_removed = offset is not None and offset >= self.high_watermark and self.history.former_voters.is_voter(key)
+        return self.installing is None and (self.is_voter or is_removed)
 
     def destination_of(self, voter: Voter) -> Destination | None:
         """Where a voter is reached; None when it has no such listener."""

@@ -77,7 +77,7 @@ class Leader(Role):
         if history.kraft_version > 0:
             own = core.local_voter
             voters = history.voters
-            if own.endpoints and voters.get(own.voter_id) != own:
+            if core.is_voter and own.endpoints and voters.get(own.voter_id) != own:
                 voters = voters.with_voter(own)
             if history.voters_offset == -1 or voters != history.voters:
                 first.append(raft_data.KRaftVersionRecord(version=0, kraft_version=history.kraft_version))

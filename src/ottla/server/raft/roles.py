@@ -82,7 +82,7 @@ class Nominee(Role):
         super().__init__(core)
         self.election_deadline_ms = election_deadline_ms
         self.voters: VoterSet = core.voters
-        self.granted: set[int] = {core.local.key.replica_id}
+        self.granted: set[int] = {core.local.key.replica_id} if core.is_voter else set()
         self.rejected: set[int] = set()
 
     @property
@@ -132,7 +132,11 @@ class Prospective(Nominee):
         if self.is_won:
             core.become_candidate(now_ms)
             return None
-        if not core.is_voter or self.is_lost or (now_ms >= self.election_deadline_ms and not core.is_shutting_down):
+        if (
+            not core.may_stand_for_election
+            or self.is_lost
+            or (now_ms >= self.election_deadline_ms and not core.is_shutting_down)
+        ):
             core.give_up_election(now_ms)
             return None
         return earliest(self.ask(now_ms), self.election_deadline_ms)

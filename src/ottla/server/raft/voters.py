@@ -191,6 +191,11 @@ class VoterHistory:
         return self._voters[-1][1] if self._voters else self._static
 
     @property
+    def former_voters(self) -> VoterSet:
+        """The set before the newest one, as far as it is known."""
+        return self._voters[-2][1] if len(self._voters) > 1 else self._static
+
+    @property
     def voters_offset(self) -> int | None:
         """Where the newest set stands; None for the static one."""
         return self._voters[-1][0] if self._voters else None
