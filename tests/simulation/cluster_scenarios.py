@@ -24,6 +24,7 @@ from tests.simulation.cluster_faults import (
 )
 from tests.simulation.cluster_operator import Operator
 from tests.simulation.cluster_recording import Recorder
+from tests.simulation.cluster_registers import Registers
 from tests.simulation.cluster_watch import Watch, compare_disks, out_of_sync
 from tests.simulation.cluster_world import ClusterWorld, Shape, run_world
 from tests.simulation.workloads.client import Client
@@ -82,12 +83,15 @@ class ClusterStage(Stage):
     async def run(self, seconds: float, *checks: Callable[[], Awaitable[None]]) -> None:
         """The faults, and what must be when they are over."""
         self.watch.start()
+        registers = Registers(self.net, self.recorder)
+        await registers.start()
         for book in self.books:
             for isolation in (READ_COMMITTED, READ_UNCOMMITTED):
                 for partition in range(book.partitions):
                     self.net.spawn(self._read_along(book.topic, partition, isolation))
         await trouble(self.net, seconds, self.kinds, at_once=self.dice.choice((1, 2, 2, 3)))
         await self.everybody_in_sync()
+        await registers.finished()
         await self.finish(*checks)
         await self._record_the_end()
         self.recorder.check()

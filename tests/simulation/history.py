@@ -21,7 +21,8 @@ and, by its kind:
                  stint (a time in which one reader skips nothing and never goes back), transaction (in which they are
                  read, or null); final: everything from `start` to `end` was read, and nothing happens any more
     commit       group, topic, partition, offset, member, epoch (of the member, or generation of the group)
-    committed    group, topic, partition, offset: what a reader of committed offsets was told (null: nothing)
+    committed    group, topic, partition, offset: what a reader of committed offsets was told (null: nothing); final:
+                 nothing happens any more (before, a coordinator that is none any more may answer without knowing it)
     watermark    topic, partition, node, leader_epoch, high_watermark: what a node says that leads the partition
 """
 
@@ -39,7 +40,7 @@ from tests.simulation.history_cycles import Graph, find_cycle
 
 Operation = dict[str, Any]
 Place = tuple[str, int]
-ALLOWED_BY_KAFKA = frozenset({"G0", "G1c with writes"})
+ALLOWED_BY_KAFKA = frozenset({"G0", "G1c with writes", "stale commit"})
 MOST_TOLD = 20
 """Anomalies of one kind that are told."""
 
@@ -345,12 +346,14 @@ class History:
         for operation in self.committed:
             place = _place(operation)
             candidates = self.commits.get((operation["group"], place), [])
-            if operation["outcome"] == "ok" and not self._may_be_read(operation, candidates):
-                self._tell(
-                    "lost commit",
-                    f"{operation['group']} at {place[0]}-{place[1]} was told {operation['offset']} at"
-                    f" {operation['completed_s']}, which nobody committed, or others did later",
-                )
+            if operation["outcome"] != "ok" or self._may_be_read(operation, candidates):
+                continue
+            where = f"{operation['group']} was told {_at(place, operation['offset'])} at {operation['completed_s']}"
+            if operation["offset"] is not None and all(one["offset"] != operation["offset"] for one in candidates):
+                self._tell("phantom commit", f"{where}, and nobody committed that")
+            else:
+                kind = "lost commit" if operation.get("final") else "stale commit"
+                self._tell(kind, f"{where}, after others had committed something else")
 
     def _check_fencing(self, group: str, place: Place, acknowledged: list[Operation]) -> None:
         for one, newest in _after(acknowledged, acknowledged, "epoch"):

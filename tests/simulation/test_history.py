@@ -254,7 +254,7 @@ def test_cycle_of_writes(history: Writer) -> None:
     history.final((0, "b"), (1, "d"), partition=1)
     assert kinds(history) == []
     assert kinds(history, allowed=()) == ["G0", "G1c with writes"]
-    assert frozenset({"G0", "G1c with writes"}) == ALLOWED_BY_KAFKA
+    assert frozenset({"G0", "G1c with writes", "stale commit"}) == ALLOWED_BY_KAFKA
 
 
 def test_cycle_of_reads(history: Writer) -> None:
@@ -301,20 +301,28 @@ def test_consumer_that_skips_and_goes_back(history: Writer) -> None:
 def test_commit_that_is_lost(history: Writer) -> None:
     history.commit(3)
     history.commit(5)
-    history.committed(3)
+    history.committed(3, final=True)
     assert kinds(history) == ["lost commit"]
+
+
+def test_coordinators_that_are_none_any_more_may_answer(history: Writer) -> None:
+    history.commit(3)
+    history.commit(5)
+    history.committed(3)
+    assert kinds(history) == []
+    assert kinds(history, allowed=()) == ["stale commit"]
 
 
 def test_commit_that_nobody_made(history: Writer) -> None:
     history.commit(3)
     history.committed(4)
-    assert kinds(history) == ["lost commit"]
+    assert kinds(history) == ["phantom commit"]
 
 
 def test_commits_that_are_all_lost(history: Writer) -> None:
     history.committed(None)
     history.commit(3)
-    history.committed(None)
+    history.committed(None, final=True)
     assert [one.kind for one in check(history.operations)] == ["lost commit"]
 
 
