@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
 
 NOBODY = -1
+_CHANNEL_PREFIX = "coordinators: "
 
 
 class Neighbours:
@@ -47,8 +48,23 @@ class Neighbours:
             raise PeerError(f"broker {node_id} is not there.")
         if timeout_ms is None:
             timeout_ms = broker.config["request.timeout.ms"]
-        address = (endpoint.host, endpoint.port)
-        return await broker.peers.send(address, message, timeout_ms=timeout_ms, channel=channel, version=version)
+        return await broker.peers.send(
+            (endpoint.host, endpoint.port),
+            message,
+            timeout_ms=timeout_ms,
+            channel=_CHANNEL_PREFIX + channel,
+            version=version,
+        )
+
+
+def give_up_fenced(broker: Broker) -> None:
+    """Wait no longer for brokers that are fenced by now: others lead what they led."""
+    listener_name = broker.config.inter_broker_listener_name
+    for found in broker.image.brokers.values():
+        endpoint = found.endpoints.get(listener_name) if found.fenced else None
+        if endpoint is not None:
+            reason = f"broker {found.broker_id} is fenced."
+            broker.peers.disconnect((endpoint.host, endpoint.port), reason, channel_prefix=_CHANNEL_PREFIX)
 
 
 def leader_of(broker: Broker, topic: str, partition: int) -> int:

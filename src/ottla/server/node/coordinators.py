@@ -140,8 +140,15 @@ class Coordinators:
         """Tell every part that was made, and make those that are needed by now."""
         for part in list(self._parts.values()):
             part.on_metadata_change(delta, image)
-        if self._surroundings is not None and any(topic.name in _TOPICS for topic in delta.changed_topics.values()):
+        if self._surroundings is None:
+            return
+        if any(topic.name in _TOPICS for topic in delta.changed_topics.values()):
             self._make_leading(image)
+        broker = self._surroundings.broker
+        if "brokers" in delta.changed and broker.open_peers is not None:
+            from ottla.server.broker.neighbours import give_up_fenced
+
+            give_up_fenced(broker)
 
     def stop(self) -> None:
         """Stop the parts, the last made first."""
