@@ -47,18 +47,14 @@ def test_every_record_type_survives_its_frame(record_type: type[Any]) -> None:
     [
         (messages.RegisterBrokerRecord, [(7, 1), (8, 2), (17, 3), (29, 3), (30, 4)]),
         (messages.BrokerRegistrationChangeRecord, [(7, 1), (17, 2), (30, 3)]),
-        (messages.PartitionRecord, [(7, 0), (16, 0), (17, 1), (30, 1)]),
-        (messages.PartitionChangeRecord, [(16, 0), (17, 1), (30, 1)]),
+        (messages.PartitionRecord, [(7, 0), (16, 0), (17, 1), (22, 1), (23, 2)]),
+        (messages.PartitionChangeRecord, [(16, 0), (17, 1), (23, 2), (30, 2)]),
         (messages.TopicRecord, [(7, 0), (30, 0)]),
     ],
 )
 def test_write_versions_follow_metadata_version(record_type: type[Any], versions: list[tuple[int, int]]) -> None:
     for level, version in versions:
         assert write_version(record_type, {"metadata.version": level}) == version
-
-
-def test_eligible_leader_replicas_need_their_feature() -> None:
-    assert write_version(messages.PartitionRecord, NEWEST) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from ottla.core.binary import Buffer, read_uvarint, write_uvarint
 from ottla.protocol.codec import Decoder, Encoder, ProtocolError, decoder, encoder
 from ottla.protocol.messages import metadata_records as messages
 from ottla.server.metadata.delta import MetadataError
-from ottla.server.metadata.features import ELR_VERSION
 from ottla.server.metadata.image import METADATA_VERSION
 
 FRAME_VERSION: Final = 1
@@ -54,6 +53,7 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
 # Levels of metadata.version from which a newer version of a record may be written.
 _DIRECTORIES: Final = 17  # 3.7-IV2, KIP-858
 _MIGRATION: Final = 8  # 3.4-IV0, KIP-866
+_ELIGIBLE: Final = 23  # 4.0-IV1, KIP-966
 _CORDONED: Final = 30  # 4.3-IV0, KIP-1066
 
 
@@ -82,13 +82,12 @@ class RecordWriter:
 def write_version(record_type: type[Any], features: Mapping[str, int]) -> int:
     """The version to write a record in, by the finalized features of the cluster."""
     level = features.get(METADATA_VERSION, 0)
-    elr = features.get(ELR_VERSION, 0) > 0
     if record_type is messages.RegisterBrokerRecord:
         return 4 if level >= _CORDONED else 3 if level >= _DIRECTORIES else 2 if level >= _MIGRATION else 1
     if record_type is messages.BrokerRegistrationChangeRecord:
         return 3 if level >= _CORDONED else 2 if level >= _DIRECTORIES else 1
     if record_type is messages.PartitionRecord or record_type is messages.PartitionChangeRecord:
-        return 2 if elr else 1 if level >= _DIRECTORIES else 0
+        return 2 if level >= _ELIGIBLE else 1 if level >= _DIRECTORIES else 0
     return 0
 
 
