@@ -14,19 +14,19 @@ class Pool:
     """The clusters of a process. Those of a parent process are left to it: a forked child makes its own."""
 
     def __init__(self) -> None:
-        self._clusters: dict[tuple[tuple[str, str], ...], Cluster] = {}
+        self._clusters: dict[tuple[int, tuple[tuple[str, str], ...]], Cluster] = {}
         self._pid = os.getpid()
 
-    def fresh(self, settings: Mapping[str, object], topics: Topics = ()) -> Cluster:
-        """A running cluster with these settings, and with nothing in it but these topics."""
+    def fresh(self, settings: Mapping[str, object], topics: Topics = (), brokers: int = 1) -> Cluster:
+        """A running cluster of so many brokers with these settings, and with nothing in it but these topics."""
         if self._pid != os.getpid():
             self._clusters, self._pid = {}, os.getpid()
-        key = tuple(sorted((name, str(value)) for name, value in settings.items()))
+        key = brokers, tuple(sorted((name, str(value)) for name, value in settings.items()))
         cluster = self._clusters.get(key)
         if cluster is None:
             from ottla.testing.cluster import Cluster
 
-            cluster = Cluster(settings=settings)
+            cluster = Cluster(brokers, settings=settings)
             cluster.start()
             self._clusters[key] = cluster
         else:

@@ -7,9 +7,10 @@
 | `kafka_cluster` | function | makes clusters for this test alone: `kafka_cluster(settings=…, data=…)` |
 | `kafka_session` | session | a `Cluster` of its own for the whole session, never made as new |
 
-`@pytest.mark.kafka(settings={…}, topics=[…], partitions=…)` on a test, class or module: settings of the broker behind
-`kafka`, topics that are there when the test begins, partitions of `kafka_topic`. Tests with the same settings share a
-broker. `kafka_settings` in the ini file holds settings for all of them, one `name=value` a line.
+`@pytest.mark.kafka(settings={…}, topics=[…], partitions=…, brokers=…)` on a test, class or module: settings of the
+broker behind `kafka`, topics that are there when the test begins, partitions of `kafka_topic`, how many brokers there
+are. Tests with the same settings share a broker. `kafka_settings` in the ini file holds settings for all of them, one
+`name=value` a line.
 
 Each worker of pytest-xdist has brokers of its own. Until a test asks for a fixture nothing but this module is loaded.
 """
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ottla.testing.cluster import Cluster, Topics
     from ottla.testing.pool import Pool
 
-_MARKER = "kafka(settings=None, topics=(), partitions=1): the broker of the kafka fixture (Ottla)"
+_MARKER = "kafka(settings=None, topics=(), partitions=1, brokers=1): the broker of the kafka fixture (Ottla)"
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9._-]+")
 _LONGEST_TOPIC = 249
 
@@ -71,7 +72,7 @@ def _kafka_pool() -> Iterator[Pool]:
 def kafka(request: pytest.FixtureRequest, _kafka_pool: Pool) -> Cluster:
     """Kafka, with nothing in it: `kafka.bootstrap_servers` for the code under test, and helpers to look at it."""
     marked = _Marked(request)
-    return _kafka_pool.fresh({**_ini_settings(request.config), **marked.settings}, marked.topics)
+    return _kafka_pool.fresh({**_ini_settings(request.config), **marked.settings}, marked.topics, marked.brokers)
 
 
 @pytest.fixture
@@ -136,24 +137,31 @@ class _Marked:
         self.settings: dict[str, object] = {}
         self.topics: Topics = ()
         self.partitions = 1
+        self.brokers = 1
         for marker in reversed(list(request.node.iter_markers("kafka"))):
             self._add(**_keywords(marker))
 
     def _add(
-        self, settings: Mapping[str, object] | None = None, topics: Topics | None = None, partitions: int | None = None
+        self,
+        settings: Mapping[str, object] | None = None,
+        topics: Topics | None = None,
+        partitions: int | None = None,
+        brokers: int | None = None,
     ) -> None:
         self.settings.update(settings or {})
         if topics is not None:
             self.topics = topics
         if partitions is not None:
             self.partitions = partitions
+        if brokers is not None:
+            self.brokers = brokers
 
 
 def _keywords(marker: pytest.Mark) -> Mapping[str, Any]:
-    unknown = set(marker.kwargs) - {"settings", "topics", "partitions"}
+    unknown = set(marker.kwargs) - {"settings", "topics", "partitions", "brokers"}
     if marker.args or unknown:
         what = f"has no {', '.join(sorted(unknown))}" if unknown else "takes names"
-        raise pytest.UsageError(f"@pytest.mark.kafka {what}: settings=…, topics=…, partitions=…")
+        raise pytest.UsageError(f"@pytest.mark.kafka {what}: settings=…, topics=…, partitions=…, brokers=…")
     return marker.kwargs
 
 
