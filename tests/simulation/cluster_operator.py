@@ -19,9 +19,10 @@ from ottla.protocol.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 )
+from ottla.protocol.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest, UpdateFeaturesResponse
 from tests.simulation.cluster_client import error_codes
 from tests.simulation.workloads.checks import until
-from tests.simulation.workloads.client import RETRIABLE, TOPIC_RESOURCE, BrokenError
+from tests.simulation.workloads.client import RETRIABLE, TOPIC_RESOURCE, BrokenError, Client
 
 if TYPE_CHECKING:
     from tests.simulation.cluster_world import ClusterWorld
@@ -132,3 +133,43 @@ class Operator:
             self.client.alter(TOPIC_RESOURCE, topic, segment_bytes=str(dice.choice((20_000, 1_000_000)))), 20
         )
         self.world.count("topics configured")
+
+
+NEWEST = {
+    "metadata.version": 30,
+    "transaction.version": 2,
+    "group.version": 1,
+    "eligible.leader.replicas.version": 1,
+    "share.version": 1,
+    "streams.version": 1,
+}
+OLDEST_LEVEL = 21
+"""3.9-IV0, the first metadata.version with dynamic quorums."""
+
+
+async def upgrade(world: ClusterWorld) -> None:
+    """Finalize newer levels of all features, the metadata's in two steps, as operators do after a rolling upgrade."""
+    client = world.client("upgrader")
+    dice = client.random
+    first = ("metadata.version", dice.randrange(OLDEST_LEVEL + 1, NEWEST["metadata.version"]))
+    steps = list(NEWEST.items())[1:]
+    dice.shuffle(steps)
+    for feature, level in [first, ("metadata.version", NEWEST["metadata.version"]), *steps]:
+        await asyncio.sleep(dice.expovariate(1 / 2))
+        while not await _finalize(world, client, feature, level):
+            await client.back_off()
+        world.note(f"{feature} is {level}")
+        world.count("features upgraded")
+
+
+async def _finalize(world: ClusterWorld, client: Client, feature: str, level: int) -> bool:
+    update = FeatureUpdateKey(feature=feature, max_version_level=level)
+    try:
+        answer = await client.ask(UpdateFeaturesRequest(feature_updates=[update]), 1, UpdateFeaturesResponse)
+    except BrokenError:
+        return False
+    codes = set(error_codes(answer)) - {ErrorCode.NONE}
+    # A node that is away, or not registered again yet, may be one that does not know the level.
+    if unexpected := codes - RETRIABLE - {ErrorCode.NOT_CONTROLLER, ErrorCode.INVALID_UPDATE_VERSION}:
+        world.fail(f"upgrade of {feature} to {level}: {unexpected}, {answer}")
+    return not codes

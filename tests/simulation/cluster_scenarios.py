@@ -22,7 +22,7 @@ from tests.simulation.cluster_faults import (
     Fault,
     trouble,
 )
-from tests.simulation.cluster_operator import Operator
+from tests.simulation.cluster_operator import OLDEST_LEVEL, Operator, upgrade
 from tests.simulation.cluster_recording import Recorder
 from tests.simulation.cluster_registers import Registers
 from tests.simulation.cluster_watch import Watch, compare_disks, out_of_sync
@@ -45,6 +45,7 @@ THREE = Shape(3, settings=SHARING)
 FIVE = Shape(5, settings=SHARING)
 APART = Shape(3, controllers=3, settings=SHARING)
 ONE = Shape(1, settings=SHARING)
+OLD = Shape(3, settings=SHARING, release_level=OLDEST_LEVEL)
 HISTORY_DIRECTORY = os.environ.get("SIMULATION_HISTORY")
 """Where to leave the history of each run."""
 ISOLATIONS = {READ_COMMITTED: "read_committed", READ_UNCOMMITTED: "read_uncommitted"}
@@ -224,6 +225,17 @@ async def moving(stage: ClusterStage) -> None:
     await stage.run(stage.seconds, operator.finished)
 
 
+async def upgrading(stage: ClusterStage) -> None:
+    """Producers, while newer levels of the features are finalized."""
+    await stage.producers()
+    upgraded = stage.net.spawn(upgrade(stage.net))
+
+    async def is_upgraded() -> None:
+        await asyncio.wait([upgraded])
+
+    await stage.run(stage.seconds, is_upgraded)
+
+
 async def consuming(stage: ClusterStage) -> None:
     """A group, and its records."""
     check = await stage.consumers()
@@ -262,14 +274,17 @@ PROFILES: dict[str, tuple[Act, Kinds]] = {
     "copy under everything": (copying, EVERYTHING),
     "queue under kills": (queueing, [*KILLS, *ROLLS, *PAUSES]),
     "roll with clocks and bad disks": (producing, [*ROLLS, *CLOCKS, *DISKS]),
+    "upgrade": (upgrading, [*ROLLS, *KILLS, *NETWORK]),
     "all of it": (all_of_it, EVERYTHING),
 }
-SHAPES = {"three": THREE, "five": FIVE, "apart": APART, "one": ONE}
+SHAPES = {"three": THREE, "old": OLD, "five": FIVE, "apart": APART, "one": ONE}
 
 
 def play(profile: str, seed: object, *, shape: str = "three", seconds: float = 20.0, shuffle: bool = False) -> Counts:
     """One run of a profile."""
     act, kinds = PROFILES[profile]
+    if profile == "upgrade":
+        shape = "old"
     return run_cluster_scenario(
         f"{profile}, {shape}", seed, act, kinds=kinds, shape=SHAPES[shape], seconds=seconds, shuffle=shuffle
     )

@@ -1,4 +1,4 @@
-"""Whole clusters, many seeds, for as long as you like: `python -m tests.simulation.cluster_soak --minutes 10 --seed 1000`.
+"""Whole clusters, many seeds, as long as you like: `python -m tests.simulation.cluster_soak --minutes 10 --seed 1000`.
 
 Each seed throws the dice for a profile (who works, what goes wrong) and a shape of cluster, unless they are given. A
 failure is told with what repeats it, and the run goes on; the exit status says whether there was one. With --only one
