@@ -54,6 +54,14 @@ class FetchedPartition:
         self.high_watermark = -1
         self.log_start_offset = -1
 
+    def wanted_now(self, request: FetchPartition) -> None:
+        """A request lists it with these parameters. Who fetches in another leader epoch may have put aside the last
+        answer, which was of the one before: it is told all again.
+        """
+        if request.current_leader_epoch != self.request.current_leader_epoch:
+            self.forget_answer()
+        self.request = request
+
     def has_news(self, data: PartitionData) -> bool:
         """True when `data` must be in an incremental answer; remembers what the client will then know."""
         news = bool(data.records) or data.preferred_read_replica >= 0 or data.diverging_epoch.epoch >= 0
@@ -119,7 +127,7 @@ class FetchSession:
             if cached is None:
                 partitions[key] = FetchedPartition(topic, request)
             else:
-                cached.request = request
+                cached.wanted_now(request)
         for forgotten_key in forgotten:
             partitions.pop(forgotten_key, None)
 

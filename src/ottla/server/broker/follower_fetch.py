@@ -131,7 +131,7 @@ class FollowerFetches:
             if entry is None:
                 entry = entries[key] = FetchedPartition(topic, wanted)
             else:
-                entry.request = wanted
+                entry.wanted_now(wanted)
             self._pending[entry] = None
         for key in forgotten:  # type: ignore[attr-defined]
             entry = entries.pop(key, None)

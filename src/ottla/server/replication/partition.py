@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.topics import INTERNAL_TOPICS
+from ottla.records.batch import HEADER_SIZE, parse_header
 from ottla.server.replication.cluster_view import ClusterView
 from ottla.server.replication.followers import Followers
 
@@ -354,8 +355,15 @@ class Partition:
         """
         if self.leader_id == self.node_id or leader_epoch != self.leader_epoch:
             raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self.log.append_as_follower(records, now_ms, leader_epoch=leader_epoch)
-        return self.log.log_end_offset
+        log = self.log
+        if log.log_start_offset == log.log_end_offset and len(records) >= HEADER_SIZE:
+            header = parse_header(records)
+            if header.base_offset < log.log_end_offset < header.next_offset:
+                # The leader's log starts within a batch, as DeleteRecords can have it; an empty one begins with all of
+                # that batch.
+                log.truncate_fully_and_start_at(header.base_offset, now_ms=now_ms)
+        log.append_as_follower(records, now_ms, leader_epoch=leader_epoch)
+        return log.log_end_offset
 
     def leader_told(self, high_watermark: int, log_start_offset: int) -> None:
         """As a follower, take over how far the leader's records are committed and where its log starts."""
