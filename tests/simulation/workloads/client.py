@@ -162,7 +162,10 @@ class Client:
                 break
             assert code in RETRIABLE or code == ErrorCode.THROTTLING_QUOTA_EXCEEDED, response
             await self.back_off()
-        return (await self.describe([name]))[name].topic_id
+        # Whoever is asked may hear of it a moment later than the controller.
+        while name not in (found := await self.describe([name])):
+            await self.back_off()
+        return found[name].topic_id
 
     async def find_coordinator(self, key: str, key_type: int) -> None:
         """Ask who coordinates, which makes the internal topic when it is not there yet."""
