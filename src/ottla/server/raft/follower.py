@@ -193,10 +193,10 @@ class Follower(Role):
         if not core.may_fetch or not core.connections.is_idle:
             return None
         if not core.connections.is_ready(self.leader, now_ms):
-            return earliest(
-                core.connections.paused_until_ms(self.leader, now_ms),
-                core.fetch_from_bootstrap(now_ms, besides=self.leader),
-            )
+            retry_ms = core.connections.paused_until_ms(self.leader, now_ms)
+            if self.failures == 1:  # may be no more than a lost connection: find that out first
+                return retry_ms
+            return earliest(retry_ms, core.fetch_from_bootstrap(now_ms, besides=self.leader))
         if self.download is not None:
             settings, local = core.settings, core.local
             request: Request = fetch_snapshot_request(

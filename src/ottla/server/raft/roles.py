@@ -107,12 +107,15 @@ class Nominee(Role):
         core = self.core
         deadline_ms: int | None = None
         for voter in self.voters:
-            if voter.voter_id in self.granted or voter.voter_id in self.rejected:
+            destination = core.destination_of(voter)
+            if destination is None or voter.voter_id in self.granted or voter.voter_id in self.rejected:
                 continue
-            request = vote_request(
-                core.local.cluster_id, core.epoch, core.local.key, voter.key, core.log, pre_vote=self.pre_vote
-            )
-            deadline_ms = earliest(deadline_ms, core.send_when_ready(core.destination_of(voter), request, now_ms))
+            if core.connections.is_ready(destination, now_ms):
+                request = vote_request(
+                    core.local.cluster_id, core.epoch, core.local.key, voter.key, core.log, pre_vote=self.pre_vote
+                )
+                core.send(destination, request, now_ms)
+            deadline_ms = earliest(deadline_ms, core.connections.paused_until_ms(destination, now_ms))
         return deadline_ms
 
 
