@@ -235,6 +235,7 @@ class Cluster:
                 link.node = node
             elif link.state.phase is Phase.DISCONNECTED and not link.load:
                 del self._links[node_id]
+                link.close(ConnectionFailedError(f"broker {node_id} is not known to the cluster (any more).", hint=""))
         for listener in self._listeners:
             listener(snapshot)
 
