@@ -244,6 +244,22 @@ def test_close_fails_what_is_in_flight_and_all_that_follows(run: Run) -> None:
     run(scenario)
 
 
+def test_disconnect_gives_up_what_is_being_opened(run: Run) -> None:
+    async def scenario() -> None:
+        async with World() as world:
+            world.node.greets = False
+            asked = [asyncio.ensure_future(world.send(heartbeat(1), channel=channel)) for channel in ("a", "b")]
+            await asyncio.sleep(0.05)
+            world.peers.disconnect(world.node.address, "node 2 leads no more.", channel_prefix="a")
+            with pytest.raises(PeerError, match="leads no more"):
+                await asked[0]
+            assert not asked[1].done()
+            with pytest.raises(PeerError, match="within 500 ms"):
+                await asked[1]
+
+    run(scenario)
+
+
 def test_peer_of_another_protocol(run: Run) -> None:
     async def scenario() -> None:
         async with World() as world:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CHANNEL_PREFIX: Final = "controller:"
 FIRST_PAUSE_MS: Final = 20
-LONGEST_PAUSE_MS: Final = 1000
+LONGEST_PAUSE_MS: Final = 250
 """Between attempts: the first pause, doubled each time up to the longest, and half of it by chance."""
 
 

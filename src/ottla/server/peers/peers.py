@@ -13,6 +13,8 @@ from ottla.server.peers.errors import PeerError
 if TYPE_CHECKING:
     from ottla.protocol.message import Request
 
+_STOPPING = "this node is stopping."
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -69,19 +71,25 @@ class Peers:
         return {} if connection is None else dict(connection.versions)
 
     def disconnect(self, address: Address, reason: str, *, channel_prefix: str = "") -> None:
-        """End the connections to an address whose channels begin so: what is in flight fails with this reason."""
+        """End the connections to an address whose channels begin so: what is in flight fails with this reason.
+
+        Those that are being opened are given up as well.
+        """
         for key, connection in list(self._connections.items()):
             if key[0] == address and key[1].startswith(channel_prefix):
                 del self._connections[key]
                 connection.abort(PeerError(reason))
+        for key, task in self._opening.items():
+            if key[0] == address and key[1].startswith(channel_prefix):
+                task.cancel(reason)
 
     async def close(self) -> None:
         """End everything; what is in flight, and all that is sent later, fails."""
         self._is_closed = True
         opening = list(self._opening.values())
         for task in opening:
-            task.cancel()
-        error = PeerError("this node is stopping.")
+            task.cancel(_STOPPING)
+        error = PeerError(_STOPPING)
         for connection in self._connections.values():
             connection.abort(error)
         self._connections.clear()
@@ -95,7 +103,7 @@ class Peers:
         It is not given up with the first one who does not want to wait any longer.
         """
         if self._is_closed:
-            raise PeerError("this node is stopping.")
+            raise PeerError(_STOPPING)
         task = self._opening.get(key)
         if task is None:
             task = self._opening[key] = asyncio.ensure_future(self._connect(key))
@@ -104,7 +112,7 @@ class Peers:
         if not done:
             raise PeerError(f"no connection to {_name(key[0])} within {timeout_ms} ms.")
         if task.cancelled():
-            raise PeerError("this node is stopping.")
+            raise PeerError(_STOPPING if self._is_closed else f"the connection to {_name(key[0])} was given up.")
         return task.result()
 
     async def _connect(self, key: tuple[Address, str]) -> PeerConnection:
@@ -122,8 +130,12 @@ class Peers:
             raise error from None
         except OSError as problem:
             raise PeerError(f"cannot connect to {name}: {reason_of(problem)}.") from None
-        except (PeerError, asyncio.CancelledError):
-            connection.abort(PeerError(f"the connection to {name} was given up."))
+        except asyncio.CancelledError as cancelled:
+            error = PeerError(str(cancelled) or f"the connection to {name} was given up.")
+            connection.abort(error)
+            raise error from None  # for all who wait for it; none of them was cancelled
+        except PeerError as error:
+            connection.abort(error)
             raise
         self._connections[key] = connection
         return connection
