@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ottla.server.log.slice import LogSlice
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.replicas import HostedTopic
+    from ottla.server.replication.throttle import ReplicationThrottle
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class FetchReader:
         "results",
         "send_files",
         "slices",
+        "throttle",
         "topics",
         "total_bytes",
         "urgent",
@@ -92,6 +94,8 @@ class FetchReader:
         # Of a follower: which run of the broker fetches, and when, unless what it has is known already.
         self.broker_epoch = -1
         self.fetched_at_ms: int | None = None
+        # Of a follower, while there are more bytes a second than throttled replicas may get.
+        self.throttle: ReplicationThrottle | None = None
         self.isolation_level = isolation_level
         self.max_bytes = max_bytes
         self.send_files = send_files
@@ -200,7 +204,7 @@ class FetchReader:
         else:
             end_offset = log.last_stable_offset if self.isolation_level == READ_COMMITTED else log.high_watermark
         found: LogSlice | None = None
-        if offset < end_offset:
+        if offset < end_offset and (self.throttle is None or not self._is_held_back(partition, self.throttle)):
             max_bytes = min(budget, request.partition_max_bytes)
             if max_bytes > 0 or nothing_found_yet:
                 found = log.read(offset, max(max_bytes, 0), upper_bound=end_offset, min_one_batch=nothing_found_yet)
@@ -216,6 +220,10 @@ class FetchReader:
                 ]
             )
         return data, found
+
+    def _is_held_back(self, partition: Partition, throttle: ReplicationThrottle) -> bool:
+        """Whether a follower has to wait, which it never has in the ISR (KIP-73)."""
+        return self.replica_id not in partition.isr and throttle.is_throttled(partition.topic, partition.partition)
 
     def _diverges(self, partition: Partition, request: FetchPartition, data: PartitionData) -> bool:
         """KIP-595: compare the client's last epoch with ours; fills `data.diverging_epoch` when the histories part."""

@@ -13,7 +13,7 @@ says since when (`FollowerProgress.was_waiting`), so that a quiet partition cost
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.fetch import FetchRequest, PartitionData
     from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.replication.partition import Partition
+    from ottla.server.replication.throttle import ReplicationThrottle
 
 _FIRST_TOPIC_ID_VERSION = 13
 _FIRST_REPLICA_STATE_VERSION = 15
@@ -196,6 +197,9 @@ class FollowerFetches:
         return self._park(request.max_wait_ms, is_full)
 
     def _plan(self, reader: FetchReader) -> None:
+        throttle = self._broker.replicas.leader_throttle
+        if throttle is not None and throttle.is_used:
+            reader.throttle = throttle if throttle.is_exceeded(int(self._loop.time() * 1000)) else None
         before = [entry.partition for entry in reader.entries]
         reader.plan()
         for entry, watched in zip(reader.entries, before, strict=True):
@@ -300,6 +304,9 @@ class FollowerFetches:
         response = FetchResponse(
             session_id=INVALID_SESSION_ID if session is None else session.session_id, responses=by_topic(told)
         )
+        throttle = self._broker.replicas.leader_throttle
+        if throttle is not None and throttle.is_used:
+            self._count_throttled(throttle, pairs)
         version, listener_name = self._context
         if reader.urgent and version >= _FIRST_LEADER_HINT_VERSION:
             add_endpoints(response, self._broker.image, listener_name)
@@ -309,6 +316,19 @@ class FollowerFetches:
             for entry, data in pairs:
                 self._settle(entry, data)
         return response
+
+    def _count_throttled(
+        self, throttle: ReplicationThrottle, pairs: Iterable[tuple[FetchedPartition, PartitionData]]
+    ) -> None:
+        size = sum(
+            len(data.records)
+            for entry, data in pairs
+            if data.records
+            and entry.partition is not None
+            and throttle.is_throttled(entry.partition.topic, entry.partition.partition)
+        )
+        if size:
+            throttle.record(size, int(self._loop.time() * 1000))
 
     def _settle(self, entry: FetchedPartition, data: PartitionData) -> None:
         """Whether a partition stays pending: it does until the follower has fetched what it got, and the rest."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ottla.server.log.log import Log
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import ConfigResource, MetadataImage, PartitionImage, TopicImage
+    from ottla.server.replication.throttle import ReplicationThrottle
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Replicas:
         """Called after a commit, or an image, with the partitions whose place or leadership may be another one now; of
         one that has left, `replicas` is empty.
         """
+        self.leader_throttle: ReplicationThrottle | None = None
+        """What holds back those who follow this broker (KIP-73)."""
         self.on_replicated: Callable[[], None] | None = None
         """Called before the first partition that has replicas elsewhere is taken over: time to set `on_placed`."""
         self.replication_bytes_in = self.replication_bytes_out = 0

@@ -113,6 +113,7 @@ class Replication:
         replicas.on_placed = self._placed
         replicas.monotonic_ms = _now_ms
         replicas.cluster.propose_isr = self._propose_isr
+        replicas.leader_throttle = self.leader_throttle
         self._apply_throttles(replicas.cluster.image)
         self._plan_check()
 
@@ -120,6 +121,7 @@ class Replication:
         """Fetch no more, ask for nothing more."""
         self._replicas.on_placed = None
         self._replicas.cluster.propose_isr = None
+        self._replicas.leader_throttle = None
         if self._checking is not None:
             self._checking.cancel()
         tasks = [loop.stop() for loop in self._loops.values()]

@@ -2,8 +2,8 @@
 
 Version notes.  2: flexible.
 
-Offset -1 means the high watermark. The answer's low watermark is the lowest log start over the replicas: here, the
-leader's.
+Offset -1 means the high watermark. The answer's low watermark is the lowest log start over the replicas that are alive;
+it waits until that has got where it was asked to.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from ottla.protocol.messages.delete_records import (
     DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 )
+from ottla.server.broker.delayed_delete import UNKNOWN_LOW_WATERMARK, DelayedDelete, Undeleted
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.delete_records import DeleteRecordsPartition, DeleteRecordsRequest
     from ottla.server.broker.broker import Broker, RequestContext
 
-_UNKNOWN_LOW_WATERMARK = -1
+    Answer = DeleteRecordsResponse | DelayedDelete
 
 
-def handle(broker: Broker, request: DeleteRecordsRequest, context: RequestContext) -> DeleteRecordsResponse:
+def handle(broker: Broker, request: DeleteRecordsRequest, context: RequestContext) -> Answer:
     """Move every log start; segments below it go with the next retention run."""
-    return DeleteRecordsResponse(
+    undeleted: list[Undeleted] = []
+    response = DeleteRecordsResponse(
         topics=[
             DeleteRecordsTopicResult(
-                name=topic.name, partitions=[_delete(broker, topic.name, wanted) for wanted in topic.partitions]
+                name=topic.name,
+                partitions=[_delete(broker, topic.name, wanted, undeleted) for wanted in topic.partitions],
             )
             for topic in request.topics
         ]
     )
+    return DelayedDelete(response, undeleted, request.timeout_ms) if undeleted else response
 
 
 def error_response(
@@ -51,7 +55,9 @@ def error_response(
     )
 
 
-def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> DeleteRecordsPartitionResult:
+def _delete(
+    broker: Broker, topic: str, wanted: DeleteRecordsPartition, undeleted: list[Undeleted]
+) -> DeleteRecordsPartitionResult:
     index = wanted.partition_index
     partition = broker.replicas.get(topic, index)
     if partition is None:
@@ -59,12 +65,14 @@ def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> Delet
     if broker.replicas.is_internal(topic):
         return _refused(index, ErrorCode.INVALID_TOPIC_EXCEPTION)
     try:
-        partition.delete_records_before(wanted.offset)
-        low_watermark = partition.low_watermark
+        offset = partition.delete_records_before(wanted.offset)
     except ApiError as error:
         return _refused(index, error.code)
-    return DeleteRecordsPartitionResult(partition_index=index, low_watermark=low_watermark)
+    result = DeleteRecordsPartitionResult(partition_index=index, low_watermark=partition.low_watermark)
+    if result.low_watermark < offset:
+        undeleted.append(Undeleted(result, partition, offset))
+    return result
 
 
 def _refused(index: int, code: ErrorCode) -> DeleteRecordsPartitionResult:
-    return DeleteRecordsPartitionResult(partition_index=index, low_watermark=_UNKNOWN_LOW_WATERMARK, error_code=code)
+    return DeleteRecordsPartitionResult(partition_index=index, low_watermark=UNKNOWN_LOW_WATERMARK, error_code=code)

@@ -4,6 +4,9 @@ Version notes. 2: isolation level. 4: leader epochs. 6: flexible. 7: -3, the rec
 (KIP-734). 8: -4, the local log start (KIP-405). 9: -5, the last tiered offset (KIP-1005). 10: timeout_ms for remote
 reads. 11: -6, the first offset not yet tiered (KIP-1023).
 
+A leader that has not committed anything of its own epoch yet does not know how far its predecessor had got: it tells
+consumers no latest offset, and of others only those that are surely committed (OFFSET_NOT_AVAILABLE, KIP-207).
+
 Nothing is tiered here: the local start is the log start, and what asks for tiering (-5, -6) has no answer, as in Kafka
 without remote storage. An empty log starts in the epoch of its leader, who will write its first record.
 Searching by time reads records between two index entries, so it goes to a worker thread.
@@ -47,6 +50,9 @@ _MIN_VERSION = {
     EARLIEST_PENDING_UPLOAD: 11,
 }
 _NOTHING = -1
+CONSUMER_REPLICA_ID = -1
+DEBUGGING_REPLICA_ID = -2
+_FIRST_NOT_AVAILABLE_VERSION = 5
 _FIRST_VERSION_WITH_EPOCH = 4
 
 
@@ -66,10 +72,12 @@ def handle(
                 answer.error_code = ErrorCode.INVALID_REQUEST
                 continue
             try:
-                partition = _find(broker, topic.name, wanted, context.api_version)
+                partition = _find(broker, topic.name, wanted, request.replica_id, context.api_version)
                 if wanted.timestamp >= 0 or wanted.timestamp == MAX_TIMESTAMP:
                     searching.append((partition, wanted, answer))
                 else:
+                    if wanted.timestamp == LATEST and _is_behind(partition, request):
+                        raise ApiError(_not_available(context.api_version))
                     _special(partition, wanted.timestamp, request, answer)
                     if context.api_version < _FIRST_VERSION_WITH_EPOCH:
                         answer.leader_epoch = _NOTHING
@@ -78,7 +86,7 @@ def handle(
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
     response = ListOffsetsResponse(topics=topics)
     if searching:
-        return _search_all(broker, request, context.api_version >= _FIRST_VERSION_WITH_EPOCH, searching, response)
+        return _search_all(broker, request, context.api_version, searching, response)
     return response
 
 
@@ -112,15 +120,30 @@ def _duplicates(request: ListOffsetsRequest) -> set[tuple[str, int]]:
     return twice
 
 
-def _find(broker: Broker, topic: str, wanted: ListOffsetsPartition, version: int) -> Partition:
+def _find(broker: Broker, topic: str, wanted: ListOffsetsPartition, replica_id: int, version: int) -> Partition:
     if wanted.timestamp < 0 and version < _MIN_VERSION.get(wanted.timestamp, version + 1):
         raise ApiError(ErrorCode.UNSUPPORTED_VERSION)
     partition = broker.replicas.get(topic, wanted.partition_index)
     if partition is None:
         raise ApiError(broker.replicas.missing_partition_error(topic, wanted.partition_index, broker.image))
-    if error := partition.check_leader_epoch(wanted.current_leader_epoch):
+    if error := partition.check_leader_epoch(
+        wanted.current_leader_epoch, leader_only=replica_id != DEBUGGING_REPLICA_ID
+    ):
         raise ApiError(error)
     return partition
+
+
+def _is_behind(partition: Partition, request: ListOffsetsRequest) -> bool:
+    """Whether a consumer asks a new leader that does not know yet what is committed."""
+    return (
+        request.replica_id == CONSUMER_REPLICA_ID
+        and partition.is_leader
+        and partition.leader_epoch_start_offset > partition.log.high_watermark
+    )
+
+
+def _not_available(version: int) -> ErrorCode:
+    return ErrorCode.OFFSET_NOT_AVAILABLE if version >= _FIRST_NOT_AVAILABLE_VERSION else ErrorCode.LEADER_NOT_AVAILABLE
 
 
 def _end_offset(partition: Partition, request: ListOffsetsRequest) -> int:
@@ -150,7 +173,7 @@ def _special(
 async def _search_all(
     broker: Broker,
     request: ListOffsetsRequest,
-    with_epoch: bool,
+    version: int,
     searching: list[tuple[Partition, ListOffsetsPartition, ListOffsetsPartitionResponse]],
     response: ListOffsetsResponse,
 ) -> ListOffsetsResponse:
@@ -171,6 +194,8 @@ async def _search_all(
         if found is not None and found.offset < end_offset:
             answer.timestamp = found.timestamp_ms
             answer.offset = found.offset
-            if with_epoch:
+            if version >= _FIRST_VERSION_WITH_EPOCH:
                 answer.leader_epoch = found.leader_epoch
+        elif _is_behind(partition, request):
+            answer.error_code = _not_available(version)
     return response
