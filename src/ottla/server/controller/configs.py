@@ -8,7 +8,7 @@ even for an unchanged value, because setting a value again is how a broker is ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -19,7 +19,7 @@ from ottla.schema.dynamic import appended, subtracted, validate_broker_overrides
 from ottla.schema.topic import TOPIC_SETTINGS, validate_topic_overrides
 from ottla.server.controller.result import check_topic_name
 from ottla.server.metadata.features import ELR_VERSION
-from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
+from ottla.server.metadata.image import NO_LEADER, ConfigResource, ConfigResourceType, MetadataImage, TopicImage
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 """Operations of IncrementalAlterConfigs."""
@@ -58,11 +58,11 @@ class ConfigCommands:
 
     def alter(
         self, resources: Iterable[tuple[ConfigResource, list[Change]]], *, replace: bool
-    ) -> tuple[list[messages.ConfigRecord], list[Refusal]]:
+    ) -> tuple[list[Any], list[Refusal]]:
         """The records, and one answer per resource in order. `replace` (AlterConfigs) drops overrides not named."""
         resources = list(resources)
         times = Counter(resource for resource, _ in resources)
-        records: list[messages.ConfigRecord] = []
+        records: list[Any] = []
         answers = []
         for resource, changes in resources:
             try:
@@ -72,7 +72,29 @@ class ConfigCommands:
                 answers.append(ACCEPTED)
             except ApiError as error:
                 answers.append(Refusal(error.code, error.message))
+        if self.image.features.get(ELR_VERSION, 0):
+            records += self._no_longer_eligible([record for record in records if record.name == MIN_ISR])
         return records, answers
+
+    def _no_longer_eligible(self, changes: Iterable[messages.ConfigRecord]) -> Iterator[messages.PartitionChangeRecord]:
+        """With another minimum, a leader may have acknowledged what replicas outside of the ISR lack (KIP-966).
+
+        Kafka forgets eligible replicas of leaderless partitions as well (ClearElrRecord), and with them who could lead.
+        Nothing is acknowledged there until one of them does, and then it is decided anew.
+        """
+        topics = self.image.topics
+        affected: dict[str, TopicImage] = {}
+        for change in changes:
+            if change.resource_type != ConfigResourceType.TOPIC:
+                affected.update(topics.by_name)
+            elif change.resource_name in topics.by_name:
+                affected[change.resource_name] = topics.by_name[change.resource_name]
+        for topic in affected.values():
+            for index, partition in topic.partitions.items():
+                if partition.eligible_leader_replicas and partition.leader != NO_LEADER:
+                    yield messages.PartitionChangeRecord(
+                        partition_id=index, topic_id=topic.topic_id, eligible_leader_replicas=[]
+                    )
 
     def _alter_resource(
         self, resource: ConfigResource, changes: list[Change], replace: bool

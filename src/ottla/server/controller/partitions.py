@@ -94,7 +94,8 @@ def changed(
             state.isr, state.elr, state.leader_recovery_state = (leader,), (), RECOVERING
         elif leader in state.elr:
             state.isr = (leader,)
-            state.elr = tuple(replica for replica in state.elr if replica != leader)
+            # The minimum may be a smaller one by now, and what it acknowledges from now on the others do not have.
+            state.elr = _without(state.elr, state.isr) if rules.min_isr > 1 else ()
     if not state.isr and not rules.has_elr:
         state.isr = partition.isr  # who was in sync last: the only ones that can be trusted later
     if "leader" not in changes and _needs_new_epoch(partition, state, rules):
