@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.server.broker.api_table import APIS
 from ottla.server.broker.fetch_sessions import FetchSessionCache
-from ottla.server.broker.read_replicas import reads_from_racks
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
     from ottla.server.peers.peers import Peers
     from ottla.server.raft.metadata_log import MetadataLog
     from ottla.server.replication.replicas import Replicas
+
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+"""The one `replica.selector.class` there is; others do not pass the checks of settings."""
 
 
 class Coordinators(Protocol):
@@ -116,7 +118,7 @@ class Broker:
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
         # Whether consumers are sent to a replica in their own rack (replica.selector.class, KIP-392).
-        self.reads_from_racks = reads_from_racks(config)
+        self.reads_from_racks = config["replica.selector.class"] == RACK_AWARE_SELECTOR
         self._telemetry: Telemetry | None = None
         # Made with the first Metadata request.
         self.encoded_topics: EncodedTopics | None = None

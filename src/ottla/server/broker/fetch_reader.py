@@ -12,7 +12,6 @@ from ottla.records.batch import CorruptRecordError
 from ottla.runtime.disk import DiskError
 from ottla.runtime.file_range import FileRange
 from ottla.server.broker.leader_hints import current_leader
-from ottla.server.broker.read_replicas import preferred_replica
 from ottla.server.replication.partition import READ_COMMITTED
 
 if TYPE_CHECKING:
@@ -183,6 +182,8 @@ class FetchReader:
             records=EMPTY,
         )
         if self.client_rack and partition.is_leader:
+            from ottla.server.broker.read_replicas import preferred_replica
+
             preferred = preferred_replica(partition, self.broker.image, self.listener_name, self.client_rack, offset)
             if preferred >= 0:
                 data.preferred_read_replica = preferred

@@ -5,20 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ottla.schema.config import BrokerConfig
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.replication.partition import Partition
 
-RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 NO_REPLICA = -1
-
-
-def reads_from_racks(config: BrokerConfig) -> bool:
-    """Whether `replica.selector.class` sends consumers to replicas in their rack.
-
-    Kafka's rack-aware selector is the only one there is; other names do not pass the checks of settings.
-    """
-    return bool(config["replica.selector.class"] == RACK_AWARE_SELECTOR)
 
 
 def preferred_replica(

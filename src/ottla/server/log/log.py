@@ -20,7 +20,6 @@ from ottla.server.log.checkpoint import format_topic_id, write_unsynced
 from ottla.server.log.config import LogConfig
 from ottla.server.log.files import LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA
 from ottla.server.log.flush import FlushState, FlushTask
-from ottla.server.log.follower_append import append_batches
 from ottla.server.log.host import LogHost
 from ottla.server.log.indexes import WouldBlockError
 from ottla.server.log.parts import AppendResult, LogParts
@@ -175,6 +174,8 @@ class Log:
         """
         if self._host.failure is not None:
             raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, self._host.failure)
+        from ottla.server.log.follower_append import append_batches
+
         first_offset = self.log_end_offset
         append_batches(self, records, now_ms, leader_epoch)
         pending = self.log_end_offset > self._flushing.at and self._request_flush()

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ottla.server.metadata.image import EMPTY_IMAGE
-from ottla.server.replication.followers import UNKNOWN_BROKER_EPOCH
 
 if TYPE_CHECKING:
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.replication.followers import PendingIsr
     from ottla.server.replication.partition import Partition
 
+UNKNOWN_BROKER_EPOCH = -1
 DEFAULT_LAG_TIME_MAX_MS = 30_000
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 UNKNOWN_OFFSET = -1
-UNKNOWN_BROKER_EPOCH = -1
 NEVER_MS = -(2**62)
 
 
@@ -109,6 +108,11 @@ class Followers:
     def maximal_isr(self) -> tuple[int, ...]:
         """The ISR with those who are about to come in."""
         return self.isr if self.pending is None else (*self.isr, *self.pending.added)
+
+    @property
+    def joining(self) -> tuple[int, ...]:
+        """Who is caught up and not in the ISR, as of the last look."""
+        return self._joining
 
     @property
     def is_alone(self) -> bool:

@@ -11,7 +11,7 @@ from ottla.protocol.messages.alter_partition import (
     AlterPartitionRequestTopicData,
     BrokerState,
 )
-from ottla.server.replication.followers import UNKNOWN_BROKER_EPOCH
+from ottla.server.replication.cluster_view import UNKNOWN_BROKER_EPOCH
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.alter_partition import AlterPartitionResponse

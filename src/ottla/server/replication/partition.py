@@ -13,14 +13,13 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.topics import INTERNAL_TOPICS
 from ottla.records.batch import HEADER_SIZE, parse_header
 from ottla.server.replication.cluster_view import ClusterView
-from ottla.server.replication.followers import Followers
 
 if TYPE_CHECKING:
     from ottla.core.binary import Buffer
     from ottla.core.ids import TopicPartition
     from ottla.server.log.log import AppendOrigin, AppendResult, Log
     from ottla.server.log.verification import Verification
-    from ottla.server.replication.followers import PendingIsr
+    from ottla.server.replication.followers import Followers, PendingIsr
 
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
@@ -228,6 +227,8 @@ class Partition:
         if self.replicas == (self.node_id,):
             self.followers = None
         elif self.followers is None or not led:
+            from ottla.server.replication.followers import Followers
+
             self.followers = Followers(self.node_id, self.replicas, self._isr, now_ms)
         else:
             self.followers.update(self.replicas, self._isr)
@@ -452,6 +453,9 @@ class Partition:
             return
         end_offset, lag_ms = self.log.log_end_offset, cluster.lag_time_max_ms
         followers.look_for_joining(end_offset, now_ms, lag_ms, cluster.is_eligible)
+        # Who waits at the end of a quiet log is not heard of again: it was not eligible before, or was refused.
+        for replica_id in followers.joining:
+            self._propose_expansion(followers, replica_id)
         if late := followers.late(end_offset, now_ms, lag_ms):
             pending = followers.propose_shrinking(late, self.leader_epoch, self.partition_epoch)
             if pending is not None:
