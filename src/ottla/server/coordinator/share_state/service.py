@@ -22,6 +22,7 @@ from ottla.protocol.messages import (
     read_share_group_state_summary,
     write_share_group_state,
 )
+from ottla.server.coordinator.append_errors import append_error
 from ottla.server.coordinator.result import Instant, Pending, Result, gathered
 from ottla.server.coordinator.runtime import PartitionLog, RuntimeSettings
 from ottla.server.coordinator.share_state.records import SharePartitionKey, ShareStateRecordCodec
@@ -217,7 +218,7 @@ class ShareStateCoordinator(TopicCoordinator[ShareStateShard]):
             result = command(partition.shard, key, data, partition.now())
         except ApiError as error:
             return refused(error.code, error.message)
-        return partition.complete(result, refused)
+        return partition.complete(result, lambda code: refused(append_error(code)))
 
     # -- pruning
 
