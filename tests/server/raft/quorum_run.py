@@ -43,16 +43,16 @@ def setup_of(seed: int) -> Setup:
 class Run:
     """One seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, chaos_ms: int = CHAOS_MS) -> None:
+        self.chaos_ms = chaos_ms
         self.world = World(seed, setup_of(seed))
         self.random = Random(seed + 1_000_000)
         self.down: list[Node] = []
-        self.lost_voter = False
 
     def run(self) -> World:
         """Chaos, then peace."""
         world = self.world
-        end_ms = world.now_ms + CHAOS_MS
+        end_ms = world.now_ms + self.chaos_ms
         while world.now_ms < end_ms:
             self._happen()
             world.run_for(self.random.randrange(1, 60))
@@ -179,9 +179,9 @@ def describe(world: World) -> str:
     )
 
 
-def run_seed(seed: int) -> World:
+def run_seed(seed: int, chaos_ms: int = CHAOS_MS) -> World:
     """One run; AssertionError when a checker objects."""
-    return Run(seed).run()
+    return Run(seed, chaos_ms).run()
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ class Replica:
     def commit(self, *followers: int) -> None:
         """Let followers fetch up to the end."""
         for one in followers or (2, 3):
-            self.request(self.fetch(one))
+            self.request(self.fetch(one, max_wait_ms=0))
 
     def fetch(
         self,

@@ -44,7 +44,7 @@ def settle(core: QuorumCore, asked: Asked, response: Response, now_ms: int) -> N
         if said.error is ErrorCode.UNSUPPORTED_VERSION:
             settle_failure(core, asked, now_ms, unsupported_version=True, timed_out=True)
         return
-    if said.error is not ErrorCode.NONE:
+    if said.error not in (ErrorCode.NONE, ErrorCode.SNAPSHOT_NOT_FOUND):
         core.connections.pause(asked.destination, now_ms)
     if _is_settled_by_epoch(core, said, now_ms):
         return
