@@ -92,7 +92,7 @@ def is_in_sync(cluster: LocalCluster) -> bool:
 
 def test_three_brokers_serve_survive_and_start_again(cluster: LocalCluster) -> None:
     with ottla.Admin(bootstrap_servers=cluster.bootstrap) as admin:
-        admin.create_topics([ottla.NewTopic("orders", 3)])
+        admin.create_topics([ottla.admin.NewTopic("orders", num_partitions=3)])
     sent: list[bytes] = []
 
     def send(count: int) -> None:
@@ -116,7 +116,9 @@ def test_three_brokers_serve_survive_and_start_again(cluster: LocalCluster) -> N
     assert cluster.stop() == 0
     assert all((cluster.data / f"broker-{broker}" / ".kafka_cleanshutdown").exists() for broker in (1, 2, 3))
     cluster.start()
-    with ottla.Consumer("orders", bootstrap_servers=cluster.bootstrap, group_id="g") as consumer:
-        found = sorted(int(consumer.poll(30).value) for _ in sent)
-    assert found == list(range(len(sent)))
+    with ottla.Consumer(cluster.bootstrap, group_id="g", topics=["orders"], auto_offset_reset="earliest") as consumer:
+        found: list[int] = []
+        while len(found) < len(sent):
+            found += [int(record.value) for record in consumer.poll(30)]
+    assert sorted(found) == list(range(len(sent)))
     assert cluster.stop() == 0

@@ -177,7 +177,9 @@ class Cluster:
         """Stop the brokers in order. What is in memory is gone, what is in `data` stays."""
         with self._lock:
             self._clear_faults()
-            stop_together([thread for thread in self.threads if thread is not None])
+            # Brokers that are no controllers first: they need one to leave in order.
+            for is_controller in (False, True):
+                stop_together([one for one in self.threads if one and one.node.config.is_controller == is_controller])
             for index in range(len(self.threads)):
                 self._detach_faults(index)
                 self._release_port(index)

@@ -95,6 +95,7 @@ class BrokerLifecycle:
         self._core = LifecycleCore(settings, description.previous_broker_epoch)
         self._timer: asyncio.TimerHandle | None = None
         self._request: asyncio.Task[None] | None = None
+        self._heard_at_s = 0.0
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._cordoned: list[str] = []
         metadata.subscribe_progress(self._metadata_advanced)
@@ -152,19 +153,26 @@ class BrokerLifecycle:
             self._core.settings_changed(self._now_ms())
             self._run()
 
-    async def leave(self, timeout_ms: int) -> bool:
-        """Controlled shutdown: have others lead what this broker leads. Whether that was done in time."""
+    async def leave(self, timeout_ms: int, *, silence_ms: int | None = None) -> bool:
+        """Controlled shutdown: have others lead what this broker leads. Whether that was done in time, which is over
+        early when no controller has said anything for `silence_ms`.
+        """
         self._core.begin_controlled_shutdown(self._now_ms())
         self._run()
+        loop = asyncio.get_running_loop()
+        self._heard_at_s = loop.time()
+        end_s = self._heard_at_s + timeout_ms / 1000
+        left = asyncio.ensure_future(self._reached(lambda: self._core.state == BrokerState.SHUTTING_DOWN))
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                await self._reached(lambda: self._core.state == BrokerState.SHUTTING_DOWN)
-        except TimeoutError:
-            logger.warning("the controller did not let this broker go within %d ms; it stops all the same", timeout_ms)
-            return False
-        except LifecycleError:
-            return False
-        return True
+            while not left.done():
+                deadline_s = end_s if silence_ms is None else min(end_s, self._heard_at_s + silence_ms / 1000)
+                if loop.time() >= deadline_s:
+                    logger.warning("no controller lets this broker go; it stops all the same")
+                    return False
+                await asyncio.wait((left,), timeout=deadline_s - loop.time())
+            return left.exception() is None
+        finally:
+            left.cancel()
 
     async def stop(self) -> None:
         """Say nothing more."""
@@ -258,10 +266,12 @@ class BrokerLifecycle:
 
     async def _ask(self, request: Any) -> Any | None:
         try:
-            return await self._channel.request(request, timeout_ms=self._request_timeout_ms)
+            response = await self._channel.request(request, timeout_ms=self._request_timeout_ms)
         except (ControllerUnavailableError, PeerError) as error:
             logger.warning("%s", error)
             return None
+        self._heard_at_s = asyncio.get_running_loop().time()
+        return response
 
     def _tell(self, was_fenced: bool) -> None:
         core = self._core

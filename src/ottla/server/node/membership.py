@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT_MS: Final = 60_000
 """A controlled shutdown that takes longer is not waited for (Kafka waits five minutes)."""
+LOOK_AGAIN_S: Final = 0.05
 PATIENCE_S: Final = 5.0
 """So long is waited for the cluster before a line says so, and again after each such time."""
 
@@ -169,7 +170,33 @@ class Membership:
         """Have others lead what this broker leads, if that can be done in time."""
         lifecycle = self.lifecycle
         if lifecycle is not None and self._config["controlled.shutdown.enable"]:
-            await lifecycle.leave(LEAVE_TIMEOUT_MS)
+            await lifecycle.leave(LEAVE_TIMEOUT_MS, silence_ms=self._silence_ms())
+
+    async def see_others_off(self) -> None:
+        """Where all nodes stop at once, controllers stay until the last broker has left: without a majority of them
+        nobody could leave in order.
+        """
+        if not self._config.is_controller:
+            return
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._silence_ms() / 1000
+        metadata = self._require_broker().metadata
+        while loop.time() < end_s and metadata.failure is None:
+            leaving = [
+                broker
+                for broker in metadata.image.brokers.values()
+                if broker.in_controlled_shutdown and not broker.fenced and broker.broker_id != self._config.node_id
+            ]
+            if not leaving:
+                return
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _silence_ms(self) -> int:
+        """A quorum that still has a majority has chosen a leader within this time."""
+        config = self._config
+        fetch_ms: int = config["controller.quorum.fetch.timeout.ms"]
+        election_ms: int = config["controller.quorum.election.timeout.ms"]
+        return 2 * (fetch_ms + election_ms)
 
     async def stop(self) -> None:
         """No more heartbeats; the broker's parts have ended."""

@@ -256,22 +256,23 @@ class Node:
         """
         if self._observation is not None:
             await self._observation.stop()
-        front, self._front = self._front, None
-        membership, self._membership = self._membership, None
+        front, membership = self._front, self._membership
         if membership is not None:
-            await membership.leave()
+            await membership.leave()  # partitions are handed over: all parts still follow the metadata
         if front is not None:
             await front.close(grace_s)
         if self._broker is not None:
             await self._broker.close()
         self._coordinators.stop()
         if membership is not None:
+            await membership.see_others_off()
             await membership.stop()
         broker_epoch, clean = await self._stop_metadata()
         if front is not None:
             await front.close_controllers(grace_s)
         if membership is not None:
             await membership.close()
+        self._front = self._membership = None
         directories, self._log_directories = self._log_directories, None
         if directories is not None:
             await directories.stop(broker_epoch=broker_epoch, clean=clean)
