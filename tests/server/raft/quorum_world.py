@@ -98,6 +98,8 @@ class Node:
         self.checked_offset = 0
         self.download = bytearray()
         self.timer_ms: int | None = None
+        self.callers: list[Callable[[], None]] = []
+        """Who may be waiting for an answer: what tells them that there will be none."""
 
     @property
     def key(self) -> ReplicaKey:
@@ -126,8 +128,12 @@ class Node:
         world.settle(self)
 
     def crash(self) -> None:
-        """Stop dead."""
+        """Stop dead: the process, whose connections end at once, or the machine, of which nothing is heard."""
         random = self.world.random
+        callers, self.callers = self.callers, []
+        if random.random() < 0.7:
+            for fail in callers:
+                self.world.later(random.randrange(1, 5), fail)
         if self.persisting is not None and random.random() < 0.5:
             self.state = self.persisting
         self.core = None
@@ -333,6 +339,7 @@ class World:
             return
         if self._is_lost(node, target):
             return
+        target.callers = [*target.callers[-20:], fail]
         copies = 2 if faults.double and random.random() < faults.double else 1
         for _ in range(copies):
             inbound = (node, incarnation, token, target, version)

@@ -12,7 +12,8 @@ from ottla.protocol.messages.raft_data import LeaderChangeMessage
 from ottla.protocol.messages.vote import VoteRequest
 from ottla.records.control import read_control_message
 from ottla.records.record import read_records
-from ottla.server.raft.effects import Flush, HighWatermark, LeaderAndEpoch, LeaderChange, Persist, Reply, Send
+from ottla.server.raft.effects import Flush, HighWatermark, LeaderChange, Persist, Reply, Send
+from ottla.server.raft.metadata_log import LeaderAndEpoch
 from ottla.server.raft.quorum_state import QuorumState
 from tests.server.raft.model_log import ModelLog
 from tests.server.raft.replica import (

@@ -12,10 +12,10 @@ from ottla.server.raft.effects import (
     Flush,
     HighWatermark,
     InstallSnapshot,
-    LeaderAndEpoch,
     LeaderChange,
     StoreSnapshotPiece,
 )
+from ottla.server.raft.metadata_log import LeaderAndEpoch
 from ottla.server.raft.quorum_state import QuorumState
 from ottla.server.raft.snapshot import SnapshotId
 from ottla.server.raft.voters import VoterSet

@@ -39,14 +39,13 @@ from ottla.server.raft.effects import (
     Fail,
     Flush,
     HighWatermark,
-    LeaderAndEpoch,
     LeaderChange,
     Persist,
     Send,
 )
 from ottla.server.raft.follower import Follower
 from ottla.server.raft.leader import Leader
-from ottla.server.raft.metadata_log import NotLeaderError
+from ottla.server.raft.metadata_log import LeaderAndEpoch, NotLeaderError
 from ottla.server.raft.ports import ReplicaLog
 from ottla.server.raft.quorum_state import QuorumState
 from ottla.server.raft.requests import fetch_request
@@ -127,6 +126,8 @@ class QuorumCore:
             for index, address in enumerate(local.bootstrap_servers)
             if address not in {(host, port) for _, host, port in local.endpoints}
         ]
+        self.trouble: str | None = None
+        """Why the last node that was asked did not want to talk to this one, for who wonders why nobody leads."""
         self._initial = state
         self._persisted: QuorumState | None = state
         self._announced = LeaderAndEpoch(-1, -1)

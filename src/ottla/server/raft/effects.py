@@ -11,15 +11,9 @@ from typing import NamedTuple
 
 from ottla.core.binary import Buffer
 from ottla.protocol.message import Request, Response
+from ottla.server.raft.metadata_log import LeaderAndEpoch
 from ottla.server.raft.quorum_state import QuorumState
 from ottla.server.raft.snapshot import SnapshotId
-
-
-class LeaderAndEpoch(NamedTuple):
-    """Who leads in which epoch; `leader_id` is -1 while nobody is known to."""
-
-    leader_id: int
-    epoch: int
 
 
 class Destination(NamedTuple):

@@ -12,7 +12,8 @@ from ottla.protocol.messages import describe_quorum, fetch, fetch_snapshot, raft
 from ottla.records.control import ControlMessage
 from ottla.server.log.files import METADATA_TOPIC
 from ottla.server.raft.answers import Inbound, fetch_answer, fetch_snapshot_answer
-from ottla.server.raft.effects import LeaderAndEpoch, LeaderChange, Reply, ReplySnapshot
+from ottla.server.raft.effects import LeaderChange, Reply, ReplySnapshot
+from ottla.server.raft.metadata_log import LeaderAndEpoch
 from ottla.server.raft.progress import Progress, Replicas
 from ottla.server.raft.requests import begin_quorum_epoch_request
 from ottla.server.raft.roles import Role, earliest

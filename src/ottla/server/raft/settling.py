@@ -41,9 +41,12 @@ def settle(core: QuorumCore, asked: Asked, response: Response, now_ms: int) -> N
         return
     if said.partition is None:
         core.connections.pause(asked.destination, now_ms)
+        host, port = asked.destination.address
+        core.trouble = f"{host}:{port} refused a {type(request).__name__}: {said.error.name}: {said.error.message}"
         if said.error is ErrorCode.UNSUPPORTED_VERSION:
             settle_failure(core, asked, now_ms, unsupported_version=True, timed_out=True)
         return
+    core.trouble = None
     if said.error not in (ErrorCode.NONE, ErrorCode.SNAPSHOT_NOT_FOUND):
         core.connections.pause(asked.destination, now_ms)
     if _is_settled_by_epoch(core, said, now_ms):
