@@ -216,7 +216,11 @@ class Brokers(Route[K]):
         for key, broker in located.items():
             if broker not in cluster.metadata.brokers:
                 known = ", ".join(map(str, sorted(cluster.metadata.brokers)))
-                located[key] = KafkaError(f"There is no broker {broker}.", hint=f"The cluster has brokers {known}.")
+                located[key] = KafkaError(
+                    f"There is no broker {broker}.",
+                    code=ErrorCode.BROKER_NOT_AVAILABLE,
+                    hint=f"The cluster has brokers {known}.",
+                )
         return located
 
 
