@@ -158,6 +158,8 @@ class ClusterClient(Client):
             ErrorCode.UNKNOWN_LEADER_EPOCH,
             ErrorCode.OFFSET_NOT_AVAILABLE,
             ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            # From one that leads no more, follows, and has not got as far.
+            ErrorCode.OFFSET_OUT_OF_RANGE,
         }
         if not late:
             self._unknown_since_s = None
@@ -165,8 +167,9 @@ class ClusterClient(Client):
         if self._unknown_since_s is None:
             self._unknown_since_s = self.world.now()
         waited_s = self.world.now() - self._unknown_since_s
-        if ErrorCode.UNKNOWN_TOPIC_OR_PARTITION in codes and waited_s > LATE_NEWS_S:
+        if codes & {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.OFFSET_OUT_OF_RANGE} and waited_s > LATE_NEWS_S:
             return
+        self._leaders.clear()
         raise BrokenError(f"not yet: {late}")
 
     # -- connections

@@ -130,7 +130,7 @@ class Operator:
         dice = self.client.random
         topic = dice.choice(self.topics)
         await asyncio.wait_for(
-            self.client.alter(TOPIC_RESOURCE, topic, segment_bytes=str(dice.choice((20_000, 1_000_000)))), 20
+            self.client.alter(TOPIC_RESOURCE, topic, internal_segment_bytes=str(dice.choice((20_000, 1_000_000)))), 20
         )
         self.world.count("topics configured")
 

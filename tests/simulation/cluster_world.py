@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from ottla.cli.kafka.storage_format import Format, InitialVoter
+from ottla.core.errors import ErrorCode
 from ottla.core.ids import uuid_to_text
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.schema.config import BrokerConfig
@@ -351,6 +352,8 @@ class ClusterWorld:
         self.may_lose = False
         self.cuts = 0.0
         self.lives = 0
+        self.refusals = frozenset({ErrorCode.INVALID_REPLICATION_FACTOR, ErrorCode.BROKER_NOT_AVAILABLE})
+        """While brokers are away, topics cannot grow, and brokers that were named cannot be asked."""
         self.failures: list[str] = []
         self.counts: dict[str, int] = {}
         self.stopped_s: list[float] = []

@@ -17,6 +17,7 @@ from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ottla.core.errors import ErrorCode
 from ottla.runtime.memory_disk import CHANGING, MemoryDisk
 from ottla.schema.config import BrokerConfig
 from ottla.server.node.node import Node
@@ -96,6 +97,8 @@ class Cluster:
         self.failures: list[str] = []
         self.counts: dict[str, int] = {}
         self.expects_disk_errors = False
+        self.refusals: frozenset[ErrorCode] = frozenset()
+        """What programs may be told for good, though they ask for nothing that cannot be had."""
         self.stopped_s: list[float] = []
         """When the node came to an orderly end."""
         self.connections: set[asyncio.StreamWriter] = set()  # of clients, to end with the simulation

@@ -29,7 +29,7 @@ def administrator(books: list[Book], groups: list[str]) -> Any:
                     program.gets_on()
                 except KafkaError as error:
                     reasons = [*error.errors.values()] or [error]
-                    if not all(one.retriable for one in reasons):
+                    if not all(one.retriable or one.code in program.cluster.refusals for one in reasons):
                         program.cluster.fail(f"{program}: {what}: {error!r} {reasons}")
                     program.cluster.count("admin calls that failed")
                 await program.think(0.7)

@@ -20,6 +20,7 @@ from weakref import WeakSet
 from ottla.runtime.memory_disk import SimulatedCrashError
 from ottla.testing.sim.links import HOST
 from ottla.testing.sim.loop import VirtualTimeLoop
+from ottla.testing.sim.network import SimulatedTransport
 
 Result = TypeVar("Result")
 
@@ -62,7 +63,14 @@ class Process:
         """What still runs of a program that has come to its end: tasks, timers, connections."""
         current = asyncio.current_task(self._loop)
         tasks = [task for task in self._tasks if not task.done() and task is not current]
-        timers = [one for one in self._loop._scheduled if not one.cancelled() and self.owns(one._context)]  # type: ignore[attr-defined]
+        timers = [
+            one
+            for one in self._loop._scheduled
+            if not one.cancelled()
+            and self.owns(one._context)  # type: ignore[attr-defined]
+            # What is still on its way to a connection that is closed is not the program's.
+            and not isinstance(getattr(one._callback, "__self__", None), SimulatedTransport)  # type: ignore[attr-defined]
+        ]
         open_ones = [one for one in self._loop.network.connections if self.owns(one.context)]
         return [repr(one) for one in (*tasks, *timers, *open_ones)]
 
