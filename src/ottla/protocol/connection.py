@@ -174,6 +174,11 @@ class ServerConnection:
             self._quiet = 0
         return self._buffer, start + 4, end
 
+    def put_back(self, offset: int) -> None:
+        """Let the frame that was handed out last (from `offset` on) be the next one again."""
+        self._start = offset - 4
+        self._busy = False
+
     def next_request(self) -> Request | Literal[NeedData.NEED_DATA]:
         """The next request; the one before it is done. ProtocolError for a bad frame size or header."""
         frame = self.next_frame()

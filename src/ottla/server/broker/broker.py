@@ -349,12 +349,17 @@ class DelayedResponse:
     sets `usage` where a quota is about the request: to be resumed by who has more to do for the response than a moment.
     """
 
-    __slots__ = ("done", "error", "on_cancel", "on_done", "response", "usage")
+    __slots__ = ("done", "error", "is_owed", "on_cancel", "on_done", "response", "usage")
+
+    lets_next_in = False
+    """Whether what the client sent behind this request may be handled meanwhile; its answer then leaves later."""
 
     def __init__(self, on_cancel: Callable[[], object] | None = None) -> None:
         self.on_cancel = on_cancel
         self.on_done: Callable[[DelayedResponse], None] | None = None
         self.usage: Usage | None = None
+        # Whether the connection takes the answer in a turn of its own, so that it may come at any moment.
+        self.is_owed = False
         self.done = False
         self.response: Any = None
         self.error: BaseException | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from ottla.protocol.headers import parse_request_header
 from ottla.runtime.file_range import FileRange, FileSender
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
+from ottla.server.broker.owed import MOST_OWED, Owed, OwedAnswers
 from ottla.server.broker.request_metrics import Timing
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _MOST_PARTS = 64
 # iovec.
 JOIN_BYTES = 16_384
 # Why a connection is stopped, as bits.
-_BLOCKED, _HELD, _MUTED = 1, 2, 4
+_BLOCKED, _HELD, _MUTED, _IN_ORDER = 1, 2, 4, 8
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -43,6 +45,9 @@ class Connection(asyncio.BufferedProtocol):
     above a quota. In all of these no further request is handled; what still arrives is kept, and once something has
     arrived, reading stops. (Stopping only then spares two system calls per long poll, and shows a client that goes
     away.)
+
+    Produces that wait for other brokers let those behind them in (`owed`); any other request has to wait until they
+    are answered.
     """
 
     __slots__ = (
@@ -54,11 +59,13 @@ class Connection(asyncio.BufferedProtocol):
         "_closing",
         "_listener",
         "_muted",
+        "_owed",
         "_reading_paused",
         "_request",
         "_route",
         "_router",
         "_sender",
+        "_settling",
         "_stopped",
         "_timing",
         "_transport",
@@ -81,6 +88,9 @@ class Connection(asyncio.BufferedProtocol):
         self._awaited: DelayedResponse | asyncio.Future[Any] | None = None
         self._route: Route | None = None
         self._request: Any = None
+        # Answers to come, in the order of their requests, while others are handled; None when there was never any.
+        self._owed: OwedAnswers | None = None
+        self._settling: asyncio.Handle | None = None
         self._stopped = 0
         self.bytes_in = self.bytes_out = 0
         self._clock = listener.clock_ns
@@ -143,6 +153,8 @@ class Connection(asyncio.BufferedProtocol):
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.cancel()
+        if self._owed:
+            self._forget_owed()
         if self._sender is not None:
             self._sender.close()
         if self._muted is not None:
@@ -165,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def is_busy(self) -> bool:
         """True while a response is owed."""
-        return self._awaited is not None
+        return self._awaited is not None or bool(self._owed)
 
     @property
     def is_held(self) -> bool:
@@ -185,6 +197,8 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def awaited_api(self) -> str | None:
         """The API of the request whose answer is awaited; None when none is."""
+        if self._owed:
+            return self._owed[0].route.api.name
         return self._route.api.name if self._awaited is not None and self._route is not None else None
 
     @property
@@ -261,6 +275,9 @@ class Connection(asyncio.BufferedProtocol):
                 if parts and not arrived_ns:
                     arrived_ns = clock()  # whatever follows the first has waited since about now
                 buffer, offset, end = frame
+                if self._owed and self._has_to_wait(buffer, offset):
+                    arrived_ns = arrived_ns or clock()
+                    break
                 api_key, version, context.correlation_id, context.client_id, offset = parse_request_header(
                     buffer, offset, end
                 )
@@ -283,7 +300,11 @@ class Connection(asyncio.BufferedProtocol):
                         if usage is not None:
                             response = self._settle_encoded(usage, route, response)
                         size = len(response) + route.header_bytes
-                        parts += (route.pack_header(size, context.correlation_id), response)
+                        header = route.pack_header(size, context.correlation_id)
+                        if self._owed:
+                            self._owe(route, None, None, [header, response], None)
+                        else:
+                            parts += (header, response)
                         if timing is not None:
                             timing.end(clock())
                         continue
@@ -299,10 +320,29 @@ class Connection(asyncio.BufferedProtocol):
                 except Exception as error:
                     response = self._failure(route, request, error)
                 if response.__class__ is route.response_class:
-                    self._encode(route, request, response, parts)
+                    if self._owed:
+                        later: list[Buffer] = []
+                        self._encode(route, request, response, later)
+                        self._owe(route, request, None, later, None)
+                    else:
+                        self._encode(route, request, response, parts)
                 elif response is None:
                     if usage is not None:
                         self._settle(usage, None, 0)
+                elif usage is None and isinstance(response, DelayedResponse) and response.lets_next_in:
+                    if timing is not None and timings is not None:
+                        timing.pause(clock())
+                        timings.pop()
+                    self._owe(route, request, response, [], timing)
+                    continue
+                elif self._owed:
+                    # A produce that waits for more than other brokers: what is behind it waits as well.
+                    assert isinstance(response, Awaitable)
+                    delayed = DelayedResponse()
+                    delayed.continue_with(_awaited(response))
+                    self._owe(route, request, delayed, [], None)
+                    self._stopped |= _IN_ORDER
+                    break
                 elif not self._settled_at_once(route, request, response, parts):
                     if timing is not None and timings is not None:
                         timing.pause(clock())
@@ -375,6 +415,80 @@ class Connection(asyncio.BufferedProtocol):
         future.add_done_callback(self._future_done)
         self._awaited = future
         return False
+
+    # Answers that are owed
+
+    def _has_to_wait(self, buffer: bytearray, offset: int) -> bool:
+        """Whether the next request has to wait for what is owed; it is put back then."""
+        assert self._owed is not None
+        if int.from_bytes(buffer[offset : offset + 2], "big") == ApiKey.PRODUCE and len(self._owed) < MOST_OWED:
+            return False
+        self._wire.put_back(offset)
+        self._stopped |= _IN_ORDER
+        self._pause_reading()
+        return True
+
+    def _owe(
+        self, route: Route, request: Any, delayed: DelayedResponse | None, parts: list[Buffer], timing: Timing | None
+    ) -> None:
+        if self._owed is None:
+            self._owed = deque()
+        context = self.context
+        self._owed.append(Owed(route, request, context.correlation_id, context.api_version, delayed, parts, timing))
+        if delayed is not None:
+            if delayed.done:
+                self._answer_soon(delayed)
+            else:
+                delayed.on_done = self._answer_soon
+                delayed.is_owed = True
+
+    def _answer_soon(self, _: DelayedResponse) -> None:
+        """In a later turn of the loop: what is committed together is answered together."""
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_soon(self._answer_owed)
+
+    def _answer_owed(self) -> None:
+        self._settling = None
+        owed = self._owed
+        if not owed:
+            return
+        self.active = True
+        parts: list[Buffer] = []
+        context = self.context
+        timings = []
+        before = context.correlation_id, context.api_version
+        while owed and owed[0].is_ready:
+            answer = owed.popleft()
+            if answer.delayed is None:
+                parts += answer.parts
+                continue
+            timing = answer.timing
+            if timing is not None:
+                timing.resume(self._clock())
+            context.correlation_id, context.api_version = answer.correlation_id, answer.api_version
+            self._route, self._request = answer.route, answer.request
+            self._encode_outcome(answer.delayed.response, answer.delayed.error, parts)
+            if timing is not None:
+                timing.end(self._clock())
+                timings.append(timing)
+        context.correlation_id, context.api_version = before
+        if timings:
+            self._write_timed(parts, timings)
+        elif parts:
+            self._write(parts)
+        self._stopped &= ~_IN_ORDER
+        if self._closing:
+            self._close_if_done()
+        else:
+            self._go_on()
+
+    def _forget_owed(self) -> None:
+        owed, self._owed = self._owed, None
+        for answer in owed or ():
+            if answer.delayed is not None:
+                answer.delayed.cancel()
+        if self._settling is not None:
+            self._settling.cancel()
 
     def _delayed_done(self, delayed: DelayedResponse) -> None:
         self._finish_awaited(delayed.response, delayed.error)
@@ -555,7 +669,7 @@ class Connection(asyncio.BufferedProtocol):
     def _close_if_done(self) -> None:
         """When closing: close once the response that is owed, and what is being sent, have gone out."""
         is_sending = self._sender is not None and self._sender.is_busy
-        if self._closing and self._awaited is None and not is_sending and not self._transport.is_closing():
+        if self._closing and not self.is_busy and not is_sending and not self._transport.is_closing():
             self._transport.close()
 
     def _refuse(self, error: BaseException) -> None:
@@ -565,6 +679,10 @@ class Connection(asyncio.BufferedProtocol):
             logger.warning(
                 "closing the connection of %s (client id %r): %s", self.client, self.context.client_id, error
             )
+
+
+async def _awaited(response: Awaitable[Any]) -> Any:
+    return await response
 
 
 def _size(parts: list[Buffer], start: int) -> int:

@@ -30,6 +30,8 @@ class DelayedProduce(DelayedResponse):
 
     __slots__ = ("_loop", "_timer", "_waiting", "_whole")
 
+    lets_next_in = True
+
     def __init__(self, whole: ProduceResponse, batches: Sequence[Uncommitted], timeout_ms: int) -> None:
         super().__init__(self._forget)
         self._whole = whole
@@ -45,8 +47,11 @@ class DelayedProduce(DelayedResponse):
         waiting.remove(batch)
         if not waiting:
             self._timer.cancel()
-            # In a turn of its own: with the answer the connection goes on, perhaps to the next append.
-            self._loop.call_soon(self.respond, self._whole)
+            if self.is_owed:
+                self.respond(self._whole)
+            else:
+                # In a turn of its own: with the answer the connection goes on, perhaps to the next append.
+                self._loop.call_soon(self.respond, self._whole)
 
     def _timed_out(self) -> None:
         for batch in self._waiting:

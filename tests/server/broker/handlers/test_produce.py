@@ -405,6 +405,61 @@ def test_acks_all_waits_for_the_in_sync_replicas_and_acks_1_does_not(version: in
     run(main())
 
 
+@pytest.mark.parametrize("version", [3, 9, 13])
+def test_produces_behind_one_that_waits_are_appended_and_answered_in_order(version: int) -> None:
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic(replicas=[1, 2])
+            broker.create_topic("alone")
+            client = await broker.client()
+            partition = broker.partition()
+            for round_ in range(3):
+                first = 5 * round_
+                for number in range(4):
+                    client.send(broker.produce_request(version, ("topic", 0, batch(b"%d" % number))), version)
+                # Answered at once, were it not for those before it; and one that fails.
+                client.send(broker.produce_request(version, ("topic", 0, batch(b"x")), acks=1), version)
+                client.send(broker.produce_request(version, ("alone", 0, b"no batch")), version)
+                # Whatever is no produce waits until all of them are answered.
+                client.send(broker.fetch_request(11, {("topic", 0): 0}), 11)
+                while partition.log.log_end_offset < first + 5:  # noqa: ASYNC110 (there is no event)
+                    await asyncio.sleep(0.001)
+                partition.follower_fetched(2, first + 2)
+                for expected in (first, first + 1):
+                    answer = (await client.receive()).responses[0].partition_responses[0]
+                    assert (answer.error_code, answer.base_offset) == (0, expected)
+                partition.follower_fetched(2, first + 5)
+                for expected in (first + 2, first + 3, first + 4):
+                    answer = (await client.receive()).responses[0].partition_responses[0]
+                    assert (answer.error_code, answer.base_offset) == (0, expected)
+                answer = (await client.receive()).responses[0].partition_responses[0]
+                assert answer.error_code != 0
+                fetched = (await client.receive()).responses[0].partitions[0]
+                assert fetched.high_watermark == first + 5
+                assert partition.waiter_count == 0
+
+    run(main())
+
+
+def test_a_client_that_goes_away_is_owed_nothing_any_more() -> None:
+    async def main() -> None:
+        async with world() as broker:
+            broker.create_topic(replicas=[1, 2])
+            client = await broker.client()
+            partition = broker.partition()
+            for _ in range(3):
+                client.send(broker.produce_request(9, ("topic", 0, batch(b"a"))), 9)
+            while partition.waiter_count < 3:  # noqa: ASYNC110 (there is no event)
+                await asyncio.sleep(0.001)
+            await client.close()
+            while partition.waiter_count:  # noqa: ASYNC110 (there is no event)
+                await asyncio.sleep(0.001)
+            partition.follower_fetched(2, 3)
+            assert partition.log.high_watermark == 3
+
+    run(main())
+
+
 def test_acks_all_gives_up_in_time_or_with_the_leadership() -> None:
     async def main() -> None:
         async with world() as broker:
