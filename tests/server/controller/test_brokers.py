@@ -209,6 +209,17 @@ def test_who_leads_nothing_may_stop_at_once() -> None:
     assert state(world) == (-1, (1,), 1)
 
 
+def test_a_broker_that_stopped_in_order_may_come_back_at_once() -> None:
+    world = World(registration(1), registration(2))
+    old_epoch = world.core.image.brokers[2].broker_epoch
+    assert world.heartbeat(2, want_shut_down=True).should_shut_down
+    new_epoch = world.register_fenced(restarted(2))
+    assert new_epoch > old_epoch
+    code, _ = refusal(lambda: world.heartbeat(2, broker_epoch=old_epoch, want_shut_down=True))
+    assert code == E.STALE_BROKER_EPOCH
+    assert not world.heartbeat(2).is_fenced
+
+
 def test_a_broker_that_wants_to_be_fenced_is() -> None:
     world = World(registration(1), registration(2))
     world.create(topic("t", assignments={0: [2, 1]}))

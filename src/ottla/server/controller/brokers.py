@@ -165,6 +165,9 @@ def heartbeat(state: ClusterState, request: BrokerHeartbeatRequest, now_ms: int)
         decisions.remove_from_isr(broker_id, state.index.in_sync(broker_id))
     state.heartbeats.has_reached(broker_id, request.current_metadata_offset)
     records += _directory_changes(state, broker, request, {_key(record) for record in records})
+    if may_stop:
+        # Its next incarnation need not wait, as with Kafka, until this one's session is over.
+        state.heartbeats.let_go(broker_id)
     response = BrokerHeartbeatResponse(
         is_caught_up=state.heartbeats.is_caught_up(broker_id, request.current_metadata_offset),
         is_fenced=is_fenced,

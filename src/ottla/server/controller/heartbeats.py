@@ -65,6 +65,10 @@ class Heartbeats:
         if session is not None and session.broker_epoch == broker_epoch:
             session.contact_ms = now_ms
 
+    def let_go(self, broker_id: int) -> None:
+        """The broker may stop, and is not expected to be heard of again."""
+        self._sessions[broker_id].contact_ms = None
+
     def has_reached(self, broker_id: int, metadata_offset: int) -> None:
         """How far the broker says it has followed the metadata."""
         self._sessions[broker_id].metadata_offset = metadata_offset
