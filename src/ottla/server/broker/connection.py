@@ -17,12 +17,12 @@ from ottla.protocol.headers import parse_request_header
 from ottla.runtime.file_range import FileRange, FileSender
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
-from ottla.server.broker.owed import MOST_OWED, Owed, OwedAnswers
 from ottla.server.broker.request_metrics import Timing
 
 if TYPE_CHECKING:
     from ottla.core.binary import Buffer
     from ottla.server.broker.listener import Listener
+    from ottla.server.broker.owed import OwedAnswers
     from ottla.server.broker.quotas.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ _MOST_PARTS = 64
 # Up to this size the pieces of a response are joined into one buffer; copying less than this costs less than another
 # iovec.
 JOIN_BYTES = 16_384
+# So many answers may be owed while requests behind them are handled.
+_MOST_OWED = 32
 # Why a connection is stopped, as bits.
 _BLOCKED, _HELD, _MUTED, _IN_ORDER = 1, 2, 4, 8
 
@@ -421,7 +423,7 @@ class Connection(asyncio.BufferedProtocol):
     def _has_to_wait(self, buffer: bytearray, offset: int) -> bool:
         """Whether the next request has to wait for what is owed; it is put back then."""
         assert self._owed is not None
-        if int.from_bytes(buffer[offset : offset + 2], "big") == ApiKey.PRODUCE and len(self._owed) < MOST_OWED:
+        if int.from_bytes(buffer[offset : offset + 2], "big") == ApiKey.PRODUCE and len(self._owed) < _MOST_OWED:
             return False
         self._wire.put_back(offset)
         self._stopped |= _IN_ORDER
@@ -431,6 +433,8 @@ class Connection(asyncio.BufferedProtocol):
     def _owe(
         self, route: Route, request: Any, delayed: DelayedResponse | None, parts: list[Buffer], timing: Timing | None
     ) -> None:
+        from ottla.server.broker.owed import Owed
+
         if self._owed is None:
             self._owed = deque()
         context = self.context

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ottla.server.broker.dispatch import Route
     from ottla.server.broker.request_metrics import Timing
 
-MOST_OWED = 32
-
 
 class Owed:
     """One answer: still to come (`delayed`), or there (`parts`, encoded) and behind one that is not."""
