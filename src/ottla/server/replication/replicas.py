@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ottla.core.errors import ErrorCode
 from ottla.core.ids import ZERO_UUID, TopicPartition
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from ottla.server.replication.throttle import ReplicationThrottle
 
 logger = logging.getLogger(__name__)
+
+
+class Following(Protocol):
+    """What metrics want to know of fetching from leaders (`ottla.server.replication.replication`)."""
+
+    @property
+    def bytes_fetched(self) -> int: ...
+
+    @property
+    def max_lag(self) -> int: ...
+
+    @property
+    def failed_count(self) -> int: ...
 
 
 class HostedTopic:
@@ -62,8 +75,10 @@ class Replicas:
         """What holds back those who follow this broker (KIP-73)."""
         self.on_replicated: Callable[[], None] | None = None
         """Called before the first partition that has replicas elsewhere is taken over: time to set `on_placed`."""
-        self.replication_bytes_in = self.replication_bytes_out = 0
-        """What followers here have fetched from leaders, and leaders here have sent to followers."""
+        self.replication_bytes_out = 0
+        """What leaders here have sent to followers."""
+        self.following: Following | None = None
+        """What fetches the partitions that others lead; None while there are none."""
         self._log_directories = log_directories
         self._offline: set[TopicPartition] = set()
         self._placed: list[Partition] = []
@@ -85,6 +100,19 @@ class Replicas:
     def __iter__(self) -> Iterator[Partition]:
         for hosted in self.by_name.values():
             yield from hosted.partitions.values()
+
+    @property
+    def replication_bytes_in(self) -> int:
+        """What was fetched from leaders."""
+        return 0 if self.following is None else self.following.bytes_fetched
+
+    def max_lag(self) -> int:
+        """How many offsets the furthest follower here is behind its leader."""
+        return 0 if self.following is None else self.following.max_lag
+
+    def failed_count(self) -> int:
+        """Followed partitions that are not fetched any more until something changes."""
+        return 0 if self.following is None else self.following.failed_count
 
     @property
     def offline_count(self) -> int:

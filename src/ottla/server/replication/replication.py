@@ -24,7 +24,7 @@ from ottla.core.ids import TopicPartition
 from ottla.server.metadata.image import ConfigResourceType
 from ottla.server.replication.directory_assignments import FIRST_METADATA_VERSION, DirectoryAssignments
 from ottla.server.replication.fetch_loop import FetchLoop
-from ottla.server.replication.fetcher import FetcherSettings, LeaderFetcher
+from ottla.server.replication.fetcher import FetcherSettings, LeaderFetcher, Stage
 from ottla.server.replication.isr_proposals import IsrProposals
 from ottla.server.replication.throttle import (
     FOLLOWER_RATE,
@@ -114,6 +114,7 @@ class Replication:
         replicas.monotonic_ms = _now_ms
         replicas.cluster.propose_isr = self._propose_isr
         replicas.leader_throttle = self.leader_throttle
+        replicas.following = self
         self._apply_throttles(replicas.cluster.image)
         self._plan_check()
 
@@ -149,6 +150,16 @@ class Replication:
     def max_lag(self) -> int:
         """How many offsets the furthest of them is behind its leader."""
         return max((state.lag or 0 for state in self.fetched), default=0)
+
+    @property
+    def bytes_fetched(self) -> int:
+        """Record bytes that came from leaders since the start."""
+        return sum(loop.core.bytes_fetched for loop in self._loops.values())
+
+    @property
+    def failed_count(self) -> int:
+        """Followed partitions that wait for metadata: fenced, or with a failed disk."""
+        return sum(state.stage is Stage.WAITING_FOR_METADATA for state in self.fetched)
 
     # Following
 

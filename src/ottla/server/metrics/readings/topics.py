@@ -11,6 +11,7 @@ from ottla.server.metrics.scrape import COUNTED
 if TYPE_CHECKING:
     from ottla.server.metrics.scrape import Scrape
     from ottla.server.replication.partition import Partition
+    from ottla.server.replication.replicas import Replicas
 
 Rows = Iterator[tuple[Labels, Any]]
 
@@ -57,11 +58,11 @@ def of_led_partition(read_one: Callable[[Partition], Any]) -> Callable[[Scrape],
     return of_partition(lambda partition: int(read_one(partition)) if partition.is_leader else 0)
 
 
-def replica_fetcher(value: int) -> Callable[[Scrape], Rows]:
-    """Of what fetches from leaders: nothing has to."""
+def replica_fetcher(value: Callable[[Replicas], int]) -> Callable[[Scrape], Rows]:
+    """Of what fetches from leaders."""
 
     def read(scrape: Scrape) -> Rows:
-        yield labels(("clientid", "Replica")), value
+        yield labels(("clientid", "Replica")), value(scrape.broker.replicas)
 
     return read
 
