@@ -256,3 +256,64 @@ def test_a_throttled_replica_takes_its_time() -> None:
         await world.until(lambda: 3 in world.nodes[1].partition().isr)
 
     in_cluster(check, replica_fetch_max_bytes=30_000)
+
+
+def test_a_new_leader_need_not_wait_for_followers_whose_fetches_it_holds() -> None:
+    async def check(world: World) -> None:
+        world.create_topic(3)
+        await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        for index in range(3):
+            assert (await world.produce(b"a", index)).error_code == 0
+        await asyncio.sleep(0.7)  # all is quiet, every fetch is held back
+        await world.kill(1)
+        await asyncio.sleep(0.02)
+        before = loop.time()
+        assert (await world.produce(b"b", 0)).error_code == 0
+        assert loop.time() - before < 0.1, "replica.fetch.wait.max.ms is half a second"
+
+    in_cluster(check)
+
+
+def test_a_replica_that_is_added_catches_up_and_one_that_is_removed_is_gone() -> None:
+    async def check(world: World) -> None:
+        world.create_topic(replicas=(1, 2))
+        await asyncio.sleep(0.1)
+        for number in range(20):
+            assert (await world.produce(b"%d" % number)).error_code == 0
+        world.change(replicas=[1, 2, 3], adding_replicas=[3])
+        await world.until(lambda: set(world.nodes[1].partition().isr) == {1, 2, 3})
+        await world.until(lambda: stored(world, 3) == stored(world, 1))
+        world.change(replicas=[1, 3], isr=[1, 3], adding_replicas=[])
+        await asyncio.sleep(0.1)
+        assert world.nodes[2].replicas.get(TOPIC, 0) is None
+        assert (await world.produce(b"x")).error_code == 0
+        assert stored(world, 3)[-1] == b"x"
+        assert [len(node.replication.fetched) for node in world.nodes.values()] == [0, 0, 1]
+
+    in_cluster(check)
+
+
+def test_a_replica_in_another_directory_is_told_of_and_followed_on() -> None:
+    async def check(world: World) -> None:
+        world.create_topic()
+        await asyncio.sleep(0.1)
+        for number in range(5):
+            await world.produce(b"%d" % number)
+        node = world.nodes[2]
+        log = node.partition().log
+        there = next(
+            item for item in node.directories.online if item is not node.directories.directory_of(log.topic_partition)
+        )
+        node.directories.on_replaced = lambda old, new: (
+            node.replicas.replace_log(old, new),
+            node.replication.log_moved(new),
+        )
+        node.directories.moves.begin(log, there)
+        await world.until(lambda: node.partition().log is not log)
+        await world.until(lambda: world.assigned.get((TOPIC_ID, 200)) == there.directory_id)
+        for number in range(5, 10):
+            assert (await world.produce(b"%d" % number)).error_code == 0
+        assert stored(world, 2) == stored(world, 1)
+
+    in_cluster(check, log_dirs="/data,/more")
