@@ -20,8 +20,8 @@ from ottla.server.metadata.features import (
 )
 from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
 from ottla.server.metadata.loader import RecordLoader
-from ottla.server.metadata.records import RECORD_TYPES, RecordWriter, read_frame, write_version
-from ottla.server.metadata.writer import image_records
+from ottla.server.metadata.records import RECORD_TYPES, RecordWriter, read_for_replay, read_frame, write_version
+from ottla.server.metadata.writer import image_frames, image_records
 from tests.server.metadata.record_strategies import RecordMaker
 
 NEWEST = {"metadata.version": 30, ELR_VERSION: 1}
@@ -100,6 +100,19 @@ def test_an_image_written_and_read_is_the_same_image(seed: int, count: int) -> N
     for record in image_records(image):
         delta.replay(read_frame(writer.frame(record)))
     assert delta.apply(7, 3, 100) == image
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 150))
+def test_the_quick_ways_of_reading_and_writing_say_the_same(seed: int, count: int) -> None:
+    maker, writer = RecordMaker(Random(seed)), RecordWriter(NEWEST)
+    plain, packed = MetadataDelta(EMPTY_IMAGE), MetadataDelta(EMPTY_IMAGE)
+    for frame in [writer.frame(maker.record()) for _ in range(count)]:
+        plain.replay(read_frame(frame))
+        packed.replay(read_for_replay(frame))
+    image = packed.apply(7, 3, 100)
+    assert image == plain.apply(7, 3, 100)
+    assert list(image_frames(image, writer.frame)) == list(map(writer.frame, image_records(image)))
 
 
 def test_features_that_are_not_served_are_kept_but_not_advertised(monkeypatch) -> None:

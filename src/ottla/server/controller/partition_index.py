@@ -82,12 +82,27 @@ class PartitionIndex:
             assert _cleaned(getattr(self, name)) == _cleaned(getattr(fresh, name)), name
 
     def _add_topic(self, topic: TopicImage) -> None:
-        """Partitions of a topic share few different states, so bits are gathered by state first."""
-        alike: dict[PartitionImage, int] = {}
+        """What `_update` does, for a whole topic at a time."""
+        in_sync: dict[int, int] = {}
+        eligible: dict[int, int] = {}
+        leaders: dict[int, int] = {}
+        imbalanced = 0
         for index, partition in topic.partitions.items():
-            alike[partition] = alike.get(partition, 0) | 1 << index
-        for partition, bits in alike.items():
-            self._update(topic.topic_id, bits, None, partition)
+            bit, leader = 1 << index, partition.leader
+            for broker_id in partition.isr:
+                in_sync[broker_id] = in_sync.get(broker_id, 0) | bit
+            for broker_id in partition.eligible_leader_replicas:
+                eligible[broker_id] = eligible.get(broker_id, 0) | bit
+            leaders[leader] = leaders.get(leader, 0) | bit
+            if leader != partition.replicas[0]:
+                imbalanced |= bit
+        for table, found in ((self._in_sync, in_sync), (self._eligible, eligible)):
+            for broker_id, bits in found.items():
+                table.setdefault(broker_id, {})[topic.topic_id] = bits
+        _mark(self._imbalanced, topic.topic_id, imbalanced, True)
+        _mark(self._leaderless, topic.topic_id, leaders.pop(NO_LEADER, 0), True)
+        for leader, bits in leaders.items():
+            self.leaderships[leader] = self.leaderships.get(leader, 0) + bits.bit_count()
 
     def _remove_topic(self, topic: TopicImage) -> None:
         for table in (self._in_sync, self._eligible):
@@ -100,7 +115,7 @@ class PartitionIndex:
                 self.leaderships[partition.leader] -= 1
 
     def _update(self, topic_id: bytes, bits: int, before: PartitionImage | None, after: PartitionImage) -> None:
-        """`bits` are partitions of the topic that all went from one state to another."""
+        """`bits` is a partition of the topic, which went from one state to another."""
         old_isr: tuple[int, ...] = () if before is None else before.isr
         old_elr: tuple[int, ...] = () if before is None else before.eligible_leader_replicas
         if old_isr is not after.isr:

@@ -20,8 +20,8 @@ from ottla.server.metadata.dynamic_settings import with_dynamic_settings
 from ottla.server.metadata.features import unknown_features
 from ottla.server.metadata.image import EMPTY_IMAGE, ConfigResourceType, MetadataImage
 from ottla.server.metadata.loader import RecordLoader
-from ottla.server.metadata.records import RecordWriter, read_frame
-from ottla.server.metadata.writer import image_records
+from ottla.server.metadata.records import RecordWriter, read_for_replay
+from ottla.server.metadata.writer import image_frames
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
@@ -156,7 +156,7 @@ class ClusterMetadata:
                 continue
             self._replay_held()
             if batch.frames or loader.has_records:
-                loader.add(map(read_frame, batch.frames), batch.last_offset, batch.epoch, batch.timestamp_ms)
+                loader.add(map(read_for_replay, batch.frames), batch.last_offset, batch.epoch, batch.timestamp_ms)
         if loader.has_records:
             self._publish(*loader.take())
         if batches:
@@ -167,7 +167,7 @@ class ClusterMetadata:
         is published by the next `on_commit`, which may be an empty one."""
         loader = RecordLoader(EMPTY_IMAGE)
         for frames in batches:
-            loader.add(map(read_frame, frames), end_offset - 1, epoch, timestamp_ms)
+            loader.add(map(read_for_replay, frames), end_offset - 1, epoch, timestamp_ms)
         loader.take()
         self._loader = loader
         self._held.clear()
@@ -201,7 +201,7 @@ class ClusterMetadata:
         """The end of a command did not come as it was prepared; what has come of it counts all the same."""
         held, self._held = self._held, []
         for batch in held:
-            self._loader.add(map(read_frame, batch.frames), batch.last_offset, batch.epoch, batch.timestamp_ms)
+            self._loader.add(map(read_for_replay, batch.frames), batch.last_offset, batch.epoch, batch.timestamp_ms)
 
     def _publish_reloaded(self) -> None:
         self._reloading = False
@@ -275,7 +275,7 @@ class ClusterMetadata:
 
         def frames() -> Iterator[bytes]:
             nonlocal size
-            for frame in map(RecordWriter(image.features).frame, image_records(image)):
+            for frame in image_frames(image, RecordWriter(image.features).frame):
                 size += len(frame)
                 yield frame
 

@@ -1,7 +1,9 @@
 """Records on top of an image: what changes, and the image that results.
 
-A `MetadataDelta` copies a table of its base image when a record first touches it, so that one record in a cluster of
-ten thousand topics costs one dict copy per apply, and a thousand records in one delta cost the same one.
+A `MetadataDelta` copies a table of its base image when a record first touches it, so that a thousand records in one
+delta cost one copy; of topics and partitions, which may be many, only what changed is copied (`tables`).
+
+A cluster has far fewer states of partitions than partitions: equal images are one object, here and in all that follows.
 
 Listeners read from a delta: `changed_topics` (created ones have `before is None`), `deleted_topics`, `changed_configs`,
 `changed_brokers` and `changed` (names of the other image fields that were touched).
@@ -10,7 +12,7 @@ Listeners read from a delta: `changed_topics` (created ones have `before is None
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ottla.protocol.messages import metadata_records as messages
 from ottla.server.metadata.image import (
@@ -29,12 +31,15 @@ from ottla.server.metadata.image import (
     TopicImage,
     TopicsImage,
 )
+from ottla.server.metadata.tables import changed
 
 _LEADER_UNCHANGED: Final = -2
 _RECOVERY_STATE_UNCHANGED: Final = -1
 
 _T = TypeVar("_T")
 _shared: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+_images: dict[PartitionImage, PartitionImage] = {}
+_MOST_IMAGES: Final = 65_536
 
 
 class MetadataError(Exception):
@@ -51,40 +56,154 @@ def _tuple(values: Sequence[_T] | None) -> tuple[_T, ...]:
     return _shared.setdefault(made, made)
 
 
+def _one_object(image: PartitionImage) -> PartitionImage:
+    """An image equal to this one: for all partitions in the same state the same."""
+    if len(_images) > _MOST_IMAGES:
+        _images.clear()
+    return _images.setdefault(image, image)
+
+
+class PackedPartition(NamedTuple):
+    """A PartitionRecord, read for replay only."""
+
+    topic_id: bytes
+    partition_id: int
+    image: PartitionImage
+
+
+class PackedChange(NamedTuple):
+    """A PartitionChangeRecord, read for replay only: partitions that change alike share `change`."""
+
+    topic_id: bytes
+    partition_id: int
+    change: PartitionChange
+
+
+class PartitionChange:
+    """What a record changes, and what that made of partitions so far."""
+
+    __slots__ = ("_outcomes", "_record")
+
+    def __init__(self, record: messages.PartitionChangeRecord) -> None:
+        self._record = record
+        self._outcomes: dict[PartitionImage, PartitionImage] = {}
+
+    def of(self, before: PartitionImage) -> PartitionImage:
+        """The partition after the change."""
+        after = self._outcomes.get(before)
+        if after is None:
+            after = self._outcomes[before] = _partition_after(before, self._record)
+        return after
+
+
+def partition_image(record: messages.PartitionRecord) -> PartitionImage:
+    """What the record says of the partition."""
+    return _one_object(
+        PartitionImage(
+            _tuple(record.replicas),
+            _tuple(record.isr),
+            record.leader,
+            record.leader_epoch,
+            record.partition_epoch,
+            _tuple(record.directories),
+            _tuple(record.removing_replicas),
+            _tuple(record.adding_replicas),
+            _tuple(record.eligible_leader_replicas),
+            _tuple(record.last_known_elr),
+            record.leader_recovery_state,
+        )
+    )
+
+
+def _partition_after(before: PartitionImage, record: messages.PartitionChangeRecord) -> PartitionImage:
+    """The partition with the record's changes. Written out: fencing a broker does it a hundred thousand times."""
+    replicas, isr, leader, leader_epoch, partition_epoch, directories, removing, adding, elr, last_known, state = before
+    if record.isr is not None:
+        isr = _tuple(record.isr)
+    if record.leader != _LEADER_UNCHANGED:
+        leader = record.leader
+        leader_epoch += 1
+    if record.replicas is not None:
+        if record.directories is None and len(record.replicas) != len(replicas):
+            directories = ()
+        replicas = _tuple(record.replicas)
+    if record.removing_replicas is not None:
+        removing = _tuple(record.removing_replicas)
+    if record.adding_replicas is not None:
+        adding = _tuple(record.adding_replicas)
+    if record.directories is not None:
+        directories = _tuple(record.directories)
+    if record.eligible_leader_replicas is not None:
+        elr = _tuple(record.eligible_leader_replicas)
+    if record.last_known_elr is not None:
+        last_known = _tuple(record.last_known_elr)
+    if record.leader_recovery_state != _RECOVERY_STATE_UNCHANGED:
+        state = record.leader_recovery_state
+    return _one_object(
+        PartitionImage(
+            replicas,
+            isr,
+            leader,
+            leader_epoch,
+            partition_epoch + 1,
+            directories,
+            removing,
+            adding,
+            elr,
+            last_known,
+            state,
+        )
+    )
+
+
 class TopicDelta:
     """Changes of one topic: `before` is None when this delta creates it; `changes` holds the new partition images."""
 
-    __slots__ = ("_partitions", "before", "changes", "name", "topic_id")
+    __slots__ = ("before", "changes", "name", "topic_id")
 
     def __init__(self, name: str, topic_id: bytes, before: TopicImage | None) -> None:
         self.name = name
         self.topic_id = topic_id
         self.before = before
         self.changes: dict[int, PartitionImage] = {}
-        self._partitions: dict[int, PartitionImage] = dict(before.partitions) if before is not None else {}
 
     def partition(self, partition: int) -> PartitionImage | None:
         """The partition as it stands now."""
-        return self._partitions.get(partition)
+        found = self.changes.get(partition)
+        if found is None and self.before is not None:
+            return self.before.partitions.get(partition)
+        return found
 
     def partition_ids(self) -> list[int]:
         """All partition indexes of the topic as it stands now."""
-        return list(self._partitions)
+        return list(self.image().partitions)
 
     def put(self, partition: int, image: PartitionImage) -> None:
         """Replace or add a partition."""
-        self._partitions[partition] = self.changes[partition] = image
+        self.changes[partition] = image
 
     def image(self) -> TopicImage:
         """The topic with the changes; partitions in ascending order."""
-        partitions = self._partitions
-        previous = -1
-        for partition in partitions:
-            if partition < previous:
-                partitions = dict(sorted(partitions.items()))
-                break
-            previous = partition
+        changes = self.changes
+        if self.before is None:
+            return TopicImage(self.name, self.topic_id, _ascending(dict(changes), -1))
+        known = self.before.partitions
+        added = [partition for partition in changes if partition not in known]
+        partitions = changed(known, changes)
+        if added:
+            partitions = _ascending(partitions, max(known, default=-1), added)
         return TopicImage(self.name, self.topic_id, partitions)
+
+
+def _ascending(
+    partitions: Mapping[int, PartitionImage], last: int, added: Sequence[int] | None = None
+) -> Mapping[int, PartitionImage]:
+    """The partitions in order; they are unless one of `added` does not follow on those before."""
+    for partition in partitions if added is None else added:
+        if partition < last:
+            return dict(sorted(partitions.items()))
+        last = partition
+    return partitions
 
 
 class MetadataDelta:
@@ -151,13 +270,15 @@ class MetadataDelta:
         base = self.image.topics
         if not self.changed_topics and not self.deleted_topics:
             return base
-        by_name, by_id = dict(base.by_name), dict(base.by_id)
-        for topic_id, gone in self.deleted_topics.items():
-            del by_id[topic_id]
-            del by_name[gone.name]
-        for topic_id, delta in self.changed_topics.items():
-            by_id[topic_id] = by_name[delta.name] = delta.image()
-        return TopicsImage(by_name, by_id)
+        topics = {topic_id: delta.image() for topic_id, delta in self.changed_topics.items()}
+        return TopicsImage(
+            changed(
+                base.by_name,
+                {topic.name: topic for topic in topics.values()},
+                tuple(gone.name for gone in self.deleted_topics.values()),
+            ),
+            changed(base.by_id, topics, tuple(self.deleted_topics)),
+        )
 
     def _apply_configs(self) -> Mapping[ConfigResource, Mapping[str, str]]:
         if not self._configs:
@@ -226,20 +347,17 @@ class MetadataDelta:
 
     def _partition(self, record: messages.PartitionRecord) -> None:
         delta = self.changed_topics.get(record.topic_id) or self._topic(record.topic_id)
-        image = PartitionImage(
-            _tuple(record.replicas),
-            _tuple(record.isr),
-            record.leader,
-            record.leader_epoch,
-            record.partition_epoch,
-            _tuple(record.directories),
-            _tuple(record.removing_replicas),
-            _tuple(record.adding_replicas),
-            _tuple(record.eligible_leader_replicas),
-            _tuple(record.last_known_elr),
-            record.leader_recovery_state,
-        )
-        delta.put(record.partition_id, image)
+        delta.put(record.partition_id, partition_image(record))
+
+    def _packed_partition(self, record: PackedPartition) -> None:
+        topic_id, partition_id, image = record
+        delta = self.changed_topics.get(topic_id) or self._topic(topic_id)
+        delta.changes[partition_id] = image
+
+    def _packed_change(self, record: PackedChange) -> None:
+        topic_id, partition_id, change = record
+        delta, before = self._known_partition(topic_id, partition_id)
+        delta.changes[partition_id] = change.of(before)
 
     def _config(self, record: messages.ConfigRecord) -> None:
         settings = self._settings((record.resource_type, record.resource_name))
@@ -249,23 +367,15 @@ class MetadataDelta:
             settings[record.name] = record.value
 
     def _partition_change(self, record: messages.PartitionChangeRecord) -> None:
-        delta = self._topic(record.topic_id)
-        before = delta.partition(record.partition_id)
+        delta, before = self._known_partition(record.topic_id, record.partition_id)
+        delta.changes[record.partition_id] = _partition_after(before, record)
+
+    def _known_partition(self, topic_id: bytes, partition_id: int) -> tuple[TopicDelta, PartitionImage]:
+        delta = self.changed_topics.get(topic_id) or self._topic(topic_id)
+        before = delta.partition(partition_id)
         if before is None:
-            raise MetadataError(f"a record changes {delta.name}-{record.partition_id}, which does not exist")
-        changes: dict[str, Any] = {"partition_epoch": before.partition_epoch + 1}
-        if record.leader != _LEADER_UNCHANGED:
-            changes["leader"] = record.leader
-            changes["leader_epoch"] = before.leader_epoch + 1
-        if record.leader_recovery_state != _RECOVERY_STATE_UNCHANGED:
-            changes["leader_recovery_state"] = record.leader_recovery_state
-        for field in _REPLICA_LISTS:
-            value = getattr(record, field)
-            if value is not None:
-                changes[field] = _tuple(value)
-        if record.replicas is not None and record.directories is None and len(record.replicas) != len(before.replicas):
-            changes["directories"] = ()
-        delta.put(record.partition_id, before._replace(**changes))
+            raise MetadataError(f"a record changes {delta.name}-{partition_id}, which does not exist")
+        return delta, before
 
     def _fence_broker(self, record: messages.FenceBrokerRecord) -> None:
         self._change_broker(record.id, record.epoch, fenced=True)
@@ -391,7 +501,7 @@ class MetadataDelta:
             assert topic is not None
             for partition, image in topic.partitions.items():
                 if image.eligible_leader_replicas or image.last_known_elr:
-                    cleared = image._replace(eligible_leader_replicas=(), last_known_elr=())
+                    cleared = _one_object(image._replace(eligible_leader_replicas=(), last_known_elr=()))
                     self._topic(topic_id).put(partition, cleared)
 
     def _broker(self, broker_id: int, broker_epoch: int) -> BrokerImage:
@@ -417,16 +527,6 @@ def _endpoints(end_points: Sequence[Any]) -> dict[str, Endpoint]:
 def _features(features: Sequence[Any]) -> dict[str, tuple[int, int]]:
     return {feature.name: (feature.min_supported_version, feature.max_supported_version) for feature in features}
 
-
-_REPLICA_LISTS: Final = (
-    "isr",
-    "replicas",
-    "removing_replicas",
-    "adding_replicas",
-    "directories",
-    "eligible_leader_replicas",
-    "last_known_elr",
-)
 
 _REPLAY: Final[dict[type, Callable[[MetadataDelta, Any], None]]] = {
     messages.RegisterBrokerRecord: MetadataDelta._register_broker,
@@ -456,4 +556,6 @@ _REPLAY: Final[dict[type, Callable[[MetadataDelta, Any], None]]] = {
     messages.RegisterControllerRecord: MetadataDelta._register_controller,
     messages.UnregisterControllerRecord: MetadataDelta._unregister_controller,
     messages.ClearElrRecord: MetadataDelta._clear_elr,
+    PackedPartition: MetadataDelta._packed_partition,
+    PackedChange: MetadataDelta._packed_change,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from ottla.protocol.messages import metadata_records as messages
 from ottla.server.metadata.image import (
@@ -18,15 +18,19 @@ from ottla.server.metadata.image import (
 )
 
 
-def image_records(image: MetadataImage) -> Iterator[Any]:
-    """All records, in Kafka's order: features first, since they decide how the rest is read."""
+def image_records(image: MetadataImage, *, partitions: bool = True) -> Iterator[Any]:
+    """All records, in Kafka's order: features first, since they decide how the rest is read. Without `partitions`,
+    those of partitions are left out."""
     yield from _features(image)
     for broker in image.brokers.values():
         yield broker_record(broker)
     for controller in image.controllers.values():
         yield controller_record(controller)
     for topic in image.topics.by_id.values():
-        yield from topic_records(topic)
+        if partitions:
+            yield from topic_records(topic)
+        else:
+            yield messages.TopicRecord(name=topic.name, topic_id=topic.topic_id)
     for (resource_type, resource_name), settings in image.configs.items():
         for name, value in settings.items():
             yield messages.ConfigRecord(
@@ -39,6 +43,29 @@ def image_records(image: MetadataImage) -> Iterator[Any]:
             broker_id=broker_id, broker_epoch=broker_epoch, next_producer_id=next_producer_id
         )
     yield from _security(image)
+
+
+def image_frames(image: MetadataImage, frame: Callable[[Any], bytes]) -> Iterator[bytes]:
+    """The same, each record framed. Partitions in the same state differ in topic and index only: they are written once.
+
+    A frame is: three bytes that tell what it is, the partition's index, the topic's id, the state.
+    """
+    ends: dict[PartitionImage, tuple[bytes, bytes]] = {}
+    for record in image_records(image, partitions=False):
+        yield frame(record)
+        if type(record) is not messages.TopicRecord:
+            continue
+        topic_id = record.topic_id
+        for index, partition in image.topics.by_id[topic_id].partitions.items():
+            found = ends.get(partition)
+            if found is None:
+                whole = frame(partition_record(topic_id, index, partition))
+                found = ends[partition] = (whole[:_BEFORE_INDEX], whole[_AFTER_TOPIC_ID:])
+            yield b"".join((found[0], index.to_bytes(4, "big"), topic_id, found[1]))
+
+
+_BEFORE_INDEX: Final = 3
+_AFTER_TOPIC_ID: Final = _BEFORE_INDEX + 4 + 16
 
 
 def topic_records(topic: TopicImage) -> Iterator[Any]:
