@@ -142,7 +142,7 @@ class Prospective(Nominee):
         ):
             core.give_up_election(now_ms)
             return None
-        return earliest(self.ask(now_ms), self.election_deadline_ms)
+        return earliest(self.ask(now_ms), None if core.is_shutting_down else self.election_deadline_ms)
 
 
 class Candidate(Nominee):
@@ -163,7 +163,7 @@ class Candidate(Nominee):
             else:
                 core.become_unattached(core.epoch + 1, now_ms)
             return None
-        return earliest(self.ask(now_ms), self.election_deadline_ms)
+        return earliest(self.ask(now_ms), None if core.is_shutting_down else self.election_deadline_ms)
 
 
 class Resigned(Role):
