@@ -17,7 +17,7 @@ from ottla.server.metadata.image import AclImage, Endpoint
 from ottla.server.raft.alone import LocalVoter
 from ottla.server.raft.opening import open_metadata_log
 from ottla.server.raft.snapshot import find_snapshots, read_snapshot_file
-from tests.server.raft.worlds import DIRECTORY, METADATA, InlineEnv, config, load, new_env
+from tests.server.raft.worlds import DIRECTORY, METADATA, InlineEnv, config, load, new_env, started
 
 FILES = Path(__file__).parent / "testdata" / "kafka-4.3.1"
 DIRECTORY_ID = uuid_from_text("3Scq_cogT4ubhTztoufUfA")
@@ -35,8 +35,9 @@ def kafka_directory(*, with_snapshot: bool = True) -> InlineEnv:
 
 
 def test_everything_is_there() -> None:
-    log, bootstrap = open_metadata_log(config(), kafka_directory(), DIRECTORY, VOTER)
-    image = load(log)
+    env = kafka_directory()
+    log, bootstrap = open_metadata_log(config(), env, DIRECTORY, VOTER)
+    image = load(log, env)
     assert bootstrap == []
     assert sorted(image.topics.by_name) == ["late", "topic-0", "topic-1", "topic-2", "topic-4", "topic-5"]
     assert [len(image.topics.by_name[f"topic-{number}"].partitions) for number in (0, 1, 2, 4, 5)] == [1, 2, 3, 5, 6]
@@ -54,16 +55,17 @@ def test_everything_is_there() -> None:
     assert broker.endpoints["PLAINTEXT"] == Endpoint("PLAINTEXT", "127.0.0.1", 29792, 0)
     assert broker.log_dirs == (DIRECTORY_ID,)
     assert image.controllers[1].endpoints["CONTROLLER"].port == 29793
-    assert [voter.directory_id for voter in log.voters] == [DIRECTORY_ID]
+    assert [voter.directory_id for voter in log.replica.history.voters] == [DIRECTORY_ID]
     partition = image.topics.partition("late", 1)
     assert partition is not None
     assert (partition.leader, partition.isr, partition.eligible_leader_replicas) == (-1, (), (1,))
 
 
 def test_kafkas_snapshot_and_its_log_tell_the_same() -> None:
-    with_snapshot, _ = open_metadata_log(config(), kafka_directory(), DIRECTORY, VOTER)
-    without, _ = open_metadata_log(config(), kafka_directory(with_snapshot=False), DIRECTORY, VOTER)
-    first, second = load(with_snapshot), load(without)
+    env, other = kafka_directory(), kafka_directory(with_snapshot=False)
+    with_snapshot, _ = open_metadata_log(config(), env, DIRECTORY, VOTER)
+    without, _ = open_metadata_log(config(), other, DIRECTORY, VOTER)
+    first, second = load(with_snapshot, env), load(without, other)
     # A snapshot does not keep who took the last block of producer ids.
     assert first.producer_ids.next_producer_id == second.producer_ids.next_producer_id
     assert {name: getattr(first, name) for name in type(first).__slots__ if name != "producer_ids"} == {
@@ -80,7 +82,7 @@ def test_the_node_goes_on_where_kafka_stopped() -> None:
         controller = Controller(settings, env, log, metadata, bootstrap=bootstrap)
         await log.start(metadata)
         metadata.start_snapshots(log)
-        assert log.leader_epoch == 2
+        assert log.leader.epoch == 2
         endpoint = Endpoint("PLAINTEXT", "localhost", 9092, 0)
         registration = BrokerRegistration(
             1, env.random_uuid(), (endpoint,), (DIRECTORY_ID,), previous_broker_epoch=BROKER_EPOCH
@@ -104,7 +106,7 @@ def test_the_node_goes_on_where_kafka_stopped() -> None:
         assert content.voters is not None
         assert content.voters[0].endpoints == (("CONTROLLER", "127.0.0.1", 29793),)
         log, _ = open_metadata_log(settings, env, DIRECTORY, VOTER)
-        image = load(log)
+        image = (await started(log, env)).image
         assert image.topics == metadata.image.topics
         assert image.scram == metadata.image.scram
 

@@ -9,11 +9,13 @@ from ottla.protocol.messages import metadata_records as messages
 from ottla.runtime.env import Env
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.schema.config import BrokerConfig
-from ottla.server.metadata.image import EMPTY_IMAGE, MetadataImage
-from ottla.server.metadata.loader import RecordLoader
-from ottla.server.metadata.records import RecordWriter, read_frame
-from ottla.server.raft.local_log import LocalMetadataLog, LocalVoter, open_local_log
+from ottla.server.metadata.cluster import ClusterMetadata
+from ottla.server.metadata.image import MetadataImage
+from ottla.server.metadata.records import RecordWriter
+from ottla.server.raft.alone import LocalVoter, LoneNode
 from ottla.server.raft.opening import open_metadata_log
+from ottla.server.raft.replica_log import DiskReplicaLog, ReplicaLogSettings, open_replica_log
+from ottla.server.raft.voters import VoterHistory
 
 NODE_ID = 1
 DIRECTORY = "/data"
@@ -62,19 +64,35 @@ def config(**settings: object) -> BrokerConfig:
     )
 
 
-def formatted(env: Env) -> tuple[LocalMetadataLog, list[bytes]]:
-    """The log of a data directory that is formatted when it is new, not loaded yet."""
+def formatted(env: Env) -> tuple[LoneNode, list[bytes]]:
+    """The log of a data directory that is formatted when it is new, not started yet."""
     return open_metadata_log(config(), env, DIRECTORY, VOTER)
 
 
-def reopened(env: Env, *, segment_bytes: int = 1 << 20) -> LocalMetadataLog:
-    """The log of a formatted directory, not loaded yet."""
-    return open_local_log(env, DIRECTORY, VOTER, segment_bytes=segment_bytes, segment_ms=1 << 40)
+def opened(env: Env, *, segment_bytes: int = 1 << 20, **settings: int | bool) -> DiskReplicaLog:
+    """The replica's log of a formatted directory, not read yet."""
+    made = ReplicaLogSettings(segment_bytes, 1 << 40, **settings)  # type: ignore[arg-type]
+    return open_replica_log(env, METADATA, made, VoterHistory())
 
 
-def load(log: LocalMetadataLog) -> MetadataImage:
-    """The image that a log amounts to."""
-    loader = RecordLoader(EMPTY_IMAGE)
-    for batch in log.load():
-        loader.add(map(read_frame, batch.frames), batch.last_offset, batch.epoch, batch.timestamp_ms)
-    return loader.take()[1]
+def reopened(env: Env, voter: LocalVoter = VOTER) -> LoneNode:
+    """The log of a formatted directory, not started yet."""
+    return LoneNode(env, opened(env, keeps_for_others=False), voter)
+
+
+async def started(log: LoneNode, env: Env) -> ClusterMetadata:
+    """Start a log; who follows it."""
+    metadata = ClusterMetadata(config(), env, node_id=NODE_ID)
+    await log.start(metadata)
+    return metadata
+
+
+def load(log: LoneNode, env: Env) -> MetadataImage:
+    """The image that a log amounts to. It is led for a moment, and closed."""
+
+    async def main() -> MetadataImage:
+        metadata = await started(log, env)
+        await log.stop()
+        return metadata.image
+
+    return asyncio.run(main())

@@ -151,7 +151,8 @@ class Node:
         """The metadata log with what follows it; nothing is read before it starts."""
         config, env, home = self.config, self.env, directories.metadata
         voter = LocalVoter(config.node_id, home.directory_id, directories.cluster_id)
-        metadata_log, bootstrap = await env.run_blocking(open_metadata_log, config, env, home.path, voter)
+        peers = None if self._membership is None else self._membership.peers
+        metadata_log, bootstrap = await env.run_blocking(open_metadata_log, config, env, home.path, voter, peers)
         self._metadata_log = metadata_log
         metadata = self._metadata = ClusterMetadata(config, env, node_id=config.node_id)
         metadata.subscribe_failure(self._fail)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ottla.core.ids import ZERO_UUID, uuid_from_text, uuid_to_text
+from ottla.runtime.disk import Disk
 from ottla.server.raft.metadata_log import MetadataLogError
 
 FILE_NAME = "quorum-state"
@@ -71,3 +72,14 @@ def decode_quorum_state(content: bytes, path: str) -> QuorumState:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise MetadataLogError(f"{path} is damaged: {type(error).__name__} {error}") from error
+
+
+def read_quorum_state(disk: Disk, directory: str) -> QuorumState:
+    """What a directory's file says; the state of a replica that was never started when there is none."""
+    path = f"{directory}/{FILE_NAME}"
+    return decode_quorum_state(disk.read(path), path) if disk.exists(path) else QuorumState()
+
+
+def write_quorum_state(disk: Disk, directory: str, state: QuorumState) -> None:
+    """Replace the file; on the device when this returns."""
+    disk.replace(f"{directory}/{FILE_NAME}", encode_quorum_state(state))

@@ -1,6 +1,8 @@
 """DescribeQuorum (key 55), versions 0-2 (KIP-595): who leads the metadata log, and how far each voter has come.
 
-The quorum is this node. Version notes. 1: times of the last fetch (KIP-836); a leader needs none, it is told as of now.
+A node that is alone is the quorum; the others ask the one they take part in.
+
+Version notes. 1: times of the last fetch (KIP-836); a leader needs none, it is told as of now.
 2: directory ids of the voters, where to reach them, and error texts (KIP-853). The partition must be
 `__cluster_metadata`-0 and nothing else; any other gets UNKNOWN_TOPIC_OR_PARTITION.
 """
@@ -20,16 +22,25 @@ from ottla.protocol.messages.describe_quorum import (
     Node,
     ReplicaState,
 )
+from ottla.server.raft.alone import LoneNode
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ottla.server.broker.broker import Broker, RequestContext
 
 _METADATA_TOPIC: Final = "__cluster_metadata"
 _FIRST_WITH_DIRECTORIES: Final = 2
 
 
-def handle(broker: Broker, request: DescribeQuorumRequest, context: RequestContext) -> DescribeQuorumResponse:
+def handle(
+    broker: Broker, request: DescribeQuorumRequest, context: RequestContext
+) -> DescribeQuorumResponse | Awaitable[DescribeQuorumResponse]:
     """Describe the quorum as of now."""
+    if not isinstance(broker.metadata_log, LoneNode):
+        from ottla.server.broker.quorum_requests import ask_quorum
+
+        return ask_quorum(broker, request, context)
     asked = [(topic.topic_name, [one.partition_index for one in topic.partitions]) for topic in request.topics]
     if asked != [(_METADATA_TOPIC, [0])]:
         return _unknown(request)

@@ -16,11 +16,27 @@ from ottla.records.record import read_batch_records
 from ottla.runtime.disk import DiskError
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.server.metadata.features import BOOTSTRAP_FEATURES
-from ottla.server.raft.local_log import LocalMetadataLog, LocalVoter, open_local_log
-from ottla.server.raft.metadata_log import MetadataLogError, VoterState
+from ottla.server.raft.alone import LocalVoter, LoneNode
+from ottla.server.raft.metadata_log import MetadataLogError, NotLeaderError, VoterState
 from ottla.server.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import find_snapshots
-from tests.server.raft.worlds import DIRECTORY, METADATA, NOW_MS, VOTER, formatted, load, new_env, reopened, topic
+from tests.server.raft.worlds import (
+    METADATA,
+    NOW_MS,
+    VOTER,
+    InlineEnv,
+    formatted,
+    load,
+    new_env,
+    reopened,
+    started,
+    topic,
+)
+
+
+def append(log: LoneNode, *names: str) -> int:
+    """Topics by these names; the end offset to wait for."""
+    return log.append(log.leader.epoch, [topic(name) for name in names], NOW_MS) + 1
 
 
 def control_types(disk: MemoryDisk) -> list[list[ControlType | None]]:
@@ -37,19 +53,22 @@ def test_first_start_and_restart() -> None:
         env = new_env()
         log, bootstrap = formatted(env)
         assert len(bootstrap) == len(BOOTSTRAP_FEATURES)
-        assert load(log).is_empty()
-        log.lead(NOW_MS)
-        assert (log.leader_epoch, log.end_offset, log.committed_offset) == (1, 3, 0)
-        assert log.append(log.leader_epoch, [topic("a"), topic("b")], NOW_MS) == 4
-        assert await log.commit() == 5
-        log.close()
+        metadata = await started(log, env)
+        assert metadata.image.is_empty()
+        assert metadata.leader == log.leader == (1, 1)
+        assert (log.end_offset, log.committed_offset) == (3, 0)
+        end_offset = append(log, "a", "b")
+        assert end_offset == 5
+        await log.wait_committed(end_offset)
+        assert log.committed_offset == 5
+        assert sorted(metadata.image.topics.by_name) == ["a", "b"]
+        await log.stop()
 
-        log, bootstrap = formatted(env)
-        assert bootstrap == []
-        image = load(log)
+        log, _ = formatted(env)
+        metadata = await started(log, env)
+        image = metadata.image
         assert (sorted(image.topics.by_name), image.offset, image.epoch) == (["a", "b"], 4, 1)
-        log.lead(NOW_MS)
-        assert (log.leader_epoch, log.end_offset) == (2, 6)
+        assert (log.leader.epoch, log.end_offset) == (2, 6)
         state = decode_quorum_state(env.disk.read(f"{METADATA}/quorum-state"), "")
         assert state == QuorumState(leader_id=1, leader_epoch=2)
         # The quorum is written into the log once.
@@ -64,44 +83,66 @@ def test_first_start_and_restart() -> None:
 
 
 def test_an_epoch_is_never_used_twice() -> None:
-    env = new_env()
-    for epoch in (1, 2, 3):
+    class SlowEnv(InlineEnv):
+        """Nothing that is flushed comes to an end."""
+
+        async def run_blocking(self, function, /, *arguments):  # type: ignore[no-untyped-def]
+            if function.__name__ == "run":
+                await asyncio.sleep(3600)
+            return await super().run_blocking(function, *arguments)
+
+    async def life(epoch: int) -> None:
         log, _ = formatted(env)
-        load(log)
-        log.lead(NOW_MS)
-        assert log.leader_epoch == epoch
+        metadata = await started(log, env)
+        assert metadata.leader == (1, epoch)
+
+    disk = new_env().disk
+    env = SlowEnv(disk, new_env().clock, Random(0))
+    for epoch in (1, 2, 3):
+        asyncio.run(life(epoch))
         # The machine stops before LEADER_CHANGE reaches the device.
-        assert isinstance(env.disk, MemoryDisk)
-        env.disk.crash(Random(epoch))
+        assert isinstance(disk, MemoryDisk)
+        disk.crash(Random(epoch))
 
 
 def test_appenders_share_an_fsync() -> None:
     async def main() -> None:
         env = new_env()
         log, _ = formatted(env)
-        load(log)
-        log.lead(NOW_MS)
+        await started(log, env)
+        await log.wait_committed(log.end_offset)
         flushes = 0
-        started, device = asyncio.Event(), asyncio.Event()
+        began, device = asyncio.Event(), asyncio.Event()
 
         async def slow(function, /, *arguments):  # type: ignore[no-untyped-def]
             nonlocal flushes
             flushes += 1
-            started.set()
+            began.set()
             await device.wait()
             return function(*arguments)
 
         env.run_blocking = slow  # type: ignore[method-assign]
         waits = []
         for number in range(10):
-            last_offset = log.append(log.leader_epoch, [topic(f"t{number}")], NOW_MS)
-            waits.append((last_offset, asyncio.ensure_future(log.commit())))
-            await started.wait()  # the first one's fsync begins before the others are appended
+            waits.append(asyncio.ensure_future(log.wait_committed(append(log, f"t{number}"))))
+            await began.wait()  # the first one's fsync begins before the others are appended
         device.set()
-        for last_offset, wait in waits:
-            assert await wait > last_offset
+        for wait in waits:
+            await wait
         assert flushes == 2
         assert log.committed_offset == log.end_offset
+
+    asyncio.run(main())
+
+
+def test_who_leads_no_more_appends_nothing() -> None:
+    async def main() -> None:
+        env = new_env()
+        log, _ = formatted(env)
+        await started(log, env)
+        with pytest.raises(NotLeaderError):
+            log.append(log.leader.epoch - 1, [topic("a")], NOW_MS)
+        await log.stop()
 
     asyncio.run(main())
 
@@ -115,17 +156,17 @@ class CrashableLog:
 
     async def life(self, names: list[str]) -> None:
         log, _ = formatted(self.env)
-        known = load(log)
+        metadata = await started(log, self.env)
+        known = metadata.image
         assert set(self.committed) <= set(known.topics.by_name), "a committed record is gone"
-        log.lead(NOW_MS)
         topics = list(known.topics.by_name)
         for name in names:
-            log.append(log.leader_epoch, [topic(name)], NOW_MS)
             topics.append(name)
-            end_offset = await log.commit()
+            end_offset = append(log, name)
+            await log.wait_committed(end_offset)
             self.committed.append(name)
             if len(self.committed) % 5 == 0:
-                log.write_snapshot(end_offset, log.leader_epoch, NOW_MS, map(topic, topics))
+                log.write_snapshot(end_offset, log.leader.epoch, NOW_MS, map(topic, topics))
                 log.drop_before_snapshot()
 
 
@@ -139,7 +180,7 @@ def test_committed_records_survive_crashes_at_any_moment(seed: int) -> None:
         disk.crash_at(random.randint(1, 60))
         try:
             asyncio.run(world.life([f"{life}-{number}" for number in range(12)]))
-        except SimulatedCrashError:
+        except (SimulatedCrashError, MetadataLogError):
             pass
         disk.crash(random)
     assert len(world.committed) > 10
@@ -151,17 +192,18 @@ def test_after_a_failed_fsync_nothing_is_taken_any_more() -> None:
         env = new_env()
         assert isinstance(env.disk, MemoryDisk)
         log, _ = formatted(env)
-        load(log)
-        log.lead(NOW_MS)
-        log.append(log.leader_epoch, [topic("a")], NOW_MS)
+        metadata = await started(log, env)
+        await log.wait_committed(log.end_offset)
+        committed = log.committed_offset
         env.disk.fail_at(1, errno.EIO, operations={"sync"})
-        with pytest.raises(DiskError):
-            await log.commit()
+        end_offset = append(log, "a")
+        with pytest.raises(MetadataLogError):
+            await log.wait_committed(end_offset)
+        assert isinstance(metadata.failure, DiskError)
         with pytest.raises(MetadataLogError, match="failed before"):
-            log.append(log.leader_epoch, [topic("b")], NOW_MS)
-        with pytest.raises(DiskError):
-            await log.commit()
-        assert log.committed_offset == 0
+            append(log, "b")
+        assert log.committed_offset == committed
+        await log.stop()
 
     asyncio.run(main())
 
@@ -170,35 +212,33 @@ def test_snapshots_bound_what_is_loaded_and_kept() -> None:
     async def main() -> None:
         env = new_env()
         log, _ = formatted(env)
-        load(log)
-        log.lead(NOW_MS)
+        await started(log, env)
         for round_number in range(3):
             for number in range(10):
-                log.append(log.leader_epoch, [topic(f"{round_number}-{number}")], NOW_MS + round_number)
-            end_offset = await log.commit()
+                end_offset = log.append(log.leader.epoch, [topic(f"{round_number}-{number}")], NOW_MS) + 1
+            await log.wait_committed(end_offset)
             before = log.bytes_since_snapshot
             frames = [topic(f"{one}-{number}") for one in range(round_number + 1) for number in range(10)]
-            log.write_snapshot(end_offset, log.leader_epoch, NOW_MS + round_number, frames)
+            log.write_snapshot(end_offset, log.leader.epoch, NOW_MS + round_number, frames)
             assert log.bytes_since_snapshot == 0 < before
             assert log.snapshot_timestamp_ms == NOW_MS + round_number
             log.drop_before_snapshot()
         names = env.disk.list_directory(METADATA)
         assert [name for name in names if name.endswith(".checkpoint")] == [
-            f"{end_offset:020d}-{log.leader_epoch:010d}.checkpoint"
+            f"{end_offset:020d}-{log.leader.epoch:010d}.checkpoint"
         ]
         assert [name for name in names if name.endswith(".log")] == [f"{end_offset:020d}.log"]
-        log.append(log.leader_epoch, [topic("last")], NOW_MS)
-        await log.commit()
-        log.close()
+        await log.wait_committed(append(log, "last"))
+        await log.stop()
 
         log = reopened(env)
-        image = load(log)
+        image = (await started(log, env)).image
         assert len(image.topics.by_name) == 31
         assert image.offset == end_offset
-        log.lead(NOW_MS)
         # Voters came with the snapshot, so they need not be repeated.
         assert log.end_offset == end_offset + 2
-        assert log.voters[0].directory_id == VOTER.directory_id
+        assert [voter.directory_id for voter in log.replica.history.voters] == [VOTER.directory_id]
+        await log.stop()
 
     asyncio.run(main())
 
@@ -207,19 +247,19 @@ def test_a_log_that_ends_before_its_snapshot_starts_over_behind_it() -> None:
     async def main() -> None:
         env = new_env()
         log, _ = formatted(env)
-        load(log)
-        log.lead(NOW_MS)
-        log.append(log.leader_epoch, [topic("a")], NOW_MS)
-        end_offset = await log.commit()
+        await started(log, env)
+        end_offset = append(log, "a")
+        await log.wait_committed(end_offset)
         log.write_snapshot(end_offset, 1, NOW_MS, [topic("a")])
-        log.close()
+        await log.stop()
         # The log is lost, the snapshot is not.
         env.disk.remove(f"{METADATA}/00000000000000000000.log")
         log = reopened(env)
-        assert list(load(log).topics.by_name) == ["a"]
-        log.lead(NOW_MS)
+        metadata = await started(log, env)
+        assert list(metadata.image.topics.by_name) == ["a"]
         assert log.end_offset == end_offset + 1
-        assert log.leader_epoch == 2
+        assert log.leader.epoch == 2
+        await log.stop()
 
     asyncio.run(main())
 
@@ -228,18 +268,17 @@ def test_a_gap_between_snapshot_and_log_is_refused() -> None:
     async def main() -> None:
         env = new_env()
         log, _ = formatted(env)
-        load(log)
-        log.lead(NOW_MS)
+        await started(log, env)
         for name in "ab":
-            log.append(log.leader_epoch, [topic(name)], NOW_MS)
-            end_offset = await log.commit()
+            end_offset = append(log, name)
+            await log.wait_committed(end_offset)
             log.write_snapshot(end_offset, 1, NOW_MS, [topic(name)])
             log.drop_before_snapshot()
-        log.close()
+        await log.stop()
         for snapshot in find_snapshots(env.disk, METADATA):
             env.disk.remove(f"{METADATA}/{snapshot.file_name}")
         with pytest.raises(MetadataLogError, match="incomplete"):
-            load(reopened(env))
+            reopened(env)
 
     asyncio.run(main())
 
@@ -247,15 +286,11 @@ def test_a_gap_between_snapshot_and_log_is_refused() -> None:
 def test_the_log_of_another_directory_is_refused() -> None:
     env = new_env()
     log, _ = formatted(env)
-    load(log)
-    log.lead(NOW_MS)
-    log.close()
-    other = LocalVoter(VOTER.node_id, bytes(16), VOTER.cluster_id)
+    load(log, env)
     with pytest.raises(MetadataLogError, match=r"meta\.properties"):
-        load(open_local_log(env, DIRECTORY, other, segment_bytes=1 << 20, segment_ms=1 << 40))
-    other = LocalVoter(7, VOTER.directory_id, VOTER.cluster_id)
+        load(reopened(env, LocalVoter(VOTER.node_id, bytes(16), VOTER.cluster_id)), env)
     with pytest.raises(MetadataLogError, match=r"nodes \[1\]; node 7"):
-        load(open_local_log(env, DIRECTORY, other, segment_bytes=1 << 20, segment_ms=1 << 40))
+        load(reopened(env, LocalVoter(7, VOTER.directory_id, VOTER.cluster_id)), env)
 
 
 def test_a_static_quorum_stays_one() -> None:
@@ -264,24 +299,11 @@ def test_a_static_quorum_stays_one() -> None:
     state = QuorumState(leader_id=1, leader_epoch=6, current_voters=(1,), cluster_id="cluster")
     env.disk.replace(f"{METADATA}/quorum-state", encode_quorum_state(state))
     log = reopened(env)
-    load(log)
-    log.lead(NOW_MS)
-    assert log.leader_epoch == 7
+    load(log, env)
+    assert log.leader.epoch == 7
     assert log.end_offset == 1
     state = decode_quorum_state(env.disk.read(f"{METADATA}/quorum-state"), "")
     assert state == QuorumState(leader_id=1, leader_epoch=7, current_voters=(1,), cluster_id="cluster")
-
-
-def test_leftovers_of_snapshots_are_removed() -> None:
-    env = new_env()
-    formatted(env)
-    for name in (
-        "00000000000000000009-0000000001-x.checkpoint.part",
-        "00000000000000000001-0000000001.checkpoint.deleted",
-    ):
-        env.disk.open(f"{METADATA}/{name}", create=True).close()
-    load(reopened(env))
-    assert not any(name.endswith((".part", ".deleted")) for name in env.disk.list_directory(METADATA))
 
 
 def test_formatting_is_started_over_after_a_crash() -> None:
@@ -297,9 +319,8 @@ def test_formatting_is_started_over_after_a_crash() -> None:
             env.disk.crash(Random(count))
         log, bootstrap = formatted(env)
         assert len(bootstrap) == len(BOOTSTRAP_FEATURES)
-        load(log)
-        log.lead(NOW_MS)
-        assert [voter.voter_id for voter in log.voters] == [1]
+        load(log, env)
+        assert log.replica.history.voters.ids == (1,)
     raise AssertionError("never passed")
 
 
@@ -308,30 +329,22 @@ def test_a_static_quorum_becomes_a_dynamic_one() -> None:
         env = new_env()
         env.disk.make_directories(METADATA)
         voter = replace(VOTER, endpoints=(("CONTROLLER", "host", 9093),))
-
-        def opened() -> LocalMetadataLog:
-            return open_local_log(env, DIRECTORY, voter, segment_bytes=1 << 20, segment_ms=1 << 40)
-
-        log = opened()
-        load(log)
-        log.lead(NOW_MS)
+        log = reopened(env, voter)
+        await started(log, env)
         (only,) = log.describe_quorum().voters
         assert (log.kraft_version, only.voter_id, only.directory_id) == (0, 1, ZERO_UUID)
-        log.upgrade_kraft_version(log.leader_epoch, NOW_MS)
-        log.append(log.leader_epoch, [topic("a")], NOW_MS)
-        await log.commit()
-        log.close()
+        log.upgrade_kraft_version(log.leader.epoch, NOW_MS)
+        await log.wait_committed(append(log, "a"))
+        await log.stop()
         for _ in range(2):
-            log = opened()
-            assert sorted(load(log).topics.by_name) == ["a"]
-            log.lead(NOW_MS)
-            await log.commit()
+            log = reopened(env, voter)
+            assert sorted((await started(log, env)).image.topics.by_name) == ["a"]
+            await log.wait_committed(log.end_offset)
             assert log.kraft_version == 1
             quorum = log.describe_quorum()
-            end = log.end_offset
-            assert quorum.voters == (VoterState(1, VOTER.directory_id, end, (("CONTROLLER", "host", 9093),)),)
-            assert (quorum.leader_id, quorum.leader_epoch, quorum.high_watermark) == (1, log.leader_epoch, end)
-            log.write_snapshot(log.committed_offset, log.leader_epoch, NOW_MS, [topic("a")])
-            log.close()
+            assert quorum.leader_id == 1
+            assert quorum.high_watermark == log.end_offset
+            assert quorum.voters == (VoterState(1, VOTER.directory_id, log.end_offset, voter.endpoints),)
+            await log.stop()
 
     asyncio.run(main())
