@@ -75,7 +75,7 @@ class _AwaitedBatch:
         uncommitted.partition.await_commit(uncommitted.end_offset, self)
 
     def committed(self, partition: Partition, code: ErrorCode) -> None:
-        """See `replication.partition.CommitWaiter`."""
+        """See `replication.commits.CommitWaiter`."""
         self._request.settled(self, code)
 
 

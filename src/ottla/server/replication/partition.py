@@ -6,8 +6,7 @@ takes the short way: what it appends is committed.
 
 from __future__ import annotations
 
-from bisect import insort
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.topics import INTERNAL_TOPICS
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ottla.core.ids import TopicPartition
     from ottla.server.log.log import AppendOrigin, AppendResult, Log
     from ottla.server.log.verification import Verification
+    from ottla.server.replication.commits import AwaitedCommits, CommitWaiter
     from ottla.server.replication.followers import Followers, PendingIsr
 
 READ_UNCOMMITTED = 0
@@ -84,21 +84,6 @@ class LogWatcher(Protocol):
         """High watermark, log start or leadership have changed.  Must not append."""
 
 
-class CommitWaiter(Protocol):
-    """Somebody waiting for what was appended to be committed: a produce with acks=all."""
-
-    def committed(self, partition: Partition, code: ErrorCode) -> None:
-        """The high watermark has got there (NONE, or NOT_ENOUGH_REPLICAS_AFTER_APPEND), or never will with this leader
-        (NOT_LEADER_OR_FOLLOWER). Called once.  Must not append.
-        """
-
-
-class _AwaitedCommit(NamedTuple):
-    end_offset: int
-    number: int  # so that waiters are never compared
-    waiter: CommitWaiter
-
-
 class Partition:
     """One hosted partition.
 
@@ -109,10 +94,9 @@ class Partition:
 
     __slots__ = (
         *COUNTERS,
-        "_awaited_commits",
         "_awaits_flush",
         "_cluster",
-        "_commit_number",
+        "_commits",
         "_first_offset",
         "_min_isr",
         "_waiters",
@@ -160,8 +144,7 @@ class Partition:
         self._awaits_flush = False
         self._waiters: dict[PartitionWaiter, None] = {}
         self._watchers: dict[LogWatcher, None] = {}
-        self._awaited_commits: list[_AwaitedCommit] = []
-        self._commit_number = 0
+        self._commits: AwaitedCommits | None = None  # made for the first one who waits
         self._first_offset = log.log_end_offset
         self.append_count = self.bytes_in = self.fetch_count = self.bytes_out = 0
         self.failed_append_count = self.failed_fetch_count = self.bytes_rejected = 0
@@ -519,8 +502,8 @@ class Partition:
         if end_offset <= log.high_watermark:
             return False
         log.advance_high_watermark(end_offset)
-        if self._awaited_commits:
-            self._settle_commits()
+        if self._commits:
+            self._settle_commits(self._commits)
         self._tell_watchers()
         return True
 
@@ -580,40 +563,31 @@ class Partition:
 
     def await_commit(self, end_offset: int, waiter: CommitWaiter) -> None:
         """Tell `waiter` once when the high watermark has reached `end_offset`, or will not with this leader."""
-        commit = _AwaitedCommit(end_offset, self._commit_number, waiter)
-        self._commit_number += 1
-        commits = self._awaited_commits
-        if commits and end_offset < commits[-1].end_offset:
-            insort(commits, commit)  # the repetition of an older batch
-        else:
-            commits.append(commit)
+        commits = self._commits
+        if commits is None:
+            from ottla.server.replication.commits import AwaitedCommits
+
+            commits = self._commits = AwaitedCommits()
+        commits.add(end_offset, waiter)
 
     def forget_commit(self, waiter: CommitWaiter) -> None:
         """Do not tell `waiter` any more."""
-        self._awaited_commits = [commit for commit in self._awaited_commits if commit.waiter is not waiter]
+        if self._commits is not None:
+            self._commits.forget(waiter)
 
-    def _settle_commits(self) -> None:
-        commits, high_watermark = self._awaited_commits, self.log.high_watermark
-        count = 0
-        for commit in commits:
-            if commit.end_offset > high_watermark:
-                break
-            count += 1
-        if not count:
-            return
-        reached, self._awaited_commits = commits[:count], commits[count:]
+    def _settle_commits(self, commits: AwaitedCommits) -> None:
         followers = self.followers
         size = len(self._isr) if followers is None else len(followers.maximal_isr)
         code = ErrorCode.NONE if size >= self.needed_isr else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-        for commit in reached:
-            commit.waiter.committed(self, code)
+        for waiter in commits.take_reached(self.log.high_watermark):
+            waiter.committed(self, code)
 
     def _abandon_commits(self) -> None:
-        commits, self._awaited_commits = self._awaited_commits, []
-        for commit in commits:
-            commit.waiter.committed(self, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        if self._commits is not None:
+            for waiter in self._commits.take_all():
+                waiter.committed(self, ErrorCode.NOT_LEADER_OR_FOLLOWER)
 
     @property
     def waiter_count(self) -> int:
         """How many wait; for tests and metrics."""
-        return len(self._waiters) + len(self._awaited_commits)
+        return len(self._waiters) + (0 if self._commits is None else len(self._commits))
