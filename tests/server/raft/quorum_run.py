@@ -27,6 +27,15 @@ def setup_of(seed: int) -> Setup:
             slow=random.choice((0, 0, 0.05, 0.2)),
             disconnect=random.choice((0, 0, 0.02)),
         )
+    theme = random.random()
+    if theme < 0.07:  # elections that are split, by voters that forget
+        slow = Faults(slow=0.3)
+        voters = random.choice((3, 5))
+        return Setup(voters, 0, 0, election_timeout_ms=10, forgetful=0.5, faults=slow)
+    if theme < 0.14:  # leaders whose disk is behind
+        return Setup(3, 0, 0, slow_disk=0.5, faults=faults)
+    if theme < 0.21:  # changes of the voters on both sides of a cut
+        return Setup(5, 1, 0, is_restless=True, faults=faults)
     is_static = random.random() < 0.2
     return Setup(
         voters=random.choice((1, 2, 3, 3, 3, 4, 5)),
@@ -36,6 +45,9 @@ def setup_of(seed: int) -> Setup:
         auto_join=random.random() < 0.3,
         old_votes=random.random() < 0.2,
         encode=random.random() < 0.2,
+        election_timeout_ms=random.choice((20, 100, 100)),
+        forgetful=random.choice((0.0, 0.1, 0.5)),
+        slow_disk=random.choice((0.0, 0.0, 0.3)),
         faults=faults,
     )
 
@@ -47,6 +59,7 @@ class Run:
         self.chaos_ms = chaos_ms
         self.world = World(seed, setup_of(seed))
         self.random = Random(seed + 1_000_000)
+        self.harm = self.random.choice((0.0, 0.3, 0.8))
         self.down: list[Node] = []
 
     def run(self) -> World:
@@ -62,26 +75,62 @@ class Run:
 
     def _happen(self) -> None:
         world, random = self.world, self.random
-        what = random.random()
-        if what < 0.55:
-            world.append()
-        elif what < 0.61:
+        is_restless = world.setup.is_restless
+        choices = {
+            world.append: 50,
+            self._crash: 6,
+            self._bring_back: 9,
+            self._blink: 4,
+            self._power_loss: 1,
+            self._crash_leader_and_another: 2,
+            world.partition: 15 if is_restless else 5,
+            world.blocked.clear: 6,
+            self._snapshot: 5,
+            self._change_voters: 6,
+            self._change_voters_at_once: 30 if is_restless else 2,
+            world.describe: 2,
+            self._disturb_leader: 2,
+        }
+        random.choices(list(choices), list(choices.values()))[0]()
+
+    def _bring_back(self) -> None:
+        if self.down:
+            self._restart(self.down.pop(self.random.randrange(len(self.down))))
+
+    def _blink(self) -> None:
+        """A node that comes back at once."""
+        up = [node for node in self.world.nodes.values() if node.core is not None]
+        if up:
+            node = self.random.choice(up)
+            node.crash()
+            self._restart(node)
+            self.world.count("blinks")
+
+    def _power_loss(self) -> None:
+        for node in self.world.nodes.values():
+            if node.core is not None:
+                node.crash()
+                self.down.append(node)
+        self.random.shuffle(self.down)
+        for _ in range(len(self.down) // 2 + 1):
+            self._restart(self.down.pop())
+        self.world.count("power losses")
+
+    def _crash_leader_and_another(self) -> None:
+        """The leader comes back at once, without what was not flushed; who may have had it does not."""
+        leader = self.world.leader()
+        if leader is not None:
+            leader.crash()
+            self._restart(leader)
             self._crash()
-        elif what < 0.70:
-            if self.down:
-                self._restart(self.down.pop(random.randrange(len(self.down))))
-        elif what < 0.75:
-            world.partition()
-        elif what < 0.81:
-            world.blocked.clear()
-        elif what < 0.86:
-            world.snapshot(random.choice(list(world.nodes.values())))
-        elif what < 0.95:
+
+    def _snapshot(self) -> None:
+        self.world.snapshot(self.random.choice(list(self.world.nodes.values())))
+
+    def _change_voters_at_once(self) -> None:
+        """More than one change may be made at a time."""
+        for _ in range(self.random.randrange(2, 5)):
             self._change_voters()
-        elif what < 0.97:
-            world.describe()
-        else:
-            self._disturb_leader()
 
     def _crash(self) -> None:
         up = [node for node in self.world.nodes.values() if node.core is not None]
@@ -93,7 +142,7 @@ class Run:
 
     def _restart(self, node: Node) -> None:
         world, random = self.world, self.random
-        if not world.setup.is_static and node.is_controller and random.random() < 0.3 and self._may_harm():
+        if not world.setup.is_static and node.is_controller and random.random() < self.harm and self._may_harm():
             if random.random() < 0.5:
                 node.port += 1
                 world.count("moves")
@@ -148,7 +197,7 @@ class Run:
 
     def _heal(self) -> None:
         world = self.world
-        world.faults = Faults()
+        world.faults, world.is_bad = Faults(), False
         world.blocked.clear()
         for node in self.down:
             node.start()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -27,7 +27,7 @@ from ottla.protocol.messages.describe_quorum import (
 )
 from ottla.protocol.messages.raft_data import VotersRecord
 from ottla.protocol.messages.remove_raft_voter import RemoveRaftVoterRequest
-from ottla.protocol.messages.vote import VoteRequest
+from ottla.protocol.messages.vote import VoteRequest, VoteResponse
 from ottla.server.raft import effects as effect
 from ottla.server.raft.core import LocalReplica, QuorumCore, QuorumSettings
 from ottla.server.raft.metadata_log import NotLeaderError
@@ -76,6 +76,14 @@ class Setup:
     """Some nodes do not know pre-votes."""
     encode: bool = False
     """Messages go through their codecs."""
+    election_timeout_ms: int = 100
+    """The shorter, the more elections are split."""
+    forgetful: float = 0.1
+    """How often a voter crashes right after it has voted."""
+    is_restless: bool = False
+    """Voters are changed several at a time, and links cut, more often than anything else happens."""
+    slow_disk: float = 0.0
+    """How often a flush takes long."""
     faults: Faults = field(default_factory=Faults)
 
 
@@ -154,12 +162,9 @@ class World:
     def __init__(self, seed: int, setup: Setup) -> None:
         self.random = Random(seed)
         self.setup = setup
-        self.settings = SETTINGS
-        if setup.auto_join:
-            self.settings = QuorumSettings(
-                **{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__ if name != "auto_join"}, auto_join=True
-            )
+        self.settings = replace(SETTINGS, auto_join=setup.auto_join, election_timeout_ms=setup.election_timeout_ms)
         self.faults = setup.faults
+        self.is_bad = True
         self.now_ms = 0
         self.trace: list[str] | None = None
         self._events: list[tuple[int, int, Callable[[], None]]] = []
@@ -255,6 +260,8 @@ class World:
                 self._send(node, destination, request, token)
             case effect.Reply(token, response):
                 self._reply(token, response)
+                if isinstance(response, VoteResponse) and self.is_bad and random.random() < self.setup.forgetful:
+                    self._on_node(node, random.randrange(1, 3), lambda: self._blink(node), settle=False)
             case effect.ReplySnapshot(token, response, snapshot_id, position, max_bytes):
                 data = node.log.snapshots[snapshot_id].data if snapshot_id in node.log.snapshots else b""
                 piece: Any = response
@@ -262,7 +269,9 @@ class World:
                 self._reply(token, piece)
             case effect.Flush():
                 end_offset = node.log.end_offset
-                self._on_node(node, random.randrange(1, 6), lambda: self._flushed(node, end_offset))
+                is_slow = self.is_bad and random.random() < self.setup.slow_disk
+                delay_ms = random.randrange(20, 80) if is_slow else random.randrange(1, 6)
+                self._on_node(node, delay_ms, lambda: self._flushed(node, end_offset))
             case effect.HighWatermark(offset):
                 assert offset > node.high_watermark, "the high watermark went back"
                 node.high_watermark = offset
@@ -312,6 +321,12 @@ class World:
         self.count("snapshots installed")
         node.log.install(snapshot)
         node.core.on_snapshot_installed(snapshot_id, snapshot.kraft_version, snapshot.voters, self.now_ms)
+
+    def _blink(self, node: Node) -> None:
+        """Whoever has voted may forget it."""
+        node.crash()
+        node.start()
+        self.count("voters that blinked")
 
     # The network
 
@@ -397,6 +412,7 @@ class World:
         assert epoch not in self.leaders, f"epoch {epoch} has two leaders: {self.leaders[epoch]} and {node.node_id}"
         self.leaders[epoch] = node.node_id
         self.count("leaders")
+        self._check_voters(node)
         assert node.log.end_offset >= self.committed_end, f"leader {node.node_id} lacks what was committed"
         self._check_against_committed(node, node.log.start_offset, self.committed_end)
 
@@ -425,7 +441,9 @@ class World:
                 assert found == batch, f"node {node.node_id} has other records at offset {batch.base_offset}"
 
     def check_logs(self) -> None:
-        """Logs that agree on a record agree on all before it."""
+        """Logs that agree on a record agree on all before it; who votes is what the log says."""
+        for node in self.nodes.values():
+            self._check_voters(node)
         logs = [node.log for node in self.nodes.values()]
         for index, one in enumerate(logs):
             for other in logs[index + 1 :]:
@@ -438,6 +456,12 @@ class World:
                     if agree or match.epoch == batch.epoch:
                         assert match == batch, f"logs differ at offset {batch.base_offset} and agree after it"
                         agree = True
+
+    def _check_voters(self, node: Node) -> None:
+        if node.core is not None:
+            history = node.log.history(self.static_voters)
+            assert node.core.voters == history.voters, "counts other voters than its log has"
+            assert node.core.kraft_version == history.kraft_version
 
     # What happens
 

@@ -13,6 +13,7 @@ from ottla.server.raft.effects import (
     HighWatermark,
     InstallSnapshot,
     LeaderChange,
+    Send,
     StoreSnapshotPiece,
 )
 from ottla.server.raft.metadata_log import LeaderAndEpoch
@@ -200,6 +201,18 @@ def test_leader_known_without_an_address_is_found() -> None:
     replica.answer(_token(replica, -2), fetch_response(5, 3, records=records("a"), endpoint=True))
     assert replica.role == "follower"
     assert replica.log.end_offset == 1
+
+
+def test_leader_that_listens_elsewhere_is_found_by_what_it_or_others_say() -> None:
+    replica = Replica(state=QuorumState(leader_id=2, leader_epoch=3))
+    moved = begin_request(2, 3)
+    moved.leader_endpoints[0].port = 9999
+    replica.request(moved)
+    (send,) = replica.of(Send)
+    assert send.destination.address == ("n2", 9999)
+    replica.answer(send.token, fetch_response(2, 3))
+    replica.request(begin_request(2, 3))
+    assert not replica.of(Send), "it is there, whatever others believe"
 
 
 def test_what_a_crash_left_unflushed_is_flushed_before_it_is_acknowledged() -> None:

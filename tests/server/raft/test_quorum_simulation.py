@@ -19,6 +19,7 @@ def test_committed_records_survive_whatever_happens(first: int) -> None:
 @pytest.mark.parametrize(
     "seed",
     [
+        26,  # a follower that looks for its leader where its old voters have it
         34,  # a snapshot of records that the crash of their log took away
         70,  # a leader that removes itself from two voters, and fails before that is committed
         2109,  # an observer that knows from its disk who leads, but not where

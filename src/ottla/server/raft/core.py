@@ -506,6 +506,7 @@ class QuorumCore:
             if epoch > self.epoch:  # an epoch that this replica has forgotten; it must not lead in it again
                 self.become_unattached(epoch, now_ms)
             return
+        is_known = epoch == self.epoch and self.knows_leader(leader_id, endpoints)
         if leader_id >= 0 and not endpoints:
             endpoints = self.voters.endpoints(leader_id)
         if epoch > self.epoch:
@@ -513,10 +514,20 @@ class QuorumCore:
                 self.become_follower(epoch, leader_id, endpoints, now_ms)
             else:
                 self.become_unattached(epoch, now_ms)
-        elif leader_id >= 0 and (
-            self.leader_id < 0 or (self.leader_id == leader_id and len(endpoints) > len(self.leader_endpoints))
-        ):
+        elif leader_id >= 0 and not is_known:
             self.become_follower(epoch, leader_id, endpoints, now_ms)
+
+    def knows_leader(self, leader_id: int, endpoints: Endpoints) -> bool:
+        """Whether it is no news who leads this epoch, and where.
+
+        A leader that was never reached may be elsewhere than this replica's voters, or its state file, have it.
+        """
+        if self.leader_id < 0 or not self.leader_endpoints:
+            return False
+        if leader_id != self.leader_id or (isinstance(self.role, Follower) and self.role.has_fetched):
+            return True
+        address = address_of(endpoints, self.local.listener)
+        return address is None or address == address_of(self.leader_endpoints, self.local.listener)
 
     def add_vote(self, candidate: ReplicaKey, now_ms: int) -> None:
         """Vote for somebody else in this epoch; the election timeout begins anew."""

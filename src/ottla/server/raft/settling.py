@@ -79,7 +79,7 @@ def _is_settled_by_epoch(core: QuorumCore, said: Said, now_ms: int) -> bool:
     if said.epoch > core.epoch or error in (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.NOT_LEADER_OR_FOLLOWER):
         core.heard_of_leader(said.epoch, said.leader_id, said.endpoints, now_ms)
         return True
-    if said.leader_id >= 0 and not core.leader_endpoints:  # also one that was known without an address
+    if said.leader_id >= 0 and not core.knows_leader(said.leader_id, said.endpoints):
         core.heard_of_leader(said.epoch, said.leader_id, said.endpoints, now_ms)
         return error is not ErrorCode.NONE
     return False
