@@ -6,7 +6,7 @@ import pytest
 
 from tests.server.raft.quorum_run import run_seed
 
-QUICK_MS = 700
+QUICK_MS = 500
 """How long the faults of a quick run last."""
 
 
