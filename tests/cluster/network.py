@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 BRIDGE = "ottla0"
-INSIDE = "OTTLA_CHAOS_INSIDE"
+INSIDE = "CHAOS_INSIDE"
 
 
 def is_possible() -> bool:
