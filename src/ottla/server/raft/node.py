@@ -78,6 +78,8 @@ class RaftNode(ReplicaShell):
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._failure: BaseException | None = None
         self._is_stopping = False
+        self._unreachable: set[tuple[str, int]] = set()
+        """Where the last request got no answer."""
         self._changed: asyncio.Future[None] | None = None
 
     # Life
@@ -112,7 +114,7 @@ class RaftNode(ReplicaShell):
             self._tell(lambda core: core.shutdown(self._now_ms()))
             try:
                 async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
-                    await self._until(lambda: core.is_shut_down)
+                    await self._until(lambda: core.is_shut_down or self._is_last)
             except (TimeoutError, MetadataLogError):
                 pass  # the others will notice by themselves
         self._is_stopping = True
@@ -127,6 +129,15 @@ class RaftNode(ReplicaShell):
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._env.run_blocking(lambda: self.replica.close(flush=self._failure is None))
+
+    @property
+    def _is_last(self) -> bool:
+        """No other voter is there that could take over."""
+        core = self._core
+        others = [voter for voter in core.voters if voter.voter_id != self.local.key.replica_id]
+        return all(
+            (found := core.destination_of(voter)) is None or found.address in self._unreachable for voter in others
+        )
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that comes with an effect. Raises MetadataLogError when the log fails."""
@@ -329,8 +340,10 @@ class RaftNode(ReplicaShell):
         except UnsupportedPeerVersionError:
             self._tell(lambda core: core.on_send_failed(token, self._now_ms(), unsupported_version=True))
         except PeerError:
+            self._unreachable.add(effect.destination.address)
             self._tell(lambda core: core.on_send_failed(token, self._now_ms()))
         else:
+            self._unreachable.discard(effect.destination.address)
             self._tell(lambda core: core.on_response(token, response, self._now_ms()))
 
     def _begin_flush(self) -> None:
