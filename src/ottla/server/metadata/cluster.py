@@ -15,7 +15,6 @@ from ottla.core.errors import ApiError
 from ottla.schema.config import BrokerConfig
 from ottla.server.metadata.commits import CommittedBatch, LeaderAndEpoch, MetadataLogError
 from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.difference import difference
 from ottla.server.metadata.dynamic_settings import with_dynamic_settings
 from ottla.server.metadata.features import unknown_features
 from ottla.server.metadata.image import EMPTY_IMAGE, ConfigResourceType, MetadataImage
@@ -206,11 +205,16 @@ class ClusterMetadata:
     def _publish_reloaded(self) -> None:
         self._reloading = False
         image = self._loader.image
-        self._publish(difference(self.image, image), image, is_reloaded=True)
+        delta = MetadataDelta(self.image)
+        if self._listeners:
+            from ottla.server.metadata.difference import difference
+
+            delta = difference(self.image, image)
+        self._publish(delta, image, is_reloaded=True)
         self._advance(image.offset)
 
     def _publish(self, delta: MetadataDelta, image: MetadataImage, *, is_reloaded: bool = False) -> None:
-        if "features" in delta.changed:
+        if is_reloaded or "features" in delta.changed:
             unknown = unknown_features(image)
             if unknown:
                 raise MetadataLogError(

@@ -16,7 +16,6 @@ from ottla.core.ids import ZERO_UUID, uuid_to_text
 from ottla.protocol.messages.raft_data import LeaderChangeMessage, LeaderChangeMessageVoter
 from ottla.records.control import ControlMessage
 from ottla.runtime.env import Env
-from ottla.server.raft.delivery import feed_snapshot
 from ottla.server.raft.metadata_log import (
     CommittedBatch,
     LeaderAndEpoch,
@@ -78,7 +77,7 @@ class LoneNode(ReplicaShell):
         replica = self.replica
         start_offset = 0
         if replica.latest_snapshot is not None:
-            feed_snapshot(self._env.disk, replica, replica.latest_snapshot, listener)
+            replica.feed_snapshot(replica.latest_snapshot, listener)
             start_offset = replica.latest_snapshot.end_offset
             listener.on_commit([])
         last_epoch = replica.last_epoch

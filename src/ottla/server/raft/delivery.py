@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ottla.runtime.disk import Disk, MissingFileError
+from ottla.runtime.disk import MissingFileError
 from ottla.server.raft.metadata_log import CommittedBatch, LeaderAndEpoch, RaftListener
-from ottla.server.raft.snapshot import SnapshotId, SnapshotReader
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
@@ -145,7 +144,7 @@ class Delivery:
         snapshot = self._log.latest_snapshot
         assert snapshot is not None, "a log that begins later has a snapshot"
         try:
-            await self._env.run_blocking(feed_snapshot, self._env.disk, self._log, snapshot, self._listener)
+            await self._env.run_blocking(self._log.feed_snapshot, snapshot, self._listener)
         except MissingFileError:
             if self._log.latest_snapshot == snapshot:
                 raise
@@ -157,9 +156,3 @@ class Delivery:
     def _on_truncated(self, offset: int) -> None:
         while self._appended and self._appended[-1].batch.last_offset >= offset:
             self._appended.pop()
-
-
-def feed_snapshot(disk: Disk, log: DiskReplicaLog, snapshot: SnapshotId, listener: RaftListener) -> None:
-    """Have the listener start afresh from a snapshot; waits for the disk, in any thread."""
-    with SnapshotReader(disk, log.snapshot_path(snapshot)) as reader:
-        listener.on_snapshot(snapshot.end_offset, snapshot.epoch, reader.timestamp_ms, reader.batches())

@@ -30,7 +30,7 @@ from ottla.server.log.flush import FlushTask
 from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
-from ottla.server.raft.metadata_log import CommittedBatch, MetadataLogError
+from ottla.server.raft.metadata_log import CommittedBatch, MetadataLogError, RaftListener
 from ottla.server.raft.ports import EpochEnd
 from ottla.server.raft.snapshot import (
     SnapshotId,
@@ -346,6 +346,11 @@ class DiskReplicaLog:
             return file.read_at(position, max_bytes)
         finally:
             file.close()
+
+    def feed_snapshot(self, snapshot_id: SnapshotId, listener: RaftListener) -> None:
+        """Have the listener start afresh from a snapshot. Waits for the disk; any thread."""
+        with SnapshotReader(self._env.disk, self.snapshot_path(snapshot_id)) as reader:
+            listener.on_snapshot(snapshot_id.end_offset, snapshot_id.epoch, reader.timestamp_ms, reader.batches())
 
     def write_snapshot(self, end_offset: int, epoch: int, timestamp_ms: int, frames: Iterable[bytes]) -> None:
         """Keep a state that contains everything before `end_offset`, which is committed. For a worker thread."""
