@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ottla.server.broker.api_table import APIS, Api
+from ottla.server.broker.api_table import APIS, CONTROLLER_APIS, Api
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -18,6 +18,17 @@ APIS_HEAD = """\
 What stands here is advertised by ApiVersions; anything else is not answered, and a client knows before it asks.
 Versions are Apache Kafka 4.4's. Produce is advertised from version 0, as Apache Kafka does, because librdkafka judges a
 broker by it, and answered from version 3.
+
+| key | API | versions | what it does |
+| ---: | --- | --- | --- |
+"""
+
+CONTROLLERS_HEAD = """\
+
+## On listeners of controllers
+
+Nodes of the cluster ask these, and clients that were given controllers as their bootstrap servers (KIP-919). What
+brokers forward to the active controller comes in an Envelope.
 
 | key | API | versions | what it does |
 | ---: | --- | --- | --- |
@@ -41,10 +52,12 @@ def check(page: str, expected: str) -> None:
 
 
 def test_api_page_lists_what_is_served() -> None:
-    check("apis.md", APIS_HEAD + "".join(api_row(APIS[key]) for key in sorted(APIS)))
+    brokers = "".join(api_row(APIS[key]) for key in sorted(APIS))
+    controllers = "".join(api_row(CONTROLLER_APIS[key]) for key in sorted(CONTROLLER_APIS))
+    check("apis.md", APIS_HEAD + brokers + CONTROLLERS_HEAD + controllers)
 
 
-@pytest.mark.parametrize("api", APIS.values(), ids=lambda api: api.name)
+@pytest.mark.parametrize("api", [*APIS.values(), *CONTROLLER_APIS.values()], ids=lambda api: api.name)
 def test_every_advertised_api_has_a_handler_and_messages(api: Api) -> None:
     messages = importlib.import_module(api.message_module)
     request = getattr(messages, f"{api.name}Request")

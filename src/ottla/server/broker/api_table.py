@@ -75,6 +75,8 @@ _FORWARDED = frozenset(
         ApiKey.UPDATE_FEATURES,
         ApiKey.DESCRIBE_QUORUM,
         ApiKey.UNREGISTER_BROKER,
+        ApiKey.ADD_RAFT_VOTER,
+        ApiKey.REMOVE_RAFT_VOTER,
     )
 )
 """What Kafka's brokers forward. (Of AlterConfigs and IncrementalAlterConfigs they answer a part, see the handlers.)"""
@@ -134,6 +136,8 @@ APIS: dict[int, Api] = {
         ApiKey.PUSH_TELEMETRY,
         ApiKey.LIST_CONFIG_RESOURCES,
         ApiKey.DESCRIBE_TOPIC_PARTITIONS,
+        ApiKey.ADD_RAFT_VOTER,
+        ApiKey.REMOVE_RAFT_VOTER,
         ApiKey.SHARE_FETCH,
         ApiKey.SHARE_ACKNOWLEDGE,
         ApiKey.SHARE_GROUP_HEARTBEAT,
