@@ -328,7 +328,7 @@ async def test_a_move_that_the_share_coordinator_refuses_is_told(world: World) -
     await alter(world, (0, 1), (1, 1))
     for log in world.state_logs:
         log.refusal = ErrorCode.KAFKA_STORAGE_ERROR
-    assert await alter(world, (0, 7)) == [ErrorCode.KAFKA_STORAGE_ERROR]
+    assert await alter(world, (0, 7)) == [ErrorCode.NOT_COORDINATOR]
     assert await described(world, 0) == [(0, 1, END_OFFSET - 1)]
 
 
