@@ -30,6 +30,9 @@ Invariants
   (``next_deadline_ms``), ids are handed in.
 - A response never leaves before the records it depends on are committed; this holds for parked responses too.
 - Replaying the records a shard wrote gives a new shard the same durable state.
+- A shard lives as long as this broker leads its partition. A new leader replays its log up to the end, all of which
+  becomes committed, and answers nothing (nor writes markers) before that; what the leader before appended and nobody
+  copied is gone with that leader's memory of it. Of what was acknowledged nothing is lost.
 - One event loop drives a shard; nothing here takes a lock.
 
 What it does not do: it knows no replication (``runtime.PartitionLog`` is its port to the partition) and no socket.
