@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "raft"
 SHUTDOWN_TIMEOUT_S: Final = 5.0
-"""A leader that resigns waits no longer for a successor, as in Kafka."""
+"""Nobody who leaves waits longer for the others, as in Kafka."""
 
 
 class RaftNode(ReplicaShell):
@@ -111,9 +111,11 @@ class RaftNode(ReplicaShell):
         """Resign when leading, and wait a little for a successor; close."""
         core = self._started_core
         if core is not None and self._failure is None:
+            # One election: in that time its vote may be needed, and a leader has a successor.
+            patience_s = min(SHUTDOWN_TIMEOUT_S, 2 * self._settings.election_timeout_ms / 1000)
             self._tell(lambda core: core.shutdown(self._now_ms()))
             try:
-                async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                async with asyncio.timeout(patience_s):
                     await self._until(lambda: core.is_shut_down or self._is_last)
             except (TimeoutError, MetadataLogError):
                 pass  # the others will notice by themselves
