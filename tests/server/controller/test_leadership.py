@@ -338,3 +338,21 @@ def test_a_big_fencing_is_one_publication() -> None:
         assert {one.leader for one in partitions} == {2}
 
     run(life)
+
+
+def test_a_node_that_has_become_the_only_one_takes_over_what_it_can() -> None:
+    async def life(quorum: Quorum) -> None:
+        await quorum.join(NODE_ID, 2)
+        await quorum.controller.create_topics(create([2, NODE_ID]))
+        again = registration(NODE_ID, incarnation_id=bytes([77] * 16))
+        assert await quorum.controller.register_own_broker(again) is None, "another broker is there"
+        epoch = await quorum.controller.register_own_broker(again, is_sole=True)
+        image = quorum.metadata.image
+        assert quorum.unfenced() == [NODE_ID]
+        assert image.brokers[NODE_ID].broker_epoch == epoch
+        # Broker 2 took the lead while this one restarted, and was in sync last.
+        assert quorum.leader() in (-1, NODE_ID)
+        await asyncio.sleep(60)
+        assert quorum.unfenced() == [NODE_ID], "nobody sends heartbeats for it"
+
+    run(life)

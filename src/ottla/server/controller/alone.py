@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ottla.protocol.messages import metadata_records as messages
 from ottla.server.controller.result import Result
 from ottla.server.controller.state import ClusterState
 from ottla.server.metadata.features import ELR_VERSION, SUPPORTED_FEATURES
 from ottla.server.metadata.image import Endpoint, MetadataImage
+
+if TYPE_CHECKING:
+    from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest
 
 _FENCE: Final = 1
 _UNFENCE: Final = -1
@@ -34,6 +37,27 @@ class BrokerRegistration:
     rack: str | None = None
     previous_broker_epoch: int = -1
     features: Mapping[str, tuple[int, int]] = field(default_factory=lambda: SUPPORTED_FEATURES)
+
+    def as_request(self, cluster_id: str) -> BrokerRegistrationRequest:
+        """The same on the wire."""
+        from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest, Feature, Listener
+
+        return BrokerRegistrationRequest(
+            broker_id=self.broker_id,
+            cluster_id=cluster_id,
+            incarnation_id=self.incarnation_id,
+            listeners=[
+                Listener(name=e.name, host=e.host, port=e.port, security_protocol=e.security_protocol)
+                for e in self.endpoints
+            ],
+            features=[
+                Feature(name=name, min_supported_version=lowest, max_supported_version=highest)
+                for name, (lowest, highest) in self.features.items()
+            ],
+            rack=self.rack,
+            log_dirs=list(self.log_dirs),
+            previous_broker_epoch=self.previous_broker_epoch,
+        )
 
 
 def is_alone(image: MetadataImage, broker_id: int, *, is_clean: bool) -> bool:

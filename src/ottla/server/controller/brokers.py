@@ -151,18 +151,16 @@ def heartbeat(state: ClusterState, request: BrokerHeartbeatRequest, now_ms: int)
     state.heartbeats.heard(broker_id, request.broker_epoch, now_ms)
     broker = state.registered(broker_id, request.broker_epoch)
     is_fenced, in_shutdown, may_stop = _next_state(state, broker, request)
-    decisions = Decisions(state.image, state.config)
-    records = decisions.records
+    records: list[Any] = []
     if is_fenced and not broker.fenced:
         records += fence(state, broker)
     elif not is_fenced and broker.fenced:
-        records.append(_registration_change(broker, fenced=_UNFENCE))
-        decisions.joining = broker_id
-        decisions.elect(state.index.leaderless())
+        records += unfence(state, broker)
     elif in_shutdown and not broker.in_controlled_shutdown:
-        records.append(_registration_change(broker, in_controlled_shutdown=_IN_CONTROLLED_SHUTDOWN))
-        decisions.leaving = broker_id
+        decisions = Decisions(state.image, state.config, leaving=broker_id)
         decisions.remove_from_isr(broker_id, state.index.in_sync(broker_id))
+        change = _registration_change(broker, in_controlled_shutdown=_IN_CONTROLLED_SHUTDOWN)
+        records += [change, *decisions.records]
     state.heartbeats.has_reached(broker_id, request.current_metadata_offset)
     records += _directory_changes(state, broker, request, {_key(record) for record in records})
     if may_stop:
@@ -234,6 +232,13 @@ def fence(state: ClusterState, broker: BrokerImage) -> list[Any]:
     decisions = Decisions(state.image, state.config, leaving=broker.broker_id)
     decisions.remove_from_isr(broker.broker_id, state.index.in_sync(broker.broker_id))
     return [*decisions.records, _registration_change(broker, fenced=_FENCE)]
+
+
+def unfence(state: ClusterState, broker: BrokerImage) -> list[Any]:
+    """The broker may lead: what has no leader gets one, if it is this broker that was missing."""
+    decisions = Decisions(state.image, state.config, joining=broker.broker_id)
+    decisions.elect(state.index.leaderless())
+    return [_registration_change(broker, fenced=_UNFENCE), *decisions.records]
 
 
 def fence_expired(state: ClusterState, now_ms: int) -> Result:

@@ -150,6 +150,18 @@ class ControllerCore:
             return Result([], None)
         return leave_alone(self.state, self.node_id)
 
+    def fence_broker(self, broker_id: int) -> Result:
+        """The broker is fenced, whatever it says; no response."""
+        from ottla.server.controller.brokers import fence
+
+        return Result(fence(self.state, self.image.brokers[broker_id]), None, atomic=False)
+
+    def unfence_broker(self, broker_id: int) -> Result:
+        """The broker is unfenced without a heartbeat; no response."""
+        from ottla.server.controller.brokers import unfence
+
+        return Result(unfence(self.state, self.image.brokers[broker_id]), None, atomic=False)
+
     def register_broker(
         self, request: BrokerRegistrationRequest, *, api_version: int, offset: int, kraft_version: int, now_ms: int
     ) -> Result:

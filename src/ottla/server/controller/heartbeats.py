@@ -53,6 +53,12 @@ class Heartbeats:
         """It is no broker of the cluster any more."""
         self._sessions.pop(broker_id, None)
 
+    def forget(self, broker_id: int) -> None:
+        """The incarnation that was heard of is known to be gone."""
+        session = self._sessions.get(broker_id)
+        if session is not None:
+            session.contact_ms = None
+
     def shuts_down(self, broker_id: int, offset: int) -> None:
         """Its leaderships moved with the record at `offset`, which the others must have seen before it may go."""
         session = self._sessions[broker_id]

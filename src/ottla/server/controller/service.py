@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -169,15 +170,28 @@ class Controller:
     def _refusal(self) -> ApiError:
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"The metadata log failed: {self.metadata.failure}")
 
-    async def register_own_broker(self, registration: BrokerRegistration) -> int | None:
-        """This node's broker is ready to serve, and alone in the cluster: registered and unfenced at once. Its broker
-        epoch, or None when it has to register as the others do."""
-        end_offset = self._metadata_log.end_offset
-        result = self._core.register_own_broker(registration, end_offset)
-        if result is None:
+    async def register_own_broker(self, registration: BrokerRegistration, *, is_sole: bool = False) -> int | None:
+        """This node's broker is ready to serve: registered and unfenced at once. Its broker epoch, or None when others
+        are there, so that it has to register as they do.
+
+        `is_sole` says that there can be no others (any more), and none that could send heartbeats.
+        """
+        core, end_offset = self._core, self._metadata_log.end_offset
+        result = core.register_own_broker(registration, end_offset)
+        if result is not None:
+            epoch: int = await self._execute(lambda: result)
+            return epoch
+        if not is_sole:
             return None
-        epoch: int = await self._execute(lambda: result)
-        return epoch
+        for other in list(core.image.brokers.values()):
+            if other.broker_id != registration.broker_id and not other.fenced:
+                self._submit(partial(core.fence_broker, other.broker_id))
+        # Whatever ran before with these directories does no more: this node has their locks.
+        core.state.heartbeats.forget(registration.broker_id)
+        request = registration.as_request(self._cluster_id or "")
+        response, _ = self._submit(lambda: self._register(request, api_version=4))
+        await self._execute(lambda: core.unfence_broker(registration.broker_id))
+        return int(response.broker_epoch)
 
     async def stop(self) -> None:
         """Fence this node's broker, if it is alone in the cluster; wait for what is under way.
@@ -212,15 +226,18 @@ class Controller:
     ) -> BrokerRegistrationResponse:
         """Answer BrokerRegistration. Raises ApiError for refusals, see `brokers.register`."""
         response: BrokerRegistrationResponse = await self._execute(
-            lambda: self._core.register_broker(
-                request,
-                api_version=api_version,
-                offset=self._metadata_log.end_offset,
-                kraft_version=self.kraft_version,
-                now_ms=self._now_ms(),
-            )
+            lambda: self._register(request, api_version=api_version)
         )
         return response
+
+    def _register(self, request: BrokerRegistrationRequest, *, api_version: int) -> Result:
+        return self._core.register_broker(
+            request,
+            api_version=api_version,
+            offset=self._metadata_log.end_offset,
+            kraft_version=self.kraft_version,
+            now_ms=self._now_ms(),
+        )
 
     async def broker_heartbeat(self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse:
         """Answer BrokerHeartbeat."""

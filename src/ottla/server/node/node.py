@@ -157,7 +157,9 @@ class Node:
         metadata = self._metadata = ClusterMetadata(config, env, node_id=config.node_id)
         metadata.subscribe_failure(self._fail)
         if config.is_controller:
-            self._controller = Controller(config, env, metadata_log, metadata, bootstrap=bootstrap)
+            self._controller = Controller(
+                config, env, metadata_log, metadata, cluster_id=directories.cluster_id, bootstrap=bootstrap
+            )
         return metadata, metadata_log
 
     def _compose(self, metadata: ClusterMetadata, metadata_log: MetadataLog, directories: LogDirectories) -> Front:
@@ -186,7 +188,7 @@ class Node:
         registration = registration_of(self.config, front, directories, self.env.random_uuid())
         if self._membership is None:
             assert self._controller is not None
-            await self._controller.register_own_broker(registration)
+            await self._controller.register_own_broker(registration, is_sole=True)
         else:
             log_dirs = {directory.path: directory.directory_id for directory in directories.online}
             await self._membership.register(registration, log_dirs, self._controller, self._fail)
