@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 import traceback
@@ -18,6 +19,7 @@ from random import Random
 from tests.simulation.cluster_scenarios import PROFILES, SHAPES, play
 
 MOST_MINUTES = 24 * 60
+MOST_TOLD = 1500
 SHAPE_WEIGHTS = {"three": 6, "five": 1, "apart": 2, "one": 1}
 
 
@@ -67,9 +69,13 @@ def main() -> int:
 
 def _story(error: BaseException) -> str:
     """What went wrong, shortly: the first failures."""
-    lines = [f"{type(error).__name__}: {str(error)[-1500:]}"]
-    lines += [note[:1500] for note in getattr(error, "__notes__", ())[1:3]]
-    return "\n".join(lines)
+    notes = [str(error), *getattr(error, "__notes__", ())[2:]]
+    return "\n".join([type(error).__name__, *(_short(note) for note in notes[:4])])
+
+
+def _short(text: str) -> str:
+    text = re.sub(r"\.{9,}", "...", text)
+    return text if len(text) <= MOST_TOLD else f"{text[: MOST_TOLD // 2]} [...] {text[-MOST_TOLD // 2 :]}"
 
 
 if __name__ == "__main__":

@@ -114,7 +114,10 @@ class Book:
             if took_s > DELIVERY_TIMEOUT_MS / 1000 + GRACE_S:
                 self.cluster.fail(f"{value!r}: delivery ended after {took_s:.3f} s with {sent.error!r}")
             self.cluster.count(f"deliveries {'failed' if sent.error else 'done'}")
-            if not isinstance(sent.error, KafkaTimeoutError | ClientClosedError | None) and transaction is None:
+            # Its time was over with the answer that it has to be sent again.
+            in_vain = isinstance(sent.error, KafkaError) and sent.error.retriable
+            in_time = isinstance(sent.error, KafkaTimeoutError | ClientClosedError | None)
+            if not in_time and not in_vain and transaction is None:
                 self.cluster.fail(f"{value!r}: {sent.error!r}, though nothing was wrong with it")
 
         delivery.add_done_callback(done)
