@@ -5,8 +5,11 @@ add.partitions.to.txn.retry.backoff.max.ms: Longest wait for a transaction that 
 add.partitions.to.txn.retry.backoff.ms: Pause before a partition is added to a transaction again.
 advertised.listeners: Addresses that clients are told to connect to, when they differ from what the broker listens on.
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
+auto.leader.rebalance.enable: Whether partitions go back to their preferred leaders by themselves.
+broker.heartbeat.interval.ms: How often a broker tells the controller that it is there.
 broker.id: Older name of node.id.
 broker.rack: Where this broker stands (rack, zone, host), so that replicas are kept apart.
+broker.session.timeout.ms: A broker that is silent for so long is fenced, and others take over what it leads.
 cleanup.policy: delete drops old segments; compact keeps the last record of each key; both or none may be set.
 cluster.id: Cluster id of a new data directory; an existing one must have it already.
 compression.gzip.level: Level at which the broker compresses with gzip.
@@ -15,11 +18,21 @@ compression.type: Codec in which batches are stored; producer keeps what the pro
 compression.zstd.level: Level at which the broker compresses with zstd.
 config.providers: Names of providers that fill in variables such as ${env:NAME} inside values.
 connections.max.idle.ms: Close a connection on which nothing has happened for this long.
+controlled.shutdown.enable: Whether a broker that stops hands over what it leads first.
 controller.listener.names: Listeners that controllers use among each other; clients are not served on them.
+controller.quorum.auto.join.enable: Whether a controller that is no voter makes itself one (KIP-853).
 controller.quorum.bootstrap.servers: Addresses at which controllers can be found.
+controller.quorum.election.backoff.max.ms: Longest wait before another election after one that nobody has won.
+controller.quorum.election.timeout.ms: How long a controller waits for a leader before it stands for election.
+controller.quorum.fetch.max.bytes: Upper limit of the answer to one fetch of the metadata log.
+controller.quorum.fetch.snapshot.max.bytes: Upper limit of one piece of a metadata snapshot that is downloaded.
+controller.quorum.fetch.timeout.ms: A leader that is silent for so long is given up by the other controllers.
+controller.quorum.request.timeout.ms: How long a request between controllers may take.
+controller.quorum.retry.backoff.ms: Pause before a controller that did not answer is asked again.
 controller.quorum.voters: The controllers of a fixed quorum as id@host:port.
 controller.quota.window.num: Samples whose worth of partitions may be created or deleted at once.
 controller.quota.window.size.seconds: Length of a sample for controller_mutation_rate.
+controller.socket.timeout.ms: How long a broker waits for the controller's answer before it asks again.
 cordoned.log.dirs: Data directories that get no new partitions.
 default.replication.factor: Replicas of a topic that is created without saying how many.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
@@ -32,6 +45,7 @@ file.delete.delay.ms: How long a deleted segment's files stay on disk under anot
 flush.messages: Force the log to disk after this many records.
 flush.ms: Force the log to disk after this time.
 follower.replication.throttled.rate: Bytes per second at which throttled replicas fetch.
+follower.replication.throttled.replicas: Replicas that fetch throttled, as partition:broker, or * for all.
 group.consumer.assignment.interval.ms: Least time between two assignments of a consumer group.
 group.consumer.assignors: Assignors that members of consumer groups may ask for; the first one is the default.
 group.consumer.heartbeat.interval.ms: How often members of consumer groups send heartbeats.
@@ -91,9 +105,12 @@ group.streams.task.offset.interval.ms: How often members of streams groups repor
 group.streams.topology.description.plugin.class: Kafka's in-memory plugin, to ask members to describe their topology.
 http.listeners: Where metrics and health are served, as http://host:port; for `ottla start` http://127.0.0.1:8080.
 index.interval.bytes: Bytes of log between two entries of its offset index.
+initial.broker.registration.timeout.ms: A broker that the cluster has not taken within this time gives up.
 inter.broker.listener.name: Listener that brokers use among each other.
 internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
+leader.imbalance.check.interval.seconds: How often leaders are looked at for auto.leader.rebalance.enable.
 leader.replication.throttled.rate: Bytes per second at which a leader feeds throttled replicas.
+leader.replication.throttled.replicas: Replicas that are fed throttled, as partition:broker, or * for all.
 listener.security.protocol.map: Which protocol each listener name speaks, as NAME:PROTOCOL.
 listeners: What the broker listens on, as NAME://host:port; an empty host means all interfaces.
 log.cleaner.backoff.ms: Pause of the cleaner when no log is dirty enough to be compacted.
@@ -109,6 +126,7 @@ log.cleaner.min.compaction.lag.ms: Default of the topic setting min.compaction.l
 log.cleaner.threads: How many logs are compacted at a time.
 log.cleanup.policy: Default of the topic setting cleanup.policy.
 log.dir: A data directory, when log.dirs is not set.
+log.dir.failure.timeout.ms: A broker that cannot tell the controller of a failed directory within this time gives up.
 log.dirs: The data directories.
 log.flush.interval.messages: Default of the topic setting flush.messages.
 log.flush.interval.ms: Default of the topic setting flush.ms.
@@ -152,6 +170,8 @@ metadata.log.max.record.bytes.between.snapshots: Bytes of metadata log after whi
 metadata.log.max.snapshot.interval.ms: Time after which a new snapshot of the metadata is taken.
 metadata.log.segment.bytes: Size at which the metadata log begins a new segment.
 metadata.log.segment.ms: Age at which the metadata log begins a new segment.
+metadata.max.retention.bytes: Size of metadata log and snapshots beyond which what newer snapshots hold is removed.
+metadata.max.retention.ms: Age of metadata snapshots beyond which those that have newer ones are removed.
 metrics.names: Whose names metrics have, so that existing dashboards fit; several may be given.
 min.cleanable.dirty.ratio: Share of a log that must be uncleaned before it is compacted.
 min.compaction.lag.ms: Time for which a record is safe from compaction.
@@ -159,6 +179,7 @@ min.insync.replicas: Replicas that must be in sync for a write with acks=all.
 node.id: The id of this node in its cluster.
 num.partitions: Partitions of a topic that is created without saying how many.
 num.recovery.threads.per.data.dir: Logs of one data directory that are recovered at a time when the broker starts.
+num.replica.fetchers: Connections to each leader over which its partitions are followed.
 offset.metadata.max.bytes: Longest text that may be stored with a committed offset.
 offsets.commit.timeout.ms: How long a commit may wait for its replicas.
 offsets.load.buffer.size: Bytes read at a time when the offsets topic is loaded.
@@ -176,7 +197,17 @@ producer.id.expiration.check.interval.ms: How often idle producers are looked fo
 producer.id.expiration.ms: After this time without a write, a producer's sequence state is forgotten.
 quota.window.num: Samples over which the rates of quotas are measured.
 quota.window.size.seconds: Length of a sample; also the longest wait for request_percentage and connection rates.
+replica.fetch.backoff.ms: Pause before a partition that could not be fetched is fetched again.
+replica.fetch.max.bytes: Most bytes of a partition in the answer to one fetch of a follower.
+replica.fetch.min.bytes: Least bytes that a leader waits for before it answers a follower.
+replica.fetch.response.max.bytes: Upper limit of the answer to one fetch of a follower.
+replica.fetch.wait.max.ms: How long a leader waits for replica.fetch.min.bytes.
 replica.high.watermark.checkpoint.interval.ms: How often the high watermarks are written down.
+replica.lag.time.max.ms: A follower that has not had everything for so long leaves the ISR.
+replica.selector.class: With Kafka's RackAwareReplicaSelector consumers read from a replica in their rack (KIP-392).
+replica.socket.timeout.ms: How long a follower waits for its leader's answer.
+replication.quota.window.num: Samples that the rate of throttled replication is measured by.
+replication.quota.window.size.seconds: Length of a sample of throttled replication.
 request.slow.threshold.ms: A request that takes longer is logged with where its time went; -1: none.
 request.timeout.ms: How long a broker waits for others: for replicas when it writes transaction markers and states.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
@@ -196,6 +227,7 @@ share.coordinator.state.topic.prune.interval.ms: How often outdated records are 
 share.coordinator.state.topic.replication.factor: Replicas of the share state topic; by default as many as possible.
 share.coordinator.state.topic.segment.bytes: Segment size of the share state topic.
 share.coordinator.write.timeout.ms: How long a change of share state may wait for its replicas.
+socket.connection.setup.timeout.ms: How long opening a connection to another node may take.
 socket.listen.backlog.size: Connections that may wait to be accepted.
 socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the system.
 socket.request.max.bytes: Largest request that is read.
@@ -213,7 +245,9 @@ transaction.state.log.segment.bytes: Segment size of the transactions topic.
 transaction.two.phase.commit.enable: Whether transactions without timeout may be begun (KIP-939).
 transactional.id.expiration.ms: After this time without a transaction a transactional id is forgotten.
 unclean.leader.election.enable: Whether a replica that is not in sync may become leader, at the price of lost records.
+unclean.leader.election.interval.ms: How often the controller looks for partitions that may have an unclean leader.
 unstable.api.versions.enable: Serve versions of APIs that Apache Kafka has not settled yet.
+unstable.feature.versions.enable: Whether levels of features may be set that Apache Kafka has not settled yet.
 """
 
 DESCRIPTIONS: dict[str, str] = dict(line.split(": ", 1) for line in _TEXT.strip().splitlines())

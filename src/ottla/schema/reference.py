@@ -33,7 +33,7 @@ line that names it and where it came from.
 
 Settings under *Taken without effect* are known, checked and described, but change nothing; a node that is given one
 says so when it starts. What would be dangerous to pass over (listeners with SSL or SASL, an authorizer, policies in
-Java, more nodes than this one, tiered storage) is refused instead.
+Java, tiered storage) is refused instead.
 
 """
 

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 _ACTED_ON = """
 add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners
-auto.create.topics.enable broker.id broker.rack cluster.id compression.gzip.level compression.lz4.level compression.type
-compression.zstd.level config.providers connections.max.idle.ms controller.listener.names controller.quorum.voters
-controller.quota.window.num controller.quota.window.size.seconds cordoned.log.dirs default.replication.factor
-delete.topic.enable errors.deadletterqueue.auto.create.topics.enable errors.deadletterqueue.topic.name.prefix
-fetch.max.bytes group.consumer.assignment.interval.ms group.consumer.assignors group.consumer.heartbeat.interval.ms
-group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms
-group.consumer.max.size group.consumer.migration.policy group.consumer.min.assignment.interval.ms
-group.consumer.min.heartbeat.interval.ms group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms
-group.consumer.session.timeout.ms group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms
-group.max.session.timeout.ms group.max.size group.min.session.timeout.ms group.share.assignment.interval.ms
-group.share.delivery.count.limit group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms
-group.share.max.assignment.interval.ms group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms
-group.share.max.partition.max.record.locks group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms
-group.share.max.share.sessions group.share.max.size group.share.min.assignment.interval.ms
-group.share.min.delivery.count.limit group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks
+auto.create.topics.enable auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.id broker.rack
+broker.session.timeout.ms cluster.id compression.gzip.level compression.lz4.level compression.type
+compression.zstd.level config.providers connections.max.idle.ms controlled.shutdown.enable controller.listener.names
+controller.quorum.auto.join.enable controller.quorum.bootstrap.servers controller.quorum.election.backoff.max.ms
+controller.quorum.election.timeout.ms controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes
+controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms
+controller.quorum.voters controller.quota.window.num controller.quota.window.size.seconds controller.socket.timeout.ms
+cordoned.log.dirs default.replication.factor delete.topic.enable errors.deadletterqueue.auto.create.topics.enable
+errors.deadletterqueue.topic.name.prefix fetch.max.bytes group.consumer.assignment.interval.ms
+group.consumer.assignors group.consumer.heartbeat.interval.ms group.consumer.max.assignment.interval.ms
+group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms group.consumer.max.size
+group.consumer.migration.policy group.consumer.min.assignment.interval.ms group.consumer.min.heartbeat.interval.ms
+group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms group.consumer.session.timeout.ms
+group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
+group.min.session.timeout.ms group.share.assignment.interval.ms group.share.delivery.count.limit
+group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms group.share.max.assignment.interval.ms
+group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms group.share.max.partition.max.record.locks
+group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms group.share.max.share.sessions
+group.share.max.size group.share.min.assignment.interval.ms group.share.min.delivery.count.limit
+group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks
 group.share.min.record.lock.duration.ms group.share.min.session.timeout.ms group.share.partition.max.record.locks
 group.share.record.lock.duration.ms group.share.session.timeout.ms group.streams.acceptable.recovery.lag
 group.streams.assignment.interval.ms group.streams.heartbeat.interval.ms group.streams.initial.rebalance.delay.ms
@@ -32,46 +37,46 @@ group.streams.max.size group.streams.max.standby.replicas group.streams.min.assi
 group.streams.min.heartbeat.interval.ms group.streams.min.session.timeout.ms group.streams.min.task.offset.interval.ms
 group.streams.num.standby.replicas group.streams.rack.aware.assignment.tags group.streams.session.timeout.ms
 group.streams.task.offset.interval.ms group.streams.topology.description.plugin.class http.listeners
-inter.broker.listener.name
-internal.metadata.log.segment.bytes listener.security.protocol.map listeners log.cleaner.backoff.ms
+initial.broker.registration.timeout.ms inter.broker.listener.name internal.metadata.log.segment.bytes
+leader.imbalance.check.interval.seconds listener.security.protocol.map listeners log.cleaner.backoff.ms
 log.cleaner.dedupe.buffer.size log.cleaner.delete.retention.ms log.cleaner.enable log.cleaner.io.buffer.load.factor
 log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.cleaner.max.compaction.lag.ms
 log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms log.cleaner.threads log.cleanup.policy log.dir
-log.dirs log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
-log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes
-log.index.size.max.bytes log.initial.task.delay.ms log.message.timestamp.after.max.ms
+log.dir.failure.timeout.ms log.dirs log.flush.interval.messages log.flush.interval.ms
+log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms
+log.index.interval.bytes log.index.size.max.bytes log.initial.task.delay.ms log.message.timestamp.after.max.ms
 log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes log.retention.check.interval.ms
 log.retention.hours log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms
 log.roll.ms log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
 max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
 max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
-metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms metrics.names
-min.insync.replicas node.id
-opentelemetry.endpoint opentelemetry.interval.ms
-num.partitions num.recovery.threads.per.data.dir offset.metadata.max.bytes offsets.commit.timeout.ms
-offsets.load.buffer.size offsets.retention.check.interval.ms offsets.retention.minutes offsets.topic.compression.codec
-offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes process.roles
-producer.id.expiration.check.interval.ms producer.id.expiration.ms quota.window.num quota.window.size.seconds
-replica.high.watermark.checkpoint.interval.ms request.slow.threshold.ms request.timeout.ms
-security.inter.broker.protocol
+metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms metadata.max.retention.bytes
+metadata.max.retention.ms metrics.names min.insync.replicas node.id num.partitions num.recovery.threads.per.data.dir
+num.replica.fetchers offset.metadata.max.bytes offsets.commit.timeout.ms offsets.load.buffer.size
+offsets.retention.check.interval.ms offsets.retention.minutes offsets.topic.compression.codec
+offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes opentelemetry.endpoint
+opentelemetry.interval.ms process.roles producer.id.expiration.check.interval.ms producer.id.expiration.ms
+quota.window.num quota.window.size.seconds replica.fetch.backoff.ms replica.fetch.max.bytes replica.fetch.min.bytes
+replica.fetch.response.max.bytes replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms
+replica.lag.time.max.ms replica.selector.class replica.socket.timeout.ms replication.quota.window.num
+replication.quota.window.size.seconds request.slow.threshold.ms request.timeout.ms security.inter.broker.protocol
 share.coordinator.cold.partition.snapshot.interval.ms share.coordinator.load.buffer.size
 share.coordinator.snapshot.update.records.per.snapshot share.coordinator.state.topic.compression.codec
 share.coordinator.state.topic.min.isr share.coordinator.state.topic.num.partitions
 share.coordinator.state.topic.prune.interval.ms share.coordinator.state.topic.replication.factor
-share.coordinator.state.topic.segment.bytes share.coordinator.write.timeout.ms socket.listen.backlog.size
-socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes telemetry.max.bytes
-transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.max.timeout.ms
+share.coordinator.state.topic.segment.bytes share.coordinator.write.timeout.ms socket.connection.setup.timeout.ms
+socket.listen.backlog.size socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes
+telemetry.max.bytes transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.max.timeout.ms
 transaction.partition.verification.enable transaction.remove.expired.transaction.cleanup.interval.ms
 transaction.state.log.load.buffer.size transaction.state.log.min.isr transaction.state.log.num.partitions
 transaction.state.log.replication.factor transaction.state.log.segment.bytes transaction.two.phase.commit.enable
-transactional.id.expiration.ms unstable.api.versions.enable
+transactional.id.expiration.ms unclean.leader.election.enable unclean.leader.election.interval.ms
+unstable.api.versions.enable unstable.feature.versions.enable
 """
 
 ACTED_ON = frozenset(_ACTED_ON.split())
 
 TOPIC_SETTINGS_WITHOUT_EFFECT = (
-    "follower.replication.throttled.replicas",
-    "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
     "max.decompressed.message.bytes",
@@ -81,14 +86,10 @@ TOPIC_SETTINGS_WITHOUT_EFFECT = (
     "remote.log.copy.disable",
     "remote.log.delete.on.disable",
     "remote.storage.enable",
-    "unclean.leader.election.enable",
 )
 """Topic settings that are checked and kept, but change nothing; all others are acted on."""
-
-_FIXED = frozenset(["controller.quorum.bootstrap.servers"])
-"""Taken without effect because it cannot say anything else in a quorum of one; not worth a warning."""
 
 
 def has_effect(name: str) -> bool:
     """Whether a given setting does something, so that no warning about it is needed."""
-    return name in ACTED_ON or name in _FIXED or name.startswith("config.providers.")
+    return name in ACTED_ON or name.startswith("config.providers.")
