@@ -16,6 +16,7 @@ from ottla.protocol.messages.describe_quorum import (
     DescribeQuorumRequestPartitionData,
     DescribeQuorumRequestTopicData,
 )
+from ottla.runtime.memory_disk import SimulatedCrashError
 from ottla.server.raft.metadata_log import MetadataLogError, NotLeaderError
 from ottla.server.raft.snapshot import find_snapshots
 from ottla.testing.sim.env import simulate
@@ -279,3 +280,42 @@ def test_committed_records_survive_whatever_happens_to_a_minority(seed: int) -> 
         await world.stop()
 
     run(scenario, seed=seed, metadata_log_max_record_bytes_between_snapshots=1500, metadata_max_retention_bytes=1)
+
+
+@pytest.mark.parametrize("victim_leads", [False, True])
+def test_a_power_cut_at_any_operation_of_one_disk_loses_nothing(victim_leads: bool) -> None:
+    async def scenario(world: World, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)  # what runs on a dead disk complains
+        await world.start()
+        leader = await world.leader()
+        await world.write(leader, "before")
+        victim = leader if victim_leads else next(one for one in world.machines.values() if one is not leader)
+        committed = {"before"}
+        victim.disk.on_crash = lambda: loop.call_soon(victim.kill)
+        victim.disk.crash_at(count)
+        for name in names(12):
+            leader = await world.leader()
+            try:
+                async with asyncio.timeout(5):
+                    await world.write(leader, name)
+            except (NotLeaderError, MetadataLogError, TimeoutError, SimulatedCrashError):
+                continue
+            committed.add(name)
+        victim.disk.on_crash = None
+        if victim.node is not None:
+            victim.kill()
+        await world.write(await world.leader(), "after")
+        await victim.start()
+        committed.add("after")
+        await world.until(lambda: committed <= victim.topics)
+        for machine in world.machines.values():
+            await world.until(lambda machine=machine: committed <= machine.topics)
+        await world.stop()
+
+    settings: dict[str, object] = {
+        "metadata_log_max_record_bytes_between_snapshots": 500,
+        "metadata_max_retention_bytes": 1,
+    }
+    for count in range(1, 60, 3):
+        simulate(lambda _, count=count: scenario(World(count, (1, 2, 3), **settings), count), seed=count)
