@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-OTTLA_MODULES = 135
+OTTLA_MODULES = 145
 MESSAGE_MODULES = 8
 ADMIN_MESSAGE_MODULES = 16
 
@@ -41,11 +41,19 @@ NOT_LOADED = [
     "ottla.server.metrics.app",
     "ottla.server.metrics.registry",
     "ottla.schema.reference",
+    "ottla.schema.quorum",
+    "ottla.server.broker.controller_channel",
     "ottla.server.broker.handlers",
+    "ottla.server.broker.lifecycle",
     "ottla.server.coordinator",
+    "ottla.server.node.membership",
+    "ottla.server.peers",
+    "ottla.server.raft.core",
+    "ottla.server.raft.node",
+    "ottla.server.replication.replication",
     "ottla.testing",
 ]
-"""Packages and modules that a node with a new data directory does without until a client asks for something."""
+"""Packages and modules that a node with a new data directory, alone, does without until a client asks for something."""
 
 
 def imported(stderr: str) -> set[str]:
