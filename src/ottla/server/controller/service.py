@@ -473,6 +473,8 @@ class Controller:
             self._resign()
             raise _not_controller() from error
         except (OSError, MetadataLogError, ApiError) as error:
+            if isinstance(error, ApiError) and error.code != ErrorCode.KAFKA_STORAGE_ERROR:
+                raise  # kraft.version cannot be raised, say
             if isinstance(error, MetadataLogError) or log.end_offset > end_offset:
                 self.metadata.on_failure(error)
             # With nothing appended by a log that goes on (its disk is full, say) nothing has happened, and later
