@@ -8,10 +8,12 @@ of an image, copying a table only when it is first touched; `MetadataDelta.apply
 which shares everything untouched with the one before. `loader.RecordLoader` feeds a delta batch by batch and keeps
 metadata transactions (KIP-868) whole: nothing between BeginTransaction and EndTransaction shows early.
 `writer.image_records` goes the other way, for snapshots: replaying it on an empty image gives the same image.
+`cluster.ClusterMetadata` follows the metadata log with all that, and publishes to the parts of a node.
 
 Invariants: an image, and every mapping in it, is never changed after it was made. A topic is in `topics.by_name` and
 `topics.by_id` under the same `TopicImage`. Replay fails loudly (`MetadataError`) on a record that does not fit the
 state.
 
-Not here: deciding which records to write (controller), where they are kept (raft), I/O of any kind.
+Not here: deciding which records to write (controller), where they are kept (raft), I/O of any kind
+(snapshots are written through the log).
 """
