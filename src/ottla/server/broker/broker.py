@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.api_table import Api
     from ottla.server.broker.connection import Connection
     from ottla.server.broker.controller_channel import ControllerChannel
+    from ottla.server.broker.departures import Departures
     from ottla.server.broker.dispatch import Router
     from ottla.server.broker.encoded_topics import EncodedTopics
     from ottla.server.broker.produce_shapes import ProduceShapes
@@ -66,6 +67,7 @@ class Broker:
         "cluster_id",
         "config",
         "coordinators",
+        "departures",
         "encoded_topics",
         "env",
         "fetch_sessions",
@@ -110,6 +112,8 @@ class Broker:
         self.replicas = replicas
         self.log_directories = log_directories
         self.coordinators = coordinators
+        # Notices brokers that die; for controllers of more than one node.
+        self.departures: Departures | None = None
         # Called after the level of a logger was changed; the node, which knows who has to hear of it, sets it.
         self.on_loggers_changed: Callable[[], object] = _nobody_listens
         # Connections to other nodes, made when the first of them is asked for something; the node sets it.

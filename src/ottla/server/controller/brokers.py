@@ -252,6 +252,14 @@ def fence_expired(state: ClusterState, now_ms: int) -> Result:
     return Result(fence(state, state.image.brokers[broker_id]), broker_id, atomic=False)
 
 
+def fence_departed(state: ClusterState, broker_id: int, broker_epoch: int) -> Result:
+    """Fence a broker of which it is known that this incarnation has ended; the response is whether there was need."""
+    broker = state.image.brokers.get(broker_id)
+    if broker is None or broker.fenced or broker.broker_epoch != broker_epoch:
+        return Result([], False)
+    return Result(fence(state, broker), True, atomic=False)
+
+
 def unregister(state: ClusterState, broker_id: int) -> Result:
     """The broker leaves every ISR and then the cluster. Its replicas stay assigned, as Kafka keeps them: it may come
     back, or they may be moved.

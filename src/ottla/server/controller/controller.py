@@ -207,6 +207,12 @@ class ControllerCore:
 
         return fence_expired(self.state, now_ms)
 
+    def fence_departed(self, broker_id: int, broker_epoch: int) -> Result:
+        """The process of this broker has ended; the response is whether it had to be fenced."""
+        from ottla.server.controller.brokers import fence_departed
+
+        return fence_departed(self.state, broker_id, broker_epoch)
+
     def balance_leaders(self) -> Result:
         """Leaderships go back to preferred leaders; the response is whether more of them wait."""
         from ottla.server.controller.elections import balance_leaders

@@ -248,6 +248,16 @@ class Controller:
             self._rounds.watch_sessions()
         return response
 
+    def broker_departed(self, broker_id: int, broker_epoch: int) -> None:
+        """The process of this broker is known to have ended: fence it before its session is over, and let it come back
+        at once.
+        """
+        core = self._core
+        was_fenced, _ = self._submit(partial(core.fence_departed, broker_id, broker_epoch))
+        if was_fenced:
+            core.state.heartbeats.forget(broker_id)
+            _log.warning("broker %d is fenced, its process has ended", broker_id)
+
     async def alter_partition(self, request: AlterPartitionRequest, *, api_version: int = 3) -> AlterPartitionResponse:
         """Answer AlterPartition."""
         response: AlterPartitionResponse = await self._execute(

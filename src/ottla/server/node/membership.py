@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ottla.server.broker.controller_channel import ControllerChannel
+from ottla.server.broker.departures import Departures
 from ottla.server.broker.lifecycle import BrokerDescription, BrokerLifecycle, LifecycleError
 from ottla.server.broker.local_controller import LocalController
 from ottla.server.broker.producer_ids import ProducerIds
@@ -92,6 +93,8 @@ class Membership:
         if controller is not None:
             incarnation_id = self._env.random_uuid()
             self._registration = ControllerRegistration(self._config, channel, metadata, incarnation_id)
+            departures = broker.departures = Departures(broker)
+            metadata.subscribe_leader(departures.leader_changed)
         broker.producer_ids = self._producer_ids = ProducerIds(channel, broker.node_id, self.broker_epoch)
 
     def broker_epoch(self) -> int:
@@ -208,6 +211,8 @@ class Membership:
             self._watching.cancel()
         if self._registration is not None:
             self._registration.stop()
+        if self._broker is not None and self._broker.departures is not None:
+            self._broker.departures.stop()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
 

@@ -16,4 +16,6 @@ if TYPE_CHECKING:
 
 async def handle(broker: Broker, request: BrokerHeartbeatRequest, context: RequestContext) -> BrokerHeartbeatResponse:
     """Have the controller note it, and decide what the broker may do."""
+    if broker.departures is not None:
+        broker.departures.watch(request.broker_id, request.broker_epoch, context)
     return await broker.controller.broker_heartbeat(request)

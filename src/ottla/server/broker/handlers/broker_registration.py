@@ -1,4 +1,4 @@
-"""BrokerRegistration (key 62), versions 0-4: a broker joins the cluster under a new epoch, or amends what is known of it.
+"""BrokerRegistration (key 62), versions 0-4: a broker joins the cluster under a new epoch, or amends its entry there.
 
 On controller listeners only (KIP-631). Version notes. 1: brokers of ZooKeeper clusters (refused). 2: log directories
 (KIP-858). 3: the epoch that the broker left in order, without which no shutdown counts as clean (KIP-966). 4: features
