@@ -98,6 +98,7 @@ class Operations:
         )
         for result in (await ask(CreateTopicsRequest(topics=[topic]))).topics:
             check(result)
+        await self._known_to_all(name, exists=True)
         return name
 
     async def delete_topic(self, name: str) -> None:
@@ -106,6 +107,7 @@ class Operations:
 
         for result in (await ask(DeleteTopicsRequest(topics=[DeleteTopicState(name=name)]))).responses:
             check(result)
+        await self._known_to_all(name, exists=False)
 
     async def renew_topic(self, name: str, partitions: int) -> None:
         """Make a topic, instead of one that is there."""
@@ -259,6 +261,21 @@ class Operations:
                 raise AssertionError(f"{wanted}; not within {timeout_s:g} s, {last}") from reason
 
     # Within
+
+    async def _known_to_all(self, topic: str, *, exists: bool) -> None:
+        """Wait until every broker of several has heard of it: a test's next line may ask any of them."""
+        request = MetadataRequest(topics=[MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False)
+        brokers = (await ask(request)).brokers
+        patience = Patience(TIMEOUT_S)
+        for broker in brokers if len(brokers) > 1 else ():
+            while True:
+                described = (await ask(request, node_id=broker.node_id)).topics[0]
+                is_there = described.error_code == ErrorCode.NONE and all(
+                    one.leader_id >= 0 for one in described.partitions
+                )
+                is_gone = described.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                if (is_there if exists else is_gone) or not await patience.wait():
+                    break
 
     async def _describe(self, topic: str, *, create: bool = False) -> MetadataResponseTopic:
         """The topic's partitions and leaders; made when it is missing and the broker makes topics."""
