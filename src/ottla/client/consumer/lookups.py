@@ -105,7 +105,7 @@ class Lookups:
         def current(state: PartitionState) -> bool:
             return (
                 state.stage is stage
-                and state.incarnation == incarnations[state]
+                and state.incarnation == incarnations.get(state)  # a partition may have been lost, and be back
                 and self._subscription.partitions.get(state.tp) is state
             )
 
