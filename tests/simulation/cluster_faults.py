@@ -20,6 +20,8 @@ from tests.simulation.cluster_world import ClusterWorld, Machine
 Fault = Callable[["Faults"], Awaitable[None]]
 CLIENTS = ""
 """The host on which clients run."""
+LARGEST_JUMP_MS = 1_800_000
+"""Records that seem to be more than an hour in the future are refused."""
 IN_SYNC_S = 120.0
 """Longer than a node may take until it is in sync with everything, while other faults go on."""
 
@@ -264,7 +266,7 @@ async def clocks(faults: Faults) -> None:
     machine = faults.dice.choice(list(faults.world.machines.values()))
     faults.world.count("clocks that were wrong")
     dice = faults.dice
-    jump_ms = int(dice.choice((-1, 1)) * dice.choice((50, 2_000, 60_000, 86_400_000)) * dice.random())
+    jump_ms = int(dice.choice((-1, 1)) * dice.choice((50, 2_000, 60_000, LARGEST_JUMP_MS)) * dice.random())
     machine.clock.jump_ms(jump_ms)
     machine.clock.drift(dice.choice((0.0, 0.05, -0.05, 0.5, -0.5)))
     await asyncio.sleep(faults.span(1.0, 10.0))

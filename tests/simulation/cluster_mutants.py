@@ -16,9 +16,13 @@ from ottla.protocol.messages.offset_commit import (
     OffsetCommitResponseTopic,
 )
 from ottla.server.broker.handlers import list_offsets, offset_commit
+from ottla.server.controller.decisions import Decisions
+from ottla.server.controller.partitions import Election
 from ottla.server.log.log import Log
 from ottla.server.log.parts import AppendResult
 from ottla.server.log.producer_state import ProducerState
+from ottla.server.raft import node as raft_node
+from ottla.server.replication.followers import Followers
 
 Mutant = Callable[[], Any]
 
@@ -113,4 +117,44 @@ def forgets_a_commit() -> Iterator[None]:
 def commits_what_was_aborted() -> Iterator[None]:
     """Nobody is told which transactions were aborted."""
     with replaced(Log, "aborted_transactions", lambda log, start_offset, end_offset: []):
+        yield
+
+
+@contextmanager
+def acknowledges_alone() -> Iterator[None]:
+    """A leader does not wait for its followers."""
+    with replaced(Followers, "common_end_offset", lambda followers, end_offset: end_offset):
+        yield
+
+
+@contextmanager
+def elects_anybody() -> Iterator[None]:
+    """The controller takes any replica that is alive for a leader."""
+    with replaced(Decisions, "default_election", lambda decisions, topic: Election.UNCLEAN):
+        yield
+
+
+@contextmanager
+def counts_nobody_out() -> Iterator[None]:
+    """A follower that is behind by far comes into the ISR."""
+    original = Followers.propose_expansion
+
+    def propose_expansion(followers: Any, replica: int, needed_end_offset: int, *arguments: Any) -> Any:
+        return original(followers, replica, -1, *arguments)
+
+    with replaced(Followers, "propose_expansion", propose_expansion):
+        yield
+
+
+@contextmanager
+def keeps_what_others_do_not_have() -> Iterator[None]:
+    """A follower does not cut off what the new leader never had."""
+    with replaced(Log, "truncate_to", lambda log, offset, now_ms=0: None):
+        yield
+
+
+@contextmanager
+def forgets_its_vote() -> Iterator[None]:
+    """A controller that restarts votes again in the epoch it has voted in."""
+    with replaced(raft_node, "write_quorum_state", lambda disk, path, state: None):
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.history import History, Operation
-from tests.simulation.workloads.our_producers import may_repeat
+from tests.simulation.workloads.our_producers import is_ordered, may_repeat
 
 if TYPE_CHECKING:
     from tests.simulation.cluster_world import ClusterWorld
@@ -95,7 +95,7 @@ def _produced(book: Book, sent: Sent) -> Operation:
         "value": sent.value.decode(),
         "offset": metadata.offset if metadata is not None and metadata.offset >= 0 else None,
         "guarantee": "at least once" if sent.kind.startswith("plain") or repeats else "exactly once",
-        "ordered": sent.kind != "plain" and not repeats,
+        "ordered": is_ordered(book, sent) and not repeats,
         "number": sent.number,
         "transaction": None if sent.transaction is None else sent.transaction.name,
         "source": None,

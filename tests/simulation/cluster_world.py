@@ -352,6 +352,7 @@ class ClusterWorld:
         self.may_lose = False
         self.cuts = 0.0
         self.lives = 0
+        self.has_late_requests = True
         self.refusals = frozenset({ErrorCode.INVALID_REPLICATION_FACTOR, ErrorCode.BROKER_NOT_AVAILABLE})
         """While brokers are away, topics cannot grow, and brokers that were named cannot be asked."""
         self.failures: list[str] = []

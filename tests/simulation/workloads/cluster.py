@@ -97,6 +97,8 @@ class Cluster:
         self.failures: list[str] = []
         self.counts: dict[str, int] = {}
         self.expects_disk_errors = False
+        self.has_late_requests = False
+        """Whether a request may arrive after its sender has given it up."""
         self.refusals: frozenset[ErrorCode] = frozenset()
         """What programs may be told for good, though they ask for nothing that cannot be had."""
         self.stopped_s: list[float] = []

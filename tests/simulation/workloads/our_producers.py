@@ -276,6 +276,13 @@ def may_repeat(book: Book, sent: Sent) -> bool:
     return several and any(sent.since_s <= stopped_s <= sent.until_s for stopped_s in book.cluster.stopped_s)
 
 
+def is_ordered(book: Book, sent: Sent) -> bool:
+    """Whether it may not come behind what its producer sent later. Where a request that was given up may arrive all
+    the same, one in flight is not one on the way.
+    """
+    return not (sent.kind.startswith("plain") if book.cluster.has_late_requests else sent.kind == "plain")
+
+
 def _check_record(book: Book, sent: Sent, places: list[tuple[int, int]]) -> None:
     exactly_once = not sent.kind.startswith("plain") and not may_repeat(book, sent)
     if exactly_once and len(places) > 1:
@@ -299,7 +306,7 @@ def _check_order(book: Book, partition: int, values: list[bytes]) -> None:
     for value in values:
         sent = book.sent.get(value)
         seen[value] += 1
-        if sent is None or sent.kind == "plain":
+        if sent is None or not is_ordered(book, sent):
             continue
         if seen[value] > 1 and (sent.kind == "plain, in order" or may_repeat(book, sent)):
             continue
