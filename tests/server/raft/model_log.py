@@ -12,7 +12,7 @@ from ottla.core.binary import Buffer
 from ottla.records.batch import batches
 from ottla.records.control import ControlMessage, control_batch, read_control_message
 from ottla.records.record import Record, build_batch, read_batch_records
-from ottla.server.raft.ports import EpochEnd
+from ottla.server.raft.metadata_log import EpochEnd
 from ottla.server.raft.snapshot import SnapshotId
 from ottla.server.raft.voters import VoterHistory, VoterSet
 

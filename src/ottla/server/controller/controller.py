@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import metadata_records as messages
-from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
-from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
-from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
 from ottla.schema.config import BrokerConfig
 from ottla.server.controller.alone import BrokerRegistration, is_alone, leave_alone, register_alone
-from ottla.server.controller.configs import Change, ConfigCommands
 from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.controller.state import ClusterState
-from ottla.server.controller.topics import TopicCommands
 from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.dynamic_settings import with_dynamic_settings
-from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage
+from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage, with_dynamic_settings
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.alter_partition import AlterPartitionRequest
@@ -27,36 +21,18 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest
     from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest
     from ottla.protocol.messages.controller_registration import ControllerRegistrationRequest
+    from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
+    from ottla.protocol.messages.create_topics import CreateTopicsRequest
+    from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
     from ottla.protocol.messages.elect_leaders import ElectLeadersRequest
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest
     from ottla.server.controller.client_quotas import QuotaAlteration
+    from ottla.server.controller.configs import Change
+    from ottla.server.controller.topics import TopicCommands
 
 PRODUCER_ID_BLOCK: Final = 1000
 """Producer ids that a broker takes at a time."""
 _LARGEST_PRODUCER_ID: Final = 2**63 - 1
-
-
-class InternalTopic(NamedTuple):
-    """How an internal topic is made: the broker settings with `prefix` give its size, `settings` are its own."""
-
-    prefix: str
-    settings: Mapping[str, str]
-    has_min_isr: bool
-
-
-_INTERNAL_TOPICS: Final[Mapping[str, InternalTopic]] = {
-    "__consumer_offsets": InternalTopic(
-        "offsets.topic", {"cleanup.policy": "compact", "compression.type": "producer"}, has_min_isr=False
-    ),
-    "__transaction_state": InternalTopic(
-        "transaction.state.log", {"cleanup.policy": "compact", "compression.type": "uncompressed"}, has_min_isr=True
-    ),
-    "__share_group_state": InternalTopic(
-        "share.coordinator.state.topic",
-        {"cleanup.policy": "delete", "compression.type": "producer", "retention.ms": "-1"},
-        has_min_isr=True,
-    ),
-}
 
 
 class ProducerIds(NamedTuple):
@@ -89,8 +65,8 @@ class ControllerCore:
         config = with_dynamic_settings(config, image, node_id)
         self.state = ClusterState(image, config, node_id, cluster_id=cluster_id, now_ms=now_ms)
         self.node_id = node_id
-        self._topics = TopicCommands(image, config, randomness)
-        self._configs = ConfigCommands(image, config)
+        self._randomness = randomness
+        self._topic_commands: TopicCommands | None = None
 
     @property
     def image(self) -> MetadataImage:
@@ -116,9 +92,8 @@ class ControllerCore:
         if any(resource_type == ConfigResourceType.BROKER for resource_type, _ in delta.changed_configs):
             config = with_dynamic_settings(config, image, self.node_id)
         self.state.follow(delta, image, config)
-        self._topics.image = self._configs.image = image
-        self._topics.config = self._configs.config = config
-        self._topics.track(delta)
+        if self._topic_commands is not None:
+            self._topic_commands.follow(delta, image, config)
 
     def check_invariants(self) -> None:
         """Assert what must hold between any two commands (tests, simulation)."""
@@ -227,6 +202,15 @@ class ControllerCore:
 
     # Commands of clients
 
+    @property
+    def _topics(self) -> TopicCommands:
+        # Made for the first command: many controllers start, and stop, without one.
+        if self._topic_commands is None:
+            from ottla.server.controller.topics import TopicCommands
+
+            self._topic_commands = TopicCommands(self.image, self.config, self._randomness)
+        return self._topic_commands
+
     def create_topics(
         self, request: CreateTopicsRequest, *, with_configs: bool, charge: Charge | None = None
     ) -> Result:
@@ -236,8 +220,7 @@ class ControllerCore:
     def auto_create_topics(self, names: Iterable[str], charge: Charge | None = None) -> Result:
         """What a client's Metadata request, or the first use of an internal topic, makes: partitions and settings by
         the broker's configuration. The response is a CreateTopicsResponse."""
-        request = CreateTopicsRequest(topics=[self._automatic(name) for name in names])
-        return self._topics.create_topics(request, with_configs=False, charge=charge)
+        return self._topics.auto_create_topics(names, charge)
 
     def delete_topics(self, request: DeleteTopicsRequest, *, api_version: int, charge: Charge | None = None) -> Result:
         """DeleteTopics; the response is a DeleteTopicsResponse."""
@@ -251,7 +234,9 @@ class ControllerCore:
         self, resources: Iterable[tuple[ConfigResource, list[Change]]], *, replace: bool, validate_only: bool
     ) -> Result:
         """Both AlterConfigs APIs; the response is one `Refusal` per resource, in order."""
-        records, answers = self._configs.alter(resources, replace=replace)
+        from ottla.server.controller.configs import ConfigCommands
+
+        records, answers = ConfigCommands(self.image, self.config).alter(resources, replace=replace)
         return Result([] if validate_only else list(records), answers)
 
     def update_features(
@@ -301,19 +286,3 @@ class ControllerCore:
             raise ApiError(ErrorCode.UNKNOWN_SERVER_ERROR, "All producer ids have been given out")
         record = messages.ProducerIdsRecord(broker_id=broker_id, broker_epoch=broker_epoch, next_producer_id=end)
         return Result([record], ProducerIds(first, end))
-
-    def _automatic(self, name: str) -> CreatableTopic:
-        internal = _INTERNAL_TOPICS.get(name)
-        if internal is None:
-            return CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)
-        config, prefix = self.config, internal.prefix
-        settings = {**internal.settings, "segment.bytes": str(config[f"{prefix}.segment.bytes"])}
-        brokers = len(self.image.brokers)
-        if internal.has_min_isr:
-            settings["min.insync.replicas"] = str(config.adapted(f"{prefix}.min.isr", brokers))
-        return CreatableTopic(
-            name=name,
-            num_partitions=config[f"{prefix}.num.partitions"],
-            replication_factor=config.adapted(f"{prefix}.replication.factor", brokers),
-            configs=[CreatableTopicConfig(name=setting, value=value) for setting, value in settings.items()],
-        )

@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.histogram import Histogram
 from ottla.protocol.messages import metadata_records as messages
-from ottla.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
-from ottla.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
-from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from ottla.runtime.env import Env
 from ottla.schema.config import BrokerConfig
 from ottla.server.controller.alone import BrokerRegistration
-from ottla.server.controller.configs import Change, Refusal
 from ottla.server.controller.controller import ControllerCore, ProducerIds
 from ottla.server.controller.periodic import PeriodicRounds
 from ottla.server.controller.result import Charge, Randomness, Result
@@ -45,9 +41,13 @@ if TYPE_CHECKING:
         ControllerRegistrationRequest,
         ControllerRegistrationResponse,
     )
+    from ottla.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+    from ottla.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+    from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
     from ottla.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
     from ottla.server.controller.client_quotas import Answers, QuotaAlteration
+    from ottla.server.controller.configs import Change, Refusal
     from ottla.server.controller.features import FeaturesUpdate
 
 MAX_BATCH_RECORDS: Final = 10_000

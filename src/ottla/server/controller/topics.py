@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID
@@ -23,13 +23,37 @@ from ottla.server.metadata.image import ConfigResourceType, MetadataImage
 CreateTopicsRequest = create_topics_messages.CreateTopicsRequest
 CreateTopicsResponse = create_topics_messages.CreateTopicsResponse
 CreatableTopic = create_topics_messages.CreatableTopic
+CreatableTopicConfig = create_topics_messages.CreatableTopicConfig
 CreatableTopicResult = create_topics_messages.CreatableTopicResult
 
 _METADATA_TOPIC = "__cluster_metadata"
 
 
+class _InternalTopic(NamedTuple):
+    """How an internal topic is made: the broker settings with `prefix` give its size, `settings` are its own."""
+
+    prefix: str
+    settings: Mapping[str, str]
+    has_min_isr: bool
+
+
+_INTERNAL_TOPICS: Final[Mapping[str, _InternalTopic]] = {
+    "__consumer_offsets": _InternalTopic(
+        "offsets.topic", {"cleanup.policy": "compact", "compression.type": "producer"}, has_min_isr=False
+    ),
+    "__transaction_state": _InternalTopic(
+        "transaction.state.log", {"cleanup.policy": "compact", "compression.type": "uncompressed"}, has_min_isr=True
+    ),
+    "__share_group_state": _InternalTopic(
+        "share.coordinator.state.topic",
+        {"cleanup.policy": "delete", "compression.type": "producer", "retention.ms": "-1"},
+        has_min_isr=True,
+    ),
+}
+
+
 class TopicCommands:
-    """The commands on topics. `image` and `config` are as of the last record; set before each command."""
+    """The commands on topics. `image` and `config` are as of the last record; `follow` keeps them so."""
 
     __slots__ = ("_configs_cache", "_normalized", "config", "image", "randomness")
 
@@ -70,6 +94,27 @@ class TopicCommands:
         response = CreateTopicsResponse(topics=results)
         return Result([] if request.validate_only else records, response)
 
+    def auto_create_topics(self, names: Iterable[str], charge: Charge | None = None) -> Result:
+        """Topics with partitions and settings by the broker's configuration."""
+        request = CreateTopicsRequest(topics=[self._automatic(name) for name in names])
+        return self.create_topics(request, with_configs=False, charge=charge)
+
+    def _automatic(self, name: str) -> CreatableTopic:
+        internal = _INTERNAL_TOPICS.get(name)
+        if internal is None:
+            return CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)
+        config, prefix = self.config, internal.prefix
+        settings = {**internal.settings, "segment.bytes": str(config[f"{prefix}.segment.bytes"])}
+        brokers = len(self.image.brokers)
+        if internal.has_min_isr:
+            settings["min.insync.replicas"] = str(config.adapted(f"{prefix}.min.isr", brokers))
+        return CreatableTopic(
+            name=name,
+            num_partitions=config[f"{prefix}.num.partitions"],
+            replication_factor=config.adapted(f"{prefix}.replication.factor", brokers),
+            configs=[CreatableTopicConfig(name=setting, value=value) for setting, value in settings.items()],
+        )
+
     def _check_new_topic(self, topic: CreatableTopic, created: Mapping[str, str]) -> int:
         """The checks that need no placement; how many partitions the topic asks for."""
         name = topic.name
@@ -98,8 +143,12 @@ class TopicCommands:
         """An existing topic whose name differs only in `.` and `_` (metric names make them the same)."""
         return self._normalized.get(normalized)
 
-    def track(self, delta: MetadataDelta) -> None:
-        """Take note of topics created and deleted, so that collisions are found without going through all names."""
+    def follow(self, delta: MetadataDelta, image: MetadataImage, config: BrokerConfig) -> None:
+        """The records of `delta` are in the log, `image` is the state with them.
+
+        Topics created and deleted are noted, so that collisions are found without going through all names.
+        """
+        self.image, self.config = image, config
         for topic in delta.deleted_topics.values():
             self._normalized.pop(topic.name.replace(".", "_"), None)
         for topic_id, created in delta.changed_topics.items():

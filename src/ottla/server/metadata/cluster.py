@@ -15,12 +15,10 @@ from ottla.core.errors import ApiError
 from ottla.schema.config import BrokerConfig
 from ottla.server.metadata.commits import CommittedBatch, LeaderAndEpoch, MetadataLogError
 from ottla.server.metadata.delta import MetadataDelta
-from ottla.server.metadata.dynamic_settings import with_dynamic_settings
 from ottla.server.metadata.features import unknown_features
-from ottla.server.metadata.image import EMPTY_IMAGE, ConfigResourceType, MetadataImage
+from ottla.server.metadata.image import EMPTY_IMAGE, ConfigResourceType, MetadataImage, with_dynamic_settings
 from ottla.server.metadata.loader import RecordLoader
 from ottla.server.metadata.records import RecordWriter, read_for_replay
-from ottla.server.metadata.writer import image_frames
 
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
@@ -275,6 +273,8 @@ class ClusterMetadata:
             self._snapshot = asyncio.ensure_future(self._write_snapshot(store, self.image))
 
     async def _write_snapshot(self, store: SnapshotStore, image: MetadataImage) -> None:
+        from ottla.server.metadata.writer import image_frames
+
         size = 0
 
         def frames() -> Iterator[bytes]:

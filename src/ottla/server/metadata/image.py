@@ -7,7 +7,10 @@ replicas are tuples of broker ids.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from ottla.schema.config import BrokerConfig
 
 NO_LEADER: Final = -1
 """The leader of a partition that has none."""
@@ -200,3 +203,12 @@ class MetadataImage(NamedTuple):
 
 EMPTY_IMAGE: Final = MetadataImage()
 """The image before any record."""
+
+
+def with_dynamic_settings(config: "BrokerConfig", image: MetadataImage, node_id: int) -> "BrokerConfig":
+    """A node's static configuration with the image's dynamic settings on top; the same object when there are none."""
+    cluster_wide = image.config_of(ConfigResourceType.BROKER, "")
+    per_broker = image.config_of(ConfigResourceType.BROKER, str(node_id))
+    if not cluster_wide and not per_broker and not config.cluster_wide and not config.per_broker:
+        return config
+    return config.with_dynamic(cluster_wide, per_broker)

@@ -9,6 +9,7 @@ from ottla.server.metadata.commits import CommittedBatch, LeaderAndEpoch, Metada
 
 __all__ = (
     "CommittedBatch",
+    "EpochEnd",
     "LeaderAndEpoch",
     "MetadataLog",
     "MetadataLogError",
@@ -21,6 +22,13 @@ __all__ = (
 
 class NotLeaderError(Exception):
     """This node does not lead the metadata log, or not in that epoch any more."""
+
+
+class EpochEnd(NamedTuple):
+    """Where an epoch ends in a log (exclusive)."""
+
+    epoch: int
+    end_offset: int
 
 
 class VoterState(NamedTuple):

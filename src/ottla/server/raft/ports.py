@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ottla.core.binary import Buffer
 from ottla.records.control import ControlMessage
+from ottla.server.raft.metadata_log import EpochEnd
 from ottla.server.raft.snapshot import SnapshotId
-
-
-class EpochEnd(NamedTuple):
-    """Where an epoch ends in a log (exclusive)."""
-
-    epoch: int
-    end_offset: int
 
 
 class ReplicaLog(Protocol):

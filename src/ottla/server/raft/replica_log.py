@@ -30,8 +30,7 @@ from ottla.server.log.flush import FlushTask
 from ottla.server.log.host import SimpleHost
 from ottla.server.log.loader import LoadRequest, create_log, load_log
 from ottla.server.log.log import Log
-from ottla.server.raft.metadata_log import CommittedBatch, MetadataLogError, RaftListener
-from ottla.server.raft.ports import EpochEnd
+from ottla.server.raft.metadata_log import CommittedBatch, EpochEnd, MetadataLogError, RaftListener
 from ottla.server.raft.snapshot import (
     SnapshotId,
     SnapshotReader,
