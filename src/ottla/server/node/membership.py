@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT_MS: Final = 60_000
 """A controlled shutdown that takes longer is not waited for (Kafka waits five minutes)."""
+ANNOUNCEMENT_S: Final = 0.2
+"""So long has a broker that was told to stop at the same moment to say so."""
 LOOK_AGAIN_S: Final = 0.05
 PATIENCE_S: Final = 5.0
 """So long is waited for the cluster before a line says so, and again after each such time."""
@@ -184,6 +186,8 @@ class Membership:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + self._silence_ms() / 1000
         metadata = self._require_broker().metadata
+        if len(metadata.image.brokers) > 1:
+            await asyncio.sleep(ANNOUNCEMENT_S)
         while loop.time() < end_s and metadata.failure is None:
             leaving = [
                 broker
