@@ -9,7 +9,7 @@ Logs that have parted are found by epochs (KIP-595): a fetch names the epoch of 
 knows another end of that epoch answers with it instead of records, the log is cut to where both agree, and asks again.
 Nothing else ever cuts below the high watermark.
 
-A partition that was refused waits for `backoff_ms`; one whose leader epoch is an old one, or whose disk has failed,
+A partition that was refused waits, up to `backoff_ms`; one whose leader epoch is an old one, or whose disk has failed,
 waits for metadata.
 """
 
@@ -39,6 +39,8 @@ EARLIEST = -2
 MAX_EPOCH = 2**31 - 1
 # So long a throttled partition waits before somebody looks again.
 THROTTLED_MS = 100
+# A leader may hear of its election a moment after those who follow it: the first refusals are no reason to wait long.
+FIRST_BACKOFF_MS = 10
 
 _SESSION_GONE = frozenset((ErrorCode.FETCH_SESSION_ID_NOT_FOUND, ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR))
 
@@ -52,6 +54,11 @@ class FetcherSettings:
     partition_max_bytes: int = 1024 * 1024
     response_max_bytes: int = 10 * 1024 * 1024
     backoff_ms: int = 1000
+    """The longest wait after a refusal; each one in a row doubles it until then."""
+
+    def backoff_after(self, failures: int) -> int:
+        """Milliseconds to wait after so many failures in a row, of which there is at least one."""
+        return min(FIRST_BACKOFF_MS << min(failures - 1, 16), self.backoff_ms)
 
 
 class Stage(IntEnum):
@@ -75,6 +82,7 @@ class FollowedPartition:
         "listed_offset",
         "partition",
         "ready_at_ms",
+        "refusals",
         "stage",
     )
 
@@ -85,6 +93,7 @@ class FollowedPartition:
         self.lag: int | None = None
         self.stage = Stage.FETCHING
         self.ready_at_ms = 0
+        self.refusals = 0
         # What the leader's session has of it.
         self.is_listed = False
         self.listed_offset = self.listed_epoch = -1
@@ -121,6 +130,7 @@ class LeaderFetcher:
         self._session_id = 0
         self._session_epoch = 0
         self._paused_until_ms = 0
+        self._failures = 0
         # For metrics.
         self.bytes_fetched = self.requests = 0
 
@@ -277,7 +287,8 @@ class LeaderFetcher:
     def request_failed(self, now_ms: int) -> None:
         """There was no answer: begin a new session after a while."""
         self._session_epoch = 0
-        self._paused_until_ms = now_ms + self.settings.backoff_ms
+        self._failures += 1
+        self._paused_until_ms = now_ms + self.settings.backoff_after(self._failures)
 
     def fetched(self, response: FetchResponse, now_ms: int, wall_ms: int) -> None:
         """Take the answer to a Fetch; `wall_ms` is the wall clock, by which segments grow old."""
@@ -290,6 +301,7 @@ class LeaderFetcher:
                 self._paused_until_ms = now_ms + self.settings.backoff_ms
             self._session_epoch = 0
             return
+        self._failures = 0
         if response.session_id != self._session_id:
             self._session_id = response.session_id
             self._session_epoch = 1 if response.session_id else 0
@@ -339,6 +351,7 @@ class LeaderFetcher:
             ):
                 throttle.record(len(records), now_ms)
         partition.leader_told(data.high_watermark, data.log_start_offset)
+        state.refusals = 0
         state.lag = max(data.high_watermark - log.log_end_offset, 0)
         if log.log_end_offset != state.fetch_offset or log.log_start_offset != log_start_offset:
             self._resync(state)
@@ -376,7 +389,8 @@ class LeaderFetcher:
             self._wait_for_metadata(state)
         else:
             logger.debug("%s cannot be fetched at %d: %s", partition, state.fetch_offset, ERRORS.get(code, code))
-            self._delay(state, now_ms, self.settings.backoff_ms)
+            state.refusals += 1
+            self._delay(state, now_ms, self.settings.backoff_after(state.refusals))
 
     def _failed_here(self, state: FollowedPartition, error: ApiError, now_ms: int) -> None:
         partition = state.partition
@@ -437,7 +451,8 @@ class LeaderFetcher:
         if answer.error_code == ErrorCode.FENCED_LEADER_EPOCH:
             self._wait_for_metadata(state)
         elif answer.error_code or answer.offset < 0:
-            self._delay(state, now_ms, self.settings.backoff_ms)
+            state.refusals += 1
+            self._delay(state, now_ms, self.settings.backoff_after(state.refusals))
         elif state.stage is Stage.ASKING_LATEST and answer.offset >= log.log_end_offset:
             self._ask(state, Stage.ASKING_EARLIEST)
         elif state.stage is Stage.ASKING_LATEST:
