@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from ottla.core.lazy import load
 
 if TYPE_CHECKING:
-    from ottla.testing.cluster import AsyncCluster as AsyncCluster
+    from ottla.testing.async_cluster import AsyncCluster as AsyncCluster
     from ottla.testing.cluster import Cluster as Cluster
     from ottla.testing.groups import Group as Group
     from ottla.testing.unittest import KafkaMixin as KafkaMixin
     from ottla.testing.unittest import KafkaTestCase as KafkaTestCase
 
 _HOMES = {
-    "AsyncCluster": "ottla.testing.cluster",
+    "AsyncCluster": "ottla.testing.async_cluster",
     "Cluster": "ottla.testing.cluster",
     "Group": "ottla.testing.groups",
     "KafkaMixin": "ottla.testing.unittest",
