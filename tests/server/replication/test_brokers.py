@@ -15,7 +15,7 @@ from ottla.protocol.messages.delete_records import (
     DeleteRecordsTopic,
 )
 from ottla.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
-from ottla.protocol.messages.metadata_records import ConfigRecord
+from ottla.protocol.messages.metadata_records import BrokerRegistrationChangeRecord, ConfigRecord
 from ottla.records.record import read_records
 from ottla.server.peers.errors import PeerError
 from ottla.testing.sim.env import SimulatedEnv, simulate
@@ -317,3 +317,22 @@ def test_a_replica_in_another_directory_is_told_of_and_followed_on() -> None:
         assert stored(world, 2) == stored(world, 1)
 
     in_cluster(check, log_dirs="/data,/more")
+
+
+def test_a_follower_of_a_quiet_partition_is_in_sync_as_soon_as_it_may_be() -> None:
+    async def check(world: World) -> None:
+        world.create_topic()
+        await asyncio.sleep(0.1)
+        await world.kill(3)
+        partition = world.nodes[1].partition()
+        await world.until(lambda: partition.isr == (1, 2))
+        node = world.nodes[3]
+        # It runs and follows, but is fenced still: nothing is written, so it is not heard of again.
+        await node.start()
+        await world.until(lambda: partition.followers.progress[3].end_offset == 0)
+        await asyncio.sleep(2)
+        assert partition.isr == (1, 2)
+        world.commit(BrokerRegistrationChangeRecord(broker_id=3, broker_epoch=node.broker_epoch, fenced=-1))
+        await world.until(lambda: partition.isr == (1, 2, 3), seconds=1.0)
+
+    in_cluster(check, replica_lag_time_max_ms=60_000)

@@ -430,7 +430,9 @@ class Partition:
             cluster.propose_isr(self, pending)
 
     def check_isr(self, now_ms: int) -> None:
-        """Ask the controller to go on without followers that are late; to be called now and then."""
+        """Ask the controller to go on without followers that are late; to be called now and then,
+        and when a broker may come into an ISR that might not before.
+        """
         followers, cluster = self.followers, self._cluster
         if followers is None or cluster.propose_isr is None:
             return

@@ -35,7 +35,7 @@ from ottla.server.replication.throttle import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
@@ -138,6 +138,7 @@ class Replication:
         self._config = self._replicas.config
         if delta.changed_brokers:
             self._brokers_changed(image)
+            self._let_in(delta.changed_brokers)
         if delta.changed_configs:
             self._apply_throttles(image)
 
@@ -256,6 +257,19 @@ class Replication:
         now_ms = _now_ms()
         for partition in self._replicas:
             if partition.followers is not None:
+                partition.check_isr(now_ms)
+
+    def _let_in(self, changed: Collection[int]) -> None:
+        """Who waits at the end of a quiet log is not heard of again; it may be let in from now on."""
+        alive = [broker_id for broker_id in changed if self._replicas.cluster.is_alive(broker_id)]
+        if not alive:
+            return
+        now_ms = _now_ms()
+        for partition in self._replicas:
+            followers = partition.followers
+            if followers is not None and any(
+                broker_id in followers.progress and broker_id not in followers.isr for broker_id in alive
+            ):
                 partition.check_isr(now_ms)
 
     def _propose_isr(self, partition: Partition, pending: PendingIsr) -> None:
