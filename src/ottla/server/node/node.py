@@ -268,7 +268,8 @@ class Node:
             await self._broker.close()
         self._coordinators.stop()
         if membership is not None:
-            await membership.see_others_off()
+            if front is not None:  # a start that failed before has seen nobody
+                await membership.see_others_off()
             await membership.stop()
         broker_epoch, clean = await self._stop_metadata()
         if front is not None:
