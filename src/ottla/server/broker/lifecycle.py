@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest
 from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest, Feature, Listener
 from ottla.server.broker.controller_channel import ControllerUnavailableError
@@ -98,6 +99,7 @@ class BrokerLifecycle:
         self._heard_at_s = 0.0
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._cordoned: list[str] = []
+        self._told_refusal = 0
         metadata.subscribe_progress(self._metadata_advanced)
 
     # State
@@ -237,9 +239,21 @@ class BrokerLifecycle:
             self._core.failed(effect.token, self._now_ms())
         else:
             self._core.registration_answered(effect.token, response, self._now_ms())
-            if response.error_code:
-                logger.info("not registered yet: %s", self._core.last_error.name)
+            self._tell_refusal(response.error_code)
         self._run()
+
+    def _tell_refusal(self, code: int) -> None:
+        """Once, however often it is tried."""
+        if code and code != self._told_refusal:
+            if code == ErrorCode.DUPLICATE_BROKER_REGISTRATION:
+                logger.info(
+                    "not registered yet: a broker %d counts as alive, this one's last process or another one with its "
+                    "node.id; the controller waits broker.session.timeout.ms for its next heartbeat",
+                    self._description.broker_id,
+                )
+            else:
+                logger.info("not registered yet: %s", self._core.last_error.name)
+        self._told_refusal = code
 
     async def _send_heartbeat(self, effect: SendHeartbeat) -> None:
         metadata = self._metadata
