@@ -1,13 +1,14 @@
 """`ottla start --brokers N`: which nodes there are, and what they are told."""
 
 import json
+import socket
 from argparse import ArgumentParser
 
 import pytest
 
 from ottla.cli import start
 from ottla.cli.errors import CommandError
-from ottla.cli.local_cluster.plan import make_plan, prepare, read_plan
+from ottla.cli.local_cluster.plan import check_free, make_plan, prepare, read_plan
 from ottla.cli.start import load_config
 from ottla.runtime.real_disk import RealDisk
 from ottla.server.log.meta_properties import read_meta_properties
@@ -114,6 +115,28 @@ def test_a_controller_that_lost_its_data_does_not_get_its_vote_back(tmp_path):
     voters = read_snapshot_file(RealDisk(), f"{tmp_path}/broker-1/{QUORUM_CHECKPOINT}").voters
     meta = read_meta_properties(RealDisk(), f"{tmp_path}/broker-2/meta.properties")
     assert meta.directory_id != voters[1].directory_id
+
+
+def test_a_port_that_somebody_has_is_found_before_anything_is_written(tmp_path):
+    def refused(*arguments):
+        with pytest.raises(CommandError) as refusal:
+            check_free(make_plan(str(tmp_path), options_of("--brokers", "3", *arguments)))
+        return str(refusal.value)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused("--port", str(port))
+        assert f"127.0.0.1:{port} is already in use; stop the program that listens there, or choose other" in said
+        assert not list(tmp_path.iterdir())
+        begin(tmp_path, "--brokers", "3", "--port", str(port))
+        assert "this cluster has had its ports since its first start" in refused()
+    assert "192.0.2.1 is not an address of this machine; correct --host" in begin_elsewhere(tmp_path / "other")
+
+
+def begin_elsewhere(root):
+    with pytest.raises(CommandError) as refusal:
+        check_free(make_plan(str(root), options_of("--brokers", "1", "--host", "192.0.2.1")))
+    return str(refusal.value)
 
 
 def test_what_cannot_be_is_refused(tmp_path):

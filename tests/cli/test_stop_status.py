@@ -148,7 +148,7 @@ def test_what_is_a_problem():
     )
     found = status.Status(
         None,
-        ClusterDescription("id", None, (one, two)),
+        ClusterDescription("id", None, (one, two, Node(3, "c", 1, None, True), Node(4, "d", 1))),
         None,
         {"t": topic},
         None,
@@ -156,9 +156,12 @@ def test_what_is_a_problem():
             1: {"/full": LogDirDescription(None, {}, 1000, 10), "/fine": LogDirDescription(None, {}, 1000, 500)},
             2: {"/gone": LogDirDescription(KafkaError("it burnt"), {})},
         },
+        silent={4},
     )
     status._diagnose(found)
     assert found.problems == [
+        "broker 3 is down",
+        "broker 4 does not answer",
         "1 partition without a leader: t-2",
         "1 partition under-replicated: t-1",
         "there is no controller",

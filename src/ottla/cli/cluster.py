@@ -37,7 +37,7 @@ def _describe(options: Namespace) -> int:
 
     output = Output(options)
     with open_admin(options) as admin:
-        cluster = admin.describe_cluster()
+        cluster = describe_all_brokers(admin)
         features = _features(admin)
         names = list(admin.list_topics(list_internal=True))
         topics = admin.describe_topics(names) if names else {}
@@ -77,6 +77,16 @@ def _describe(options: Namespace) -> int:
     output.line()
     _print_brokers(output, cluster)
     return 0
+
+
+def describe_all_brokers(admin: ottla.Admin) -> ottla.admin.ClusterDescription:
+    """The cluster, with brokers that are down where it tells of them (Kafka 4.0 and later)."""
+    from ottla.client.errors import UnsupportedVersionError
+
+    try:
+        return admin.describe_cluster(include_fenced_brokers=True)
+    except UnsupportedVersionError:
+        return admin.describe_cluster()
 
 
 def _features(admin: ottla.Admin) -> dict[str, int]:

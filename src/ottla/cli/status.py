@@ -72,6 +72,8 @@ class Status:
     groups_count: int | None
     log_dirs: Mapping[int, Mapping[str, LogDirDescription]]
     partitions_count: int = 0
+    silent: set[int] = field(default_factory=set)
+    """Brokers of the cluster that did not answer."""
     leaderless: list[str] = field(default_factory=list)
     under_replicated: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -86,19 +88,26 @@ class Status:
 
 def look(admin: ottla.Admin, node: RunningNode | None) -> Status:
     """Ask the cluster. What it does not know, or does not allow, is left out."""
-    cluster = admin.describe_cluster()
+    from ottla.cli.cluster import describe_all_brokers
+
+    cluster = describe_all_brokers(admin)
     features = _optional(admin.describe_features)
     level = None if features is None else features.finalized.get("metadata.version")
     names = list(admin.list_topics(list_internal=True))
     topics = admin.describe_topics(names) if names else {}
-    groups = _optional(admin.list_groups)
+    silent: set[int] = set()
+    groups = _of_those_that_answer(silent, admin.list_groups)
+    if isinstance(groups, dict):  # of each broker
+        groups = {listing.group_id for listings in groups.values() for listing in listings}
+    asked = [broker.id for broker in cluster.nodes if not broker.fenced and broker.id not in silent]
     status = Status(
         node,
         cluster,
         None if level is None else level.max_version,
         topics,
         None if groups is None else len(groups),
-        _optional(admin.describe_log_dirs) or {},
+        _of_those_that_answer(silent, admin.describe_log_dirs, asked) or {},
+        silent=silent,
     )
     _diagnose(status)
     return status
@@ -113,6 +122,11 @@ def _diagnose(status: Status) -> None:
             elif len(partition.in_sync_replicas) < len(partition.replicas):
                 status.under_replicated.append(f"{name}-{partition.partition}")
     problems = status.problems
+    for broker in sorted(status.cluster.nodes):
+        if broker.fenced:
+            problems.append(f"broker {broker.id} is down")
+        elif broker.id in status.silent:
+            problems.append(f"broker {broker.id} does not answer")
     if status.leaderless:
         problems.append(f"{_counted(status.leaderless)} without a leader: {_named(status.leaderless)}")
     if status.under_replicated:
@@ -161,10 +175,11 @@ def _show(output: Output, status: Status) -> None:
                 broker.rack,
                 None if used is None else size_text(used),
                 size_text(min(free)) if free else None,
+                "down" if broker.fenced else "no answer" if broker.id in status.silent else None,
             ]
         )
     output.line()
-    output.table(None, ["broker", "address", "rack", "used", "free"], rows)
+    output.table(None, ["broker", "address", "rack", "used", "free", "state"], rows)
 
 
 def _as_json(status: Status) -> dict[str, Any]:
@@ -228,6 +243,19 @@ def _optional(call: Any) -> Any:
         return call()
     except (UnsupportedVersionError, AuthorizationError):
         return None
+
+
+def _of_those_that_answer(silent: set[int], call: Any, *arguments: Any) -> Any:
+    """The results of those brokers that answered, by broker, when some did not: they are added to `silent`."""
+    from ottla.client.errors import KafkaError
+
+    try:
+        return _optional(lambda: call(*arguments))
+    except KafkaError as error:
+        if not error.results:
+            raise
+        silent.update(error.errors)
+        return dict(error.results)
 
 
 def _counted(partitions: list[str]) -> str:

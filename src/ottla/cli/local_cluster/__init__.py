@@ -16,7 +16,7 @@ import os
 from argparse import Namespace
 
 from ottla.cli.errors import CommandError
-from ottla.cli.local_cluster.plan import OWN_SETTINGS, Plan, make_plan, prepare
+from ottla.cli.local_cluster.plan import OWN_SETTINGS, Plan, check_free, make_plan, prepare
 from ottla.cli.running import DEFAULT_DATA, LOCK
 
 
@@ -43,8 +43,12 @@ def run(options: Namespace) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CommandError(f"the data directory {root} is in use by another cluster or broker") from None
+            raise CommandError(
+                f"the data directory {root} is in use by another cluster or broker: `ottla stop --data {root}` ends "
+                "it, or choose another directory with --data"
+            ) from None
         plan = make_plan(root, options)
+        check_free(plan)
         prepare(plan, options)
         return supervise(plan, options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from ottla.cli.errors import CommandError
+from ottla.cli.running import find_node
 
 FILE: Final = "ottla.cluster"
 PORT: Final = 9092
@@ -154,6 +156,38 @@ def free_ports(host: str, count: int) -> list[int]:
     with ExitStack() as held:
         found = [held.enter_context(socket.create_server((host, 0), family=family)) for _ in range(count)]
         return [one.getsockname()[1] for one in found]
+
+
+def check_free(plan: Plan) -> None:
+    """Raises `CommandError` when a broker runs already, or somebody else has its port: nothing is written then, so
+    that another choice can be made.
+    """
+    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
+    for member in plan.members:
+        directory = plan.directory(member)
+        if (node := find_node(directory)) is not None:
+            raise CommandError(f"{member.name} runs already (pid {node.pid}): `ottla stop --data {directory}` ends it")
+        for port in filter(None, (member.port, member.controller_port)):
+            try:
+                socket.create_server((plan.host, port), family=family).close()
+            except socket.gaierror:
+                raise CommandError(f"nobody knows the address {plan.host!r}; correct --host") from None
+            except OSError as error:
+                raise CommandError(_why_not(plan, port, error)) from None
+
+
+def _why_not(plan: Plan, port: int, error: OSError) -> str:
+    address = f"{bracketed(plan.host)}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        other = (
+            "; this cluster has had its ports since its first start"
+            if plan.has_begun
+            else ", or choose other ports with --port (0 takes free ones)"
+        )
+        return f"{address} is already in use; stop the program that listens there{other}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{plan.host} is not an address of this machine; correct --host"
+    return f"cannot listen on {address}: {(error.strerror or str(error)).lower()}"
 
 
 def read_plan(root: str) -> Plan | None:
