@@ -134,6 +134,9 @@ class ClusterClient(Client):
                 for partition in topic.partitions:
                     if partition.leader_id in addresses:
                         self._leaders[place[0], partition.partition_index] = addresses[partition.leader_id]
+                    elif (topic.name, partition.partition_index) == place:
+                        # A follower may serve readers, and has not all that others were given already.
+                        raise BrokenError(f"nobody leads {place[0]}-{place[1]}")
             known = self._leaders.get(place)
         if known is None:
             # Who leads nothing says so in the request's own words.
