@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S: Final = 1.0
 """An answer to a connection that takes longer is none."""
+_PAUSES_S: Final = (0.0, 0.02, 0.2)
+"""Before each attempt: the sockets of a process that ends are not all closed at the same moment."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,11 @@ class Departures:
             return
         between_brokers = self._broker.config.inter_broker_listener_name
         endpoint = registered.endpoints.get(between_brokers) or next(iter(registered.endpoints.values()))
-        if not await _is_refused(endpoint.host, endpoint.port):
+        for pause_s in _PAUSES_S:
+            await asyncio.sleep(pause_s)
+            if await _is_refused(endpoint.host, endpoint.port):
+                break
+        else:
             return
         controller = self._broker.existing_controller
         if controller is not None and self._registered(broker_id, broker_epoch) is not None:
