@@ -136,6 +136,42 @@ async def kill_everybody(faults: Faults) -> None:
         faults.ends -= 1
 
 
+async def strand(faults: Faults) -> None:
+    """One falls behind, all others are killed, and the one is there again before them: it must not be taken for one
+    that has everything.
+    """
+    world = faults.world
+    late = faults.choose(world.brokers)
+    if late is None or faults.has_lost or faults.ends or faults.victims or not all(one.is_up for one in world.brokers):
+        return
+    world.count("brokers stranded")
+    world.note(f"{late} falls behind")
+    faults.ends += 1
+    others = [one for one in world.machines.values() if one is not late]
+    faults.dice.shuffle(others)
+    faults.victims.update(world.machines)
+    hosts = [one.host for one in others]
+    try:
+        for host in hosts:
+            world.loop.network.cut(host, late.host)
+            world.loop.network.cut(late.host, host)
+        await asyncio.sleep(faults.dice.uniform(4.0, 7.0))
+        for machine in others:
+            machine.kill()
+        for host in hosts:
+            world.loop.network.heal(host, late.host)
+            world.loop.network.heal(late.host, host)
+        world.note(f"{late} is there again")
+        for machine in others:
+            await asyncio.sleep(faults.span(3.0, 6.0))
+            machine.start()
+        for machine in others:
+            await machine.wait_up()
+    finally:
+        faults.ends -= 1
+        faults.victims.difference_update(world.machines)
+
+
 async def crash_in_an_operation(faults: Faults) -> None:
     """Killed at the Nth operation of its disk from now on."""
     machine = faults.choose()
@@ -355,7 +391,7 @@ async def reset(faults: Faults) -> None:
 
 
 #: By weight.
-KILLS: list[tuple[int, Fault]] = [(4, kill), (3, crash_in_an_operation), (2, restart), (1, kill_everybody)]
+KILLS: list[tuple[int, Fault]] = [(4, kill), (3, crash_in_an_operation), (2, restart), (1, kill_everybody), (1, strand)]
 LOSSES: list[tuple[int, Fault]] = [(3, lose_power), (1, lose_disk)]
 NETWORK: list[tuple[int, Fault]] = [(4, isolate), (2, split), (2, cut_one_link), (2, delay), (4, reset)]
 PAUSES: list[tuple[int, Fault]] = [(4, freeze), (1, slow_disk)]

@@ -17,7 +17,6 @@ from ottla.protocol.messages.offset_commit import (
 )
 from ottla.server.broker.handlers import list_offsets, offset_commit
 from ottla.server.controller.decisions import Decisions
-from ottla.server.controller.partitions import Election
 from ottla.server.log.log import Log
 from ottla.server.log.parts import AppendResult
 from ottla.server.log.producer_state import ProducerState
@@ -130,26 +129,12 @@ def acknowledges_alone() -> Iterator[None]:
 @contextmanager
 def elects_anybody() -> Iterator[None]:
     """The controller takes any replica that is alive for a leader."""
-    with replaced(Decisions, "default_election", lambda decisions, topic: Election.UNCLEAN):
-        yield
+    original = Decisions._settings
 
+    def settings(decisions: Any, topic: Any) -> tuple[int, bool]:
+        return original(decisions, topic)[0], True
 
-@contextmanager
-def counts_nobody_out() -> Iterator[None]:
-    """A follower that is behind by far comes into the ISR."""
-    original = Followers.propose_expansion
-
-    def propose_expansion(followers: Any, replica: int, needed_end_offset: int, *arguments: Any) -> Any:
-        return original(followers, replica, -1, *arguments)
-
-    with replaced(Followers, "propose_expansion", propose_expansion):
-        yield
-
-
-@contextmanager
-def keeps_what_others_do_not_have() -> Iterator[None]:
-    """A follower does not cut off what the new leader never had."""
-    with replaced(Log, "truncate_to", lambda log, offset, now_ms=0: None):
+    with replaced(Decisions, "_settings", settings):
         yield
 
 

@@ -70,9 +70,11 @@ class Operator:
     async def finished(self) -> None:
         """Every reassignment comes to its end."""
 
+        client = self.world.client("who waits for reassignments")
+
         async def is_done() -> bool:
             asking = ListPartitionReassignmentsRequest(topics=None)
-            answer = await self.client.insist(asking, 0, ListPartitionReassignmentsResponse)
+            answer = await client.insist(asking, 0, ListPartitionReassignmentsResponse)
             return not answer.error_code and not answer.topics
 
         await until(self.world, "all reassignments are done", is_done)  # type: ignore[arg-type]
