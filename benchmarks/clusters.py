@@ -7,6 +7,7 @@ either kind of node can take any place in the quorum.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -58,15 +59,22 @@ def places(kinds: Iterable[str], roles: Sequence[tuple[str, ...]] | None = None)
     return found
 
 
-def properties(place: Place, voters: Sequence[Place], directory: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """The server.properties of one node."""
+def properties(
+    place: Place, voters: Sequence[Place], directory: Path, settings: Mapping[str, str], *, dynamic: bool = False
+) -> dict[str, str]:
+    """The server.properties of one node; in a `dynamic` quorum the voters stand in the metadata log (KIP-853)."""
+    if dynamic:
+        quorum = {"controller.quorum.bootstrap.servers": ",".join(f"{v.host}:{v.controller_port}" for v in voters)}
+    else:
+        named = ",".join(f"{v.node_id}@{v.host}:{v.controller_port}" for v in voters)
+        quorum = {"controller.quorum.voters": named}
     client = f"PLAINTEXT://{place.host}:{place.port}"
     controller = f"CONTROLLER://{place.host}:{place.controller_port}"
     listeners = [client] * place.is_broker + [controller] * place.is_controller
     found = {
         "process.roles": ",".join(place.roles),
         "node.id": str(place.node_id),
-        "controller.quorum.voters": ",".join(f"{v.node_id}@{v.host}:{v.controller_port}" for v in voters),
+        **quorum,
         "listeners": ",".join(listeners),
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
@@ -80,17 +88,17 @@ def properties(place: Place, voters: Sequence[Place], directory: Path, settings:
 
 
 class OttlaNode(OttlaOnProperties):
-    """`ottla start --config`; `cluster_id` is what the directory is formatted with."""
+    """`ottla start --config`; `formatting` is how the directory is formatted."""
 
-    def __init__(self, place: Place, directory: Path, content: Mapping[str, str], cluster_id: str) -> None:
+    def __init__(self, place: Place, directory: Path, content: Mapping[str, str], formatting: Sequence[str]) -> None:
         super().__init__(directory, directory / "server.properties", directory / "data", port=place.port)
-        self.place, self.content, self.cluster_id = place, {"http.listeners": "", **content}, cluster_id
+        self.place, self.content, self.formatting = place, {"http.listeners": "", **content}, formatting
 
     def command(self) -> list[str]:
         _write(self.properties, self.content)
         if not (self.log_directory / "meta.properties").exists():
             tool = [sys.executable, "-m", "ottla", "kafka-storage"]
-            _format([*tool, "format", "-t", self.cluster_id, "-c", str(self.properties)])
+            _format([*tool, "format", *self.formatting, "-c", str(self.properties)])
         return [*self.place.prefix, *super().command()]
 
     @property
@@ -101,9 +109,9 @@ class OttlaNode(OttlaOnProperties):
 class KafkaNode(ApacheKafka):
     """`kafka.Kafka server.properties`."""
 
-    def __init__(self, place: Place, directory: Path, content: Mapping[str, str], cluster_id: str) -> None:
+    def __init__(self, place: Place, directory: Path, content: Mapping[str, str], formatting: Sequence[str]) -> None:
         super().__init__(directory, port=place.port, heap=HEAP)
-        self.place, self.content, self.cluster_id = place, content, cluster_id
+        self.place, self.content, self.formatting = place, dict(content), formatting
 
     def command(self) -> list[str]:
         return [*self.place.prefix, *super().command()]
@@ -117,25 +125,59 @@ class KafkaNode(ApacheKafka):
 
     def _format(self) -> None:
         tool = [*java("-Xmx256m"), "kafka.tools.StorageTool"]
-        _format([*tool, "format", "-t", self.cluster_id, "-c", str(self.properties)])
+        _format([*tool, "format", *self.formatting, "-c", str(self.properties)])
 
 
 _KINDS: Mapping[str, type[OttlaNode] | type[KafkaNode]] = {OTTLA: OttlaNode, KAFKA: KafkaNode}
 
 
 class Cluster:
-    """Nodes with their data below `directory`; a context manager that starts them, and ends and removes them."""
+    """Nodes with their data below `directory`; a context manager that starts them, and ends and removes them.
 
-    def __init__(self, directory: Path, members: Sequence[Place], settings: Mapping[str, str] | None = None) -> None:
+    The quorum is static, all controllers of `members`; with `first_voters` it is dynamic, begins with these, and the
+    other controllers watch until they are added.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        members: Sequence[Place],
+        settings: Mapping[str, str] | None = None,
+        *,
+        first_voters: Sequence[int] = (),
+        heap: str = HEAP,
+    ) -> None:
         voters = [place for place in members if place.is_controller]
-        # A leading dash would look like an option.
-        cluster_id = "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]
-        self.directory = directory
+        formatting = ["-t", _random_id()]
+        initial = ",".join(
+            f"{v.node_id}@{v.host}:{v.controller_port}:{_random_id()}" for v in voters if v.node_id in first_voters
+        )
+        self.directory, self.heap = directory, heap
         self.nodes: dict[int, OttlaNode | KafkaNode] = {}
         for place in members:
             home = directory / f"node-{place.node_id}"
-            content = properties(place, voters, home, settings or {})
-            self.nodes[place.node_id] = _KINDS[place.kind](place, home, content, cluster_id)
+            content = properties(place, voters, home, settings or {}, dynamic=bool(first_voters))
+            own = list(formatting)
+            if place.node_id in first_voters:
+                own += ["--initial-controllers", initial]
+            elif first_voters and place.is_controller:
+                own += ["--no-initial-controllers"]
+            self.nodes[place.node_id] = self._node(place, home, content, own)
+
+    def become(self, node_id: int, kind: str) -> OttlaNode | KafkaNode:
+        """The node that has ended goes on as one of this kind, with the same settings and directory; not started."""
+        old = self.nodes[node_id]
+        place = dataclasses.replace(old.place, kind=kind)
+        new = self.nodes[node_id] = self._node(place, old.directory, old.content, old.formatting)
+        return new
+
+    def _node(
+        self, place: Place, home: Path, content: Mapping[str, str], formatting: Sequence[str]
+    ) -> OttlaNode | KafkaNode:
+        node = _KINDS[place.kind](place, home, content, formatting)
+        if isinstance(node, KafkaNode):
+            node.heap = self.heap
+        return node
 
     @property
     def brokers(self) -> list[OttlaNode | KafkaNode]:
@@ -186,6 +228,11 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.wipe()
+
+
+def _random_id() -> str:
+    """Of a cluster or a directory; a leading dash would look like an option."""
+    return "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]
 
 
 def _known(node: Broker) -> set[int]:

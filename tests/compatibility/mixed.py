@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, Producer, ShareConsumer, TopicPartition
 
+import ottla
 from benchmarks.brokers import BrokerError
 from benchmarks.clusters import BOTH, KAFKA, OTTLA, Cluster, KafkaNode, OttlaNode, places
 from benchmarks.wire import Connection, WireError
@@ -129,11 +130,16 @@ class Mixed:
     def produce(self, topic: str, count: int, prefix: str = "record") -> None:
         """`count` records into each partition, acks=all and idempotent."""
         failed: list[object] = []
+
+        def on_delivery(error: object, _: object) -> None:
+            if error is not None:
+                failed.append(error)
+
         producer = Producer({"bootstrap.servers": self.bootstrap, "log_level": 0, "enable.idempotence": True})
         for partition in self.partitions(topic):
             for number in range(count):
                 value = f"{prefix}-{partition}-{number}"
-                producer.produce(topic, value, partition=partition, on_delivery=lambda e, _: e and failed.append(e))
+                producer.produce(topic, value, partition=partition, on_delivery=on_delivery)
         assert producer.flush(PATIENCE_S) == 0
         assert not failed, failed[:3]
 
@@ -158,9 +164,9 @@ class Mixed:
             message = consumer.poll(0.5)
             if message is not None:
                 if message.error():
-                    unread.discard(message.partition())
+                    unread.discard(message.partition() or 0)
                 else:
-                    found[message.partition()].append(message.value().decode())
+                    found[message.partition() or 0].append((message.value() or b"").decode())
         consumer.close()
         return found
 
@@ -185,7 +191,9 @@ class Mixed:
     def elect(self, topic: str) -> None:
         """The preferred replica of each partition leads."""
         with suppress(KafkaError):
-            self.admin.elect_leaders(ElectionType.PREFERRED, [(topic, p) for p in self.partitions(topic)])
+            self.admin.elect_leaders(
+                ElectionType.PREFERRED, [ottla.TopicPartition(topic, p) for p in self.partitions(topic)]
+            )
 
         def all_preferred() -> bool:
             return all(one.leader == one.replicas[0] for one in self.partitions(topic).values())
@@ -241,7 +249,7 @@ def brokers_register_and_serve(mixed: Mixed) -> None:
 
 
 def each_follows_the_other(mixed: Mixed) -> None:
-    """acks=all with min.insync.replicas=2: Ottla follows Kafka, and Kafka follows Ottla; replicas are equal to the byte."""
+    """Ottla follows Kafka, and Kafka follows Ottla, with acks=all and min.insync.replicas=2; replicas are equal."""
     kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
     mixed.create("both", [[kafka, ottla], [ottla, kafka]], min_insync_replicas="2")
     mixed.produce("both", RECORDS)
@@ -269,7 +277,7 @@ def leaders_change_places(mixed: Mixed) -> None:
 
 
 def groups_on_either(mixed: Mixed) -> None:
-    """Groups of both protocols, coordinated by either kind, over partitions that both kinds lead; offsets survive a move."""
+    """Groups of both protocols on coordinators of either kind; offsets survive a move to the other kind and back."""
     kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
     mixed.create("grouped", [[kafka, ottla], [ottla, kafka]])
     mixed.produce("grouped", RECORDS)
@@ -318,7 +326,7 @@ def _committed(mixed: Mixed, group: str) -> dict[int, int | None]:
 
 
 def transactions_on_either(mixed: Mixed) -> None:
-    """Transactions coordinated by either kind write to partitions and commit offsets that both kinds lead; markers cross."""
+    """Transactions on coordinators of either kind, with partitions and offsets on both kinds: all or nothing."""
     kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
     mixed.create("exact", [[kafka, ottla], [ottla, kafka]], min_insync_replicas="2")
     _transact(mixed, "first-one", "nothing", commit=True)
@@ -371,14 +379,14 @@ def share_groups_on_either(mixed: Mixed) -> None:
         seen: list[str] = []
         deadline = time.monotonic() + PATIENCE_S
         while len(seen) < 100 and time.monotonic() < deadline:
-            seen += [one.value().decode() for one in worker.poll(0.5) if one.error() is None]
+            seen += [(one.value() or b"").decode() for one in worker.poll(0.5) if one.error() is None]
         worker.commit_sync()
         worker.close()
         assert sorted(seen) == sorted(f"record-{p}-{n}" for p in (0, 1) for n in range(50)), len(seen)
 
 
 def topics_move_while_clients_work(mixed: Mixed) -> None:
-    """kafka-reassign-partitions takes topics from Kafka to Ottla and back under load: nothing lost, doubled or reordered."""
+    """Topics go from Kafka to Ottla and back while clients work: nothing is lost, doubled or reordered."""
     _move(mixed, "moved", [KAFKA, OTTLA, KAFKA])
 
 
@@ -397,7 +405,9 @@ def _move(mixed: Mixed, topic: str, stations: list[str]) -> None:
         start("produce", mixed.bootstrap, topic, str(partitions), name, "200", str(directory / f"{name}.jsonl"))
         for name in names
     ]
-    workers.append(start("consume", mixed.bootstrap, topic, f"readers-{topic}", "c", str(directory / "c.jsonl")))
+    workers.append(
+        start("consume", mixed.bootstrap, topic, "classic", f"readers-{topic}", "c", str(directory / "c.jsonl"))
+    )
     try:
         for kind in stations[1:]:
             time.sleep(1.5)
@@ -421,6 +431,7 @@ def _move(mixed: Mixed, topic: str, stations: list[str]) -> None:
 def _final_read(mixed: Mixed, topic: str, partition: int) -> dict[str, Any]:
     leader = mixed.partitions(topic)[partition].leader
     records: list[tuple[int, str]] = []
+    assert leader is not None
     with Connection(mixed.cluster.nodes[leader].bootstrap) as connection:
         for batch in connection.read_all(topic, partition):
             assert batch.crc_matches
@@ -442,7 +453,7 @@ def _final_read(mixed: Mixed, topic: str, partition: int) -> dict[str, Any]:
 
 
 def kafka_leaves(mixed: Mixed) -> None:
-    """All topics go to Ottla's brokers, Kafka's brokers are stopped in order and unregistered; clients notice nothing."""
+    """All topics go to Ottla, Kafka's brokers are stopped in order and unregistered, what they had is there."""
     leaving, staying = mixed.brokers(KAFKA), mixed.ids(OTTLA)
     topics = mixed.all_topics()
     mixed.reassign({(topic, p): staying[:2] for topic in topics for p in mixed.partitions(topic)})
@@ -482,8 +493,10 @@ CHECKS: dict[str, Callable[[Mixed], None]] = {
 
 
 @contextmanager
-def running(layout: str, directory: Path, settings: dict[str, str] | None = None) -> Iterator[Mixed]:
-    """A cluster of this layout below `directory`, which goes with it."""
+def running(
+    layout: str, directory: Path, settings: Mapping[str, str] | None = None, first_voters: Sequence[int] = ()
+) -> Iterator[Mixed]:
+    """A cluster of this layout below `directory`, which goes with it; `first_voters` makes its quorum dynamic."""
     kinds, roles = zip(*LAYOUTS[layout], strict=True)
     common = {
         "offsets.topic.num.partitions": "2",
@@ -500,10 +513,9 @@ def running(layout: str, directory: Path, settings: dict[str, str] | None = None
         "broker.heartbeat.interval.ms": "500",
         "replica.lag.time.max.ms": "5000",
     }
-    cluster = Cluster(directory, places(kinds, roles), common | (settings or {}))
-    for node in cluster.nodes.values():
-        if isinstance(node, KafkaNode):
-            node.heap = HEAP
+    cluster = Cluster(
+        directory, places(kinds, roles), common | dict(settings or {}), first_voters=first_voters, heap=HEAP
+    )
     with cluster:
         yield Mixed(cluster)
 
