@@ -128,7 +128,7 @@ def leader(cluster: Cluster, seconds: float) -> Iterator[Row]:
     time.sleep(random.uniform(0.5, 1.0))  # anywhere between two heartbeats
     start = time.perf_counter()
     cluster.nodes[victim].kill()
-    _until(lambda: produce_once(cluster, topic, batch, timeout=1.0))
+    until(lambda: produce_once(cluster, topic, batch, timeout=1.0))
     yield "leader killed, until produced again", "s", time.perf_counter() - start
     _bring_back(cluster, victim, topic)
     drop_topic(cluster, topic)
@@ -142,10 +142,10 @@ def controller(cluster: Cluster, seconds: float) -> Iterator[Row]:
     time.sleep(random.uniform(0.5, 1.0))
     start = time.perf_counter()
     cluster.nodes[victim].kill()
-    _until(lambda: quorum_leader(cluster) not in (victim, -1))
+    until(lambda: quorum_leader(cluster) not in (victim, -1))
     yield "controller killed, until the next is elected", "s", time.perf_counter() - start
     made = f"bench-{uuid.uuid4().hex[:8]}"
-    _create(cluster, made, 1, NODES - 1)
+    create_topic(cluster, made, 1, NODES - 1)
     yield "controller killed, until a topic is made", "s", time.perf_counter() - start
     _bring_back(cluster, victim, topic)
     drop_topic(cluster, made)
@@ -172,14 +172,15 @@ def _warm_up(cluster: Cluster, seconds: float) -> None:
 def make_topic(cluster: Cluster, partitions: int = PARTITIONS, replicas: int = NODES) -> str:
     """A topic of which every partition takes records."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
-    _create(cluster, topic, partitions, replicas)
+    create_topic(cluster, topic, partitions, replicas)
     probe = record_batch([b"is anybody there"])
     for partition in range(partitions):
-        _until(lambda: produce_once(cluster, topic, probe, partition))  # noqa: B023 - called here and now
+        until(lambda: produce_once(cluster, topic, probe, partition))  # noqa: B023 - called here and now
     return topic
 
 
-def _create(cluster: Cluster, topic: str, partitions: int, replicas: int) -> None:
+def create_topic(cluster: Cluster, topic: str, partitions: int, replicas: int) -> None:
+    """A topic that the controller has made."""
     admin = AdminClient({"bootstrap.servers": _reachable(cluster), "log_level": 0})
 
     def made() -> bool:
@@ -190,7 +191,7 @@ def _create(cluster: Cluster, topic: str, partitions: int, replicas: int) -> Non
             return "ALREADY_EXISTS" in error.args[0].name()
         return True
 
-    _until(made)
+    until(made)
 
 
 def drop_topic(cluster: Cluster, topic: str) -> None:
@@ -200,7 +201,7 @@ def drop_topic(cluster: Cluster, topic: str) -> None:
 
 def leader_of(cluster: Cluster, topic: str) -> int:
     """Who leads partition 0; -1 for nobody."""
-    return _leaders(cluster, topic).get(0, -1)
+    return leaders_of(cluster, topic).get(0, -1)
 
 
 def quorum_leader(cluster: Cluster) -> int:
@@ -228,7 +229,7 @@ def _read_quorum(answer: bytes) -> tuple[int, int]:
 def produce_once(cluster: Cluster, topic: str, batch: bytes, partition: int = 0, timeout: float = 10.0) -> bool:
     """One batch to a partition, wherever it is led; whether it was acknowledged."""
     with suppress(OSError, WireError):
-        node = cluster.nodes.get(_leaders(cluster, topic).get(partition, -1))
+        node = cluster.nodes.get(leaders_of(cluster, topic).get(partition, -1))
         if node is None or node.pid is None:
             return False
         with Connection(node.bootstrap, timeout=timeout) as connection:
@@ -237,7 +238,7 @@ def produce_once(cluster: Cluster, topic: str, batch: bytes, partition: int = 0,
     return False
 
 
-def _leaders(cluster: Cluster, topic: str) -> dict[int, int]:
+def leaders_of(cluster: Cluster, topic: str) -> dict[int, int]:
     """Partition → leader, as a broker that runs tells; only those that are led by one that runs."""
     for node in cluster.brokers:
         if node.pid is not None:
@@ -260,7 +261,7 @@ def _pump(
     on_round_trip: Callable[[int], object] | None = None,
 ) -> tuple[int, float]:
     """A connection for each partition, to its leader. Returns (requests, seconds)."""
-    leaders = _leaders(cluster, topic)
+    leaders = leaders_of(cluster, topic)
     with ExitStack() as stack:
         frames = {}
         for partition in range(partitions):
@@ -276,7 +277,7 @@ def _bring_back(cluster: Cluster, victim: int, topic: str) -> None:
     """Start the killed node again, and wait until it is in sync and everything is as before."""
     cluster.nodes[victim].spawn()
     cluster.wait_until_whole()
-    _until(lambda: _in_sync(cluster, topic) == NODES)
+    until(lambda: _in_sync(cluster, topic) == NODES)
     time.sleep(1)
 
 
@@ -292,7 +293,8 @@ def _reachable(cluster: Cluster) -> str:
     return ",".join(node.bootstrap for node in cluster.brokers if node.pid is not None)
 
 
-def _until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Ask again and again. Raises WireError."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
