@@ -174,6 +174,11 @@ class ServerConnection:
             self._quiet = 0
         return self._buffer, start + 4, end
 
+    def has_unread(self) -> bool:
+        """Whether there may be another frame, whole or not; the one that was handed out last is done."""
+        self._busy = False
+        return self._start != self._end
+
     def put_back(self, offset: int) -> None:
         """Let the frame that was handed out last (from `offset` on) be the next one again."""
         self._start = offset - 4

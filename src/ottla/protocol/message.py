@@ -20,6 +20,7 @@ The keyword constructor is compiled at its first call, the codecs by `ottla.prot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, ClassVar, cast, dataclass_transform
 
@@ -268,7 +269,7 @@ class Message(metaclass=MessageType):
             return True
         if not isinstance(other, Message) or self.STRUCT is not other.STRUCT:
             return NotImplemented
-        values = attrgetter("unknown_tags", *(field.name for field in self.FIELDS))
+        values = _values_of(self.STRUCT)
         return bool(values(self) == values(other))
 
     def __repr__(self) -> str:
@@ -413,6 +414,17 @@ def compile_constructor(cls: type[Message]) -> None:
     source = f"def __init__({signature}):\n    " + "\n    ".join(body)
     exec(compile(source, f"<constructor of {cls.__name__}>", "exec"), names)
     cls.__init__ = names["__init__"]  # type: ignore[method-assign]
+
+
+_GETTERS: dict[type[Message], Callable[[Message], Any]] = {}
+
+
+def _values_of(struct: type[Message]) -> Callable[[Message], Any]:
+    """What gives all that messages of a class are compared by."""
+    found = _GETTERS.get(struct)
+    if found is None:
+        found = _GETTERS[struct] = attrgetter("unknown_tags", *(field.name for field in struct.FIELDS))
+    return found
 
 
 def _brief(value: object) -> str:

@@ -249,7 +249,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._awaited is not None or self._stopped or self._closing:
             return
         arrived_ns, self._arrived_ns = self._arrived_ns, 0
-        self._handle_requests(arrived_ns)
+        if self._wire.has_unread():
+            self._handle_requests(arrived_ns)
         if self._reading_paused and self._awaited is None and not self._stopped and not self._closing:
             self._reading_paused = False
             self._transport.resume_reading()

@@ -231,6 +231,9 @@ class Replication:
 
     def _address_of(self, leader_id: int) -> Address | None:
         broker = self._replicas.cluster.image.brokers.get(leader_id)
+        known = self._addresses.get(leader_id)
+        if known is not None and broker is not None and known[0] == broker.broker_epoch:
+            return known[1]
         endpoint = None if broker is None else broker.endpoints.get(self._config.inter_broker_listener_name)
         if broker is None or endpoint is None:
             return None
