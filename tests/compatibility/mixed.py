@@ -1,35 +1,24 @@
-"""What a cluster of Apache Kafka's and Ottla's nodes must do: a check for each thing, on brokers of either kind.
-
-    python -m tests.compatibility.mixed LAYOUT [CHECK ...]
-
-starts a layout of `LAYOUTS` in a temporary directory and tells what each check came to. Every check gives each kind of
-broker each part in turn: leader and follower, coordinator and client of a coordinator.
-"""
+"""Clusters of Apache Kafka's and Ottla's nodes, and what is asked of them; `mixed_brokers` and `mixed_quorum` check."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, Producer, ShareConsumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 import ottla
-from benchmarks.brokers import BrokerError
 from benchmarks.clusters import BOTH, KAFKA, OTTLA, Cluster, KafkaNode, OttlaNode, places
-from benchmarks.wire import Connection, WireError
+from benchmarks.wire import WireError
 from ottla import Admin
-from ottla.admin import ConfigResource, ElectionType, NewTopic
+from ottla.admin import ElectionType, NewTopic
 from ottla.errors import KafkaError, UnknownTopicError
-from tests.simulation.history import check as check_history
 
 CONTROLLER, BROKER = ("controller",), ("broker",)
 RECORDS = 200
@@ -121,7 +110,7 @@ class Mixed:
             def contents(partition: int = partition, replicas: list[int] = described.replicas) -> set[bytes]:
                 nodes = [self.cluster.nodes[replica] for replica in replicas]
                 return {
-                    b"".join(p.read_bytes() for p in sorted((n.log_directory / f"{topic}-{partition}").glob("*.log")))
+                    b"".join(p.read_bytes() for p in sorted(n.directory.glob(f"*/{topic}-{partition}/*.log")))
                     for n in nodes
                 }
 
@@ -175,7 +164,7 @@ class Mixed:
         leaders = {number: one.leader for number, one in self.partitions(topic).items()}
         for number in range(10_000):
             key = f"{prefix}-{number}"
-            if leaders[_java_hash(key) % len(leaders)] == node_id:
+            if leaders[java_hash(key) % len(leaders)] == node_id:
                 return key
         raise AssertionError(f"{node_id} leads no partition of {topic}: {leaders}")
 
@@ -185,8 +174,7 @@ class Mixed:
         ids = {kind: self.ids(kind) for kind in (KAFKA, OTTLA)}
         order = [one for pair in zip(ids[KAFKA], ids[OTTLA], strict=False) for one in pair]
         plan = {p: order[p % len(order) :] + order[: p % len(order)] for p in self.partitions(topic)}
-        self.reassign({(topic, partition): replicas[:2] for partition, replicas in plan.items()})
-        self.elect(topic)
+        self.move(topic, {partition: replicas[:2] for partition, replicas in plan.items()})
 
     def elect(self, topic: str) -> None:
         """The preferred replica of each partition leads."""
@@ -200,6 +188,23 @@ class Mixed:
 
         self.wait(all_preferred, f"preferred replicas of {topic} lead")
 
+    def move(self, topic: str, plan: dict[int, list[int]]) -> None:
+        """These replicas, the first of which leads."""
+        wanted = {ottla.TopicPartition(topic, partition): replicas for partition, replicas in plan.items()}
+        self.admin.alter_partition_reassignments(wanted)
+        self.wait(lambda: self._are_at({(topic, p): replicas for p, replicas in plan.items()}), f"{topic}: {plan}")
+        self.elect(topic)
+
+    def turn_round(self, topic: str) -> None:
+        """The last replica of each partition is its first, and leads."""
+        self.move(topic, {p: one.replicas[::-1] for p, one in self.partitions(topic).items()})
+
+    def _are_at(self, plan: dict[tuple[str, int], list[int]]) -> bool:
+        found = {topic: self.partitions(topic) for topic, _ in plan}
+        return all(
+            found[t][p].replicas == replicas and found[t][p].isr == set(replicas) for (t, p), replicas in plan.items()
+        )
+
     def reassign(self, plan: dict[tuple[str, int], list[int]]) -> None:
         """As kafka-reassign-partitions does it, and wait."""
         moves = [{"topic": t, "partition": p, "replicas": replicas} for (t, p), replicas in plan.items()]
@@ -208,14 +213,7 @@ class Mixed:
         common = ["--bootstrap-server", self.bootstrap, "--reassignment-json-file", str(path)]
         self.tool("kafka-reassign-partitions", *common, "--execute")
 
-        def moved() -> bool:
-            found = {topic: self.partitions(topic) for topic, _ in plan}
-            return all(
-                found[t][p].replicas == replicas and found[t][p].isr == set(replicas)
-                for (t, p), replicas in plan.items()
-            )
-
-        self.wait(moved, f"moved: {plan}")
+        self.wait(lambda: self._are_at(plan), f"moved: {plan}")
         told = self.tool("kafka-reassign-partitions", *common, "--verify")
         assert "is still in progress" not in told, told
 
@@ -226,270 +224,11 @@ class Mixed:
         return done.stdout
 
 
-def _java_hash(text: str) -> int:
+def java_hash(text: str) -> int:
     value = 0
     for character in text:
         value = (31 * value + ord(character)) & 0xFFFFFFFF
     return value & 0x7FFFFFFF
-
-
-# What is checked
-
-
-def brokers_register_and_serve(mixed: Mixed) -> None:
-    """Brokers of both kinds register, heartbeat, are unfenced, and tell the same of the cluster."""
-    everybody = {node.place.node_id for node in mixed.cluster.brokers}
-    for node in mixed.cluster.brokers:
-        with Connection(node.bootstrap) as connection:
-            assert set(connection.metadata([]).brokers) == everybody
-    described = mixed.tool("kafka-cluster", "list-endpoints", "--bootstrap-server", mixed.bootstrap)
-    assert all(str(node.port) in described for node in mixed.cluster.brokers), described
-    features = mixed.tool("kafka-features", "--bootstrap-server", mixed.bootstrap, "describe")
-    assert "metadata.version" in features, features
-
-
-def each_follows_the_other(mixed: Mixed) -> None:
-    """Ottla follows Kafka, and Kafka follows Ottla, with acks=all and min.insync.replicas=2; replicas are equal."""
-    kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
-    mixed.create("both", [[kafka, ottla], [ottla, kafka]], min_insync_replicas="2")
-    mixed.produce("both", RECORDS)
-    assert mixed.read("both") == {p: [f"record-{p}-{n}" for n in range(RECORDS)] for p in (0, 1)}
-    mixed.wait_in_sync("both")
-    mixed.assert_replicas_equal("both")
-
-
-def leaders_change_places(mixed: Mixed) -> None:
-    """Ottla's broker is killed: Kafka's leads, and is written to; it comes back, truncates, catches up, leads again."""
-    kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
-    mixed.create("moving", [[ottla, kafka]] * 2, min_insync_replicas="1")
-    mixed.produce("moving", RECORDS, "first")
-    node = mixed.cluster.nodes[ottla]
-    node.kill()
-    mixed.wait(lambda: {p.leader for p in mixed.partitions("moving").values()} == {kafka}, "Kafka's broker leads")
-    mixed.produce("moving", RECORDS, "second")
-    node.spawn()
-    mixed.wait_in_sync("moving")
-    mixed.elect("moving")
-    mixed.produce("moving", RECORDS, "third")
-    expected = [f"{prefix}-%d-{n}" for prefix in ("first", "second", "third") for n in range(RECORDS)]
-    assert mixed.read("moving") == {p: [one % p for one in expected] for p in (0, 1)}
-    mixed.assert_replicas_equal("moving")
-
-
-def groups_on_either(mixed: Mixed) -> None:
-    """Groups of both protocols on coordinators of either kind; offsets survive a move to the other kind and back."""
-    kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
-    mixed.create("grouped", [[kafka, ottla], [ottla, kafka]])
-    mixed.produce("grouped", RECORDS)
-    _committed(mixed, "first")
-    mixed.spread("__consumer_offsets")
-    for protocol in ("classic", "consumer"):
-        for coordinator in (kafka, ottla):
-            group = mixed.key_led_by("__consumer_offsets", coordinator, f"group-{protocol}")
-            assert _consume(mixed, group, protocol, 2 * RECORDS) == 2 * RECORDS
-            described = mixed.admin.describe_consumer_groups(group)[group]
-            assert described.coordinator.id == coordinator
-            # The partition's other replica leads: its kind reads what the first has written.
-            partition = _java_hash(group) % len(mixed.partitions("__consumer_offsets"))
-            before = mixed.partitions("__consumer_offsets")[partition].replicas
-            mixed.reassign({("__consumer_offsets", partition): before[::-1]})
-            mixed.elect("__consumer_offsets")
-            assert _committed(mixed, group) == {0: RECORDS, 1: RECORDS}
-            mixed.reassign({("__consumer_offsets", partition): before})
-            mixed.elect("__consumer_offsets")
-            assert _committed(mixed, group) == {0: RECORDS, 1: RECORDS}
-
-
-def _consume(mixed: Mixed, group: str, protocol: str, count: int) -> int:
-    settings: dict[str, object] = {
-        "bootstrap.servers": mixed.bootstrap,
-        "group.id": group,
-        "group.protocol": protocol,
-        "auto.offset.reset": "earliest",
-        "enable.auto.commit": False,
-        "log_level": 0,
-    }
-    consumer = Consumer(settings)
-    consumer.subscribe(["grouped"])
-    seen, deadline = 0, time.monotonic() + PATIENCE_S
-    while seen < count and time.monotonic() < deadline:
-        message = consumer.poll(0.5)
-        seen += message is not None and message.error() is None
-    consumer.commit(asynchronous=False)
-    consumer.close()
-    return seen
-
-
-def _committed(mixed: Mixed, group: str) -> dict[int, int | None]:
-    found = mixed.admin.list_consumer_group_offsets(group)[group]
-    return {where.partition: None if one is None else one.offset for where, one in found.items()}
-
-
-def transactions_on_either(mixed: Mixed) -> None:
-    """Transactions on coordinators of either kind, with partitions and offsets on both kinds: all or nothing."""
-    kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
-    mixed.create("exact", [[kafka, ottla], [ottla, kafka]], min_insync_replicas="2")
-    _transact(mixed, "first-one", "nothing", commit=True)
-    mixed.spread("__transaction_state")
-    mixed.wait(lambda: len(mixed.partitions("__consumer_offsets")) > 0, "there are offsets")
-    expected: list[str] = []
-    for coordinator in (kafka, ottla):
-        transactional_id = mixed.key_led_by("__transaction_state", coordinator, "tx")
-        for number in range(3):
-            name = f"{coordinator}-{number}"
-            for commit in (False, True):
-                _transact(mixed, transactional_id, f"{name}-{commit}", commit=commit)
-            expected.append(f"{name}-True")
-    found = mixed.read("exact")
-    for partition in (0, 1):
-        assert found[partition] == ["nothing"] + expected, (partition, found[partition])
-    mixed.assert_replicas_equal("exact")
-
-
-def _transact(mixed: Mixed, transactional_id: str, value: str, *, commit: bool) -> None:
-    producer = Producer({"bootstrap.servers": mixed.bootstrap, "transactional.id": transactional_id, "log_level": 0})
-    producer.init_transactions(PATIENCE_S)
-    producer.begin_transaction()
-    for partition in (0, 1):
-        producer.produce("exact", value, partition=partition)
-    reader = Consumer({"bootstrap.servers": mixed.bootstrap, "group.id": f"of-{value}", "log_level": 0})
-    offsets = [TopicPartition("exact", partition, 7) for partition in (0, 1)]
-    producer.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), PATIENCE_S)
-    if commit:
-        producer.commit_transaction(PATIENCE_S)
-    else:
-        producer.flush(PATIENCE_S)
-        producer.abort_transaction(PATIENCE_S)
-    committed = {one.partition: one.offset for one in reader.committed(offsets, PATIENCE_S)}
-    expected = 7 if commit else -1001
-    assert committed == {0: expected, 1: expected}, (transactional_id, value, committed)
-    reader.close()
-
-
-def share_groups_on_either(mixed: Mixed) -> None:
-    """Queues over partitions that both kinds lead: every record is delivered once, by coordinators of either kind."""
-    kafka, ottla = mixed.ids(KAFKA)[0], mixed.ids(OTTLA)[0]
-    mixed.create("jobs", [[kafka, ottla], [ottla, kafka]])
-    mixed.produce("jobs", 50)
-    for coordinator in (kafka, ottla):
-        group = mixed.key_led_by("__consumer_offsets", coordinator, "queue")
-        mixed.admin.set_config(ConfigResource.group(group), {"share.auto.offset.reset": "earliest"})
-        worker = ShareConsumer({"bootstrap.servers": mixed.bootstrap, "group.id": group, "log_level": 0})
-        worker.subscribe(["jobs"])
-        seen: list[str] = []
-        deadline = time.monotonic() + PATIENCE_S
-        while len(seen) < 100 and time.monotonic() < deadline:
-            seen += [(one.value() or b"").decode() for one in worker.poll(0.5) if one.error() is None]
-        worker.commit_sync()
-        worker.close()
-        assert sorted(seen) == sorted(f"record-{p}-{n}" for p in (0, 1) for n in range(50)), len(seen)
-
-
-def topics_move_while_clients_work(mixed: Mixed) -> None:
-    """Topics go from Kafka to Ottla and back while clients work: nothing is lost, doubled or reordered."""
-    _move(mixed, "moved", [KAFKA, OTTLA, KAFKA])
-
-
-def _move(mixed: Mixed, topic: str, stations: list[str]) -> None:
-    partitions = 3
-    ids = {kind: mixed.ids(kind)[:2] for kind in stations}
-    mixed.create(topic, [ids[stations[0]]] * partitions)
-    directory = mixed.cluster.directory / f"clients-{topic}"
-    directory.mkdir()
-
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "tests.cluster.chaos_clients", *arguments])
-
-    names = "ab"
-    workers = [
-        start("produce", mixed.bootstrap, topic, str(partitions), name, "200", str(directory / f"{name}.jsonl"))
-        for name in names
-    ]
-    workers.append(
-        start("consume", mixed.bootstrap, topic, "classic", f"readers-{topic}", "c", str(directory / "c.jsonl"))
-    )
-    try:
-        for kind in stations[1:]:
-            time.sleep(1.5)
-            mixed.reassign({(topic, partition): ids[kind] for partition in range(partitions)})
-        time.sleep(1.5)
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.wait(120)
-    operations = [json.loads(line) for path in directory.glob("*.jsonl") for line in path.read_text().splitlines()]
-    produced = [one for one in operations if one["kind"] == "produce"]
-    assert len(produced) > 200
-    assert {one["outcome"] for one in produced} == {"ok"}
-    operations += [_final_read(mixed, topic, partition) for partition in range(partitions)]
-    assert [str(anomaly) for anomaly in check_history(operations)] == []
-    consumed = sum(len(one["records"]) for one in operations if one["kind"] == "consume" and not one.get("final"))
-    assert consumed > 0
-
-
-def _final_read(mixed: Mixed, topic: str, partition: int) -> dict[str, Any]:
-    leader = mixed.partitions(topic)[partition].leader
-    records: list[tuple[int, str]] = []
-    assert leader is not None
-    with Connection(mixed.cluster.nodes[leader].bootstrap) as connection:
-        for batch in connection.read_all(topic, partition):
-            assert batch.crc_matches
-            records += list(enumerate(((value or b"").decode() for value in batch.values()), batch.base_offset))
-    return {
-        "kind": "consume",
-        "process": "the end",
-        "invoked_s": time.monotonic(),
-        "completed_s": time.monotonic(),
-        "outcome": "ok",
-        "topic": topic,
-        "partition": partition,
-        "isolation": "read_uncommitted",
-        "records": records,
-        "final": True,
-        "start": 0,
-        "end": records[-1][0] + 1 if records else 0,
-    }
-
-
-def kafka_leaves(mixed: Mixed) -> None:
-    """All topics go to Ottla, Kafka's brokers are stopped in order and unregistered, what they had is there."""
-    leaving, staying = mixed.brokers(KAFKA), mixed.ids(OTTLA)
-    topics = mixed.all_topics()
-    mixed.reassign({(topic, p): staying[:2] for topic in topics for p in mixed.partitions(topic)})
-    for node in leaving:
-        assert node.stop() in (0, 143)
-        if node.place.is_controller:
-            continue
-        number = str(node.place.node_id)
-        mixed.tool(
-            "kafka-cluster", "unregister", "--bootstrap-server", mixed.brokers(OTTLA)[0].bootstrap, "--id", number
-        )
-    rest = Mixed(mixed.cluster)
-
-    def only_ottla() -> bool:
-        return {node.id for node in rest.admin.describe_cluster().nodes} == set(staying)
-
-    rest.wait(only_ottla, "only Ottla is there")
-    for topic in ("both", "exact"):
-        if topic in topics:
-            rest.produce(topic, 10, "last")
-            assert rest.read(topic)[0][-1] == "last-0-9"
-
-
-CHECKS: dict[str, Callable[[Mixed], None]] = {
-    check.__name__: check
-    for check in (
-        brokers_register_and_serve,
-        each_follows_the_other,
-        leaders_change_places,
-        groups_on_either,
-        transactions_on_either,
-        share_groups_on_either,
-        topics_move_while_clients_work,
-        kafka_leaves,
-    )
-}
 
 
 @contextmanager
@@ -516,36 +255,7 @@ def running(
     cluster = Cluster(
         directory, places(kinds, roles), common | dict(settings or {}), first_voters=first_voters, heap=HEAP
     )
+    for node in cluster.brokers:
+        node.content["log.dirs"] += f",{node.directory / 'more-data'}"
     with cluster:
         yield Mixed(cluster)
-
-
-def main() -> int:
-    layout, *names = sys.argv[1:]
-    directory = Path(tempfile.mkdtemp(prefix="mixed-"))
-    kept = directory.with_name(directory.name + "-logs")
-    failed = 0
-    started = time.monotonic()
-    try:
-        with running(layout, directory) as mixed:
-            print(f"{layout}: up after {time.monotonic() - started:.1f} s", flush=True)
-            for name in names or CHECKS:
-                since = time.monotonic()
-                try:
-                    CHECKS[name](mixed)
-                    print(f"  {time.monotonic() - since:5.1f} s  {name}", flush=True)
-                except Exception:
-                    failed += 1
-                    print(f"  {time.monotonic() - since:5.1f} s  {name} FAILED\n{traceback.format_exc()}", flush=True)
-            kept.mkdir()
-            for node in mixed.cluster.nodes.values():
-                shutil.copy(node.directory / "broker.log", kept / f"{node.place.node_id}-{node.place.kind}.log")
-    except BrokerError as error:
-        print(f"{layout}: {error}")
-        failed += 1
-    print(f"{failed} failed; logs in {kept}")
-    return int(failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
