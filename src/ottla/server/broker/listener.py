@@ -58,7 +58,7 @@ class Listener:
         self.router = router
         self.limits = ListenerLimits(limits, address.name)
         self.max_request_bytes: int = config["socket.request.max.bytes"]
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in the order in which they came
         self.accepted_count = 0
         self.refused_count = 0
         self.idle_closed_count = 0
@@ -192,7 +192,7 @@ class Listener:
         """Count a new connection, and refuse or hold it where a limit says so."""
         loop = asyncio.get_running_loop()
         self.follow_settings()
-        self.connections.add(connection)
+        self.connections[connection] = None
         if self._closed is not None:  # it was on its way in when the listener was closed
             connection.abort()
             return
@@ -206,7 +206,7 @@ class Listener:
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection, and let a held one in."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self._past_bytes_in += connection.bytes_in
         self._past_bytes_out += connection.bytes_out
         if connection in self._unwelcome:

@@ -74,7 +74,7 @@ class RaftNode(ReplicaShell):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._requests: set[asyncio.Future[Response]] = set()
+        self._requests: dict[asyncio.Future[Response], None] = {}  # in the order in which they came
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._failure: BaseException | None = None
         self._is_stopping = False
@@ -233,7 +233,7 @@ class RaftNode(ReplicaShell):
         if self._is_stopping or self._failure is not None or self._started_core is None:
             raise ApiError(ErrorCode.BROKER_NOT_AVAILABLE)
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._requests.add(answer)
+        self._requests[answer] = None
         wall_ms = self._env.clock.now_ms()
         try:
             self._tell(
@@ -243,7 +243,7 @@ class RaftNode(ReplicaShell):
             )
             return await answer
         finally:
-            self._requests.discard(answer)
+            self._requests.pop(answer, None)
 
     # The core
 
