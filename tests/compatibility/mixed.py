@@ -233,9 +233,14 @@ def java_hash(text: str) -> int:
 
 @contextmanager
 def running(
-    layout: str, directory: Path, settings: Mapping[str, str] | None = None, first_voters: Sequence[int] = ()
+    layout: str,
+    directory: Path,
+    settings: Mapping[str, str] | None = None,
+    first_voters: Sequence[int] = (),
+    release: str = "",
 ) -> Iterator[Mixed]:
-    """A cluster of this layout below `directory`, which goes with it; `first_voters` makes its quorum dynamic."""
+    """A cluster of this layout below `directory`, which goes with it; `first_voters` makes its quorum dynamic,
+    and `release` has the feature levels of an older one."""
     kinds, roles = zip(*LAYOUTS[layout], strict=True)
     common = {
         "offsets.topic.num.partitions": "2",
@@ -257,5 +262,8 @@ def running(
     )
     for node in cluster.brokers:
         node.content["log.dirs"] += f",{node.directory / 'more-data'}"
+    if release:
+        for node in cluster.nodes.values():
+            node.formatting = [*node.formatting, "--release-version", release]
     with cluster:
         yield Mixed(cluster)

@@ -7,6 +7,7 @@ Each check starts clusters of its own in a directory; see `mixed` for the words.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from ottla.client.admin.clusters import QuorumInfo
 from tests.compatibility import mixed as clusters
 from tests.compatibility.mixed import BROKER, CONTROLLER, Mixed, running
 
+FEATURES = (sys.executable, "-m", "ottla", "kafka-features")
 QUORUM = {"controller.quorum.election.timeout.ms": "500", "controller.quorum.fetch.timeout.ms": "1000"}
 OFTEN = {
     "metadata.log.max.record.bytes.between.snapshots": "1000",
@@ -66,27 +68,13 @@ def wait_caught_up(mixed: Mixed) -> None:
     mixed.wait(caught_up, "all controllers have caught up")
 
 
-def controllers_elect_either(directory: Path) -> None:
-    """Controllers of both kinds vote for each other and lead in turn; what one wrote the next goes on with."""
-    with running("quorum of both", directory, QUORUM) as mixed:
-        for number, kind in enumerate((OTTLA, KAFKA, OTTLA)):
-            let_lead(mixed, kind)
-            mixed.create(f"by-{number}", [[1, 2, 3]])
-            mixed.produce(f"by-{number}", 10)
-            wait_caught_up(mixed)
-        assert {one.replica_id for one in quorum(mixed).voters} == {1, 2, 3}
-        for node in mixed.cluster.brokers:
-            with Admin(node.bootstrap, default_api_timeout_ms=20_000) as admin:
-                assert {f"by-{number}" for number in range(3)} <= set(admin.list_topics())
-
-
-def snapshots_of_either(directory: Path) -> None:
-    """Who lost the metadata log gets the other kind's snapshot (FetchSnapshot), and goes on from there."""
+def controllers_take_turns(directory: Path) -> None:
+    """Controllers elect each other, go on with what the other kind wrote, and get its snapshots after a loss."""
     with running("quorum of both", directory, QUORUM | OFTEN) as mixed:
         for number, (leads, loses) in enumerate(((OTTLA, KAFKA), (KAFKA, OTTLA))):
+            leader = let_lead(mixed, leads)
             for more in range(12):
                 mixed.create(f"many-{number}-{more}", [[1, 2]])
-            leader = let_lead(mixed, leads)
             node = next(one for one in mixed.brokers(loses) if one.place.node_id != leader)
             log = "__cluster_metadata-0"
             node.kill()
@@ -102,6 +90,11 @@ def snapshots_of_either(directory: Path) -> None:
             assert not (own / f"{0:020}.log").exists(), sorted(own.iterdir())
             mixed.create(f"after-{number}", [[node.place.node_id]])
             mixed.produce(f"after-{number}", 10)
+        for broker in mixed.cluster.brokers:
+            with Admin(broker.bootstrap, default_api_timeout_ms=20_000) as admin:
+                assert {f"{word}-{number}" for word in ("without", "after") for number in (0, 1)} <= set(
+                    admin.list_topics()
+                )
 
 
 def voters_come_and_go(directory: Path) -> None:
@@ -173,6 +166,39 @@ def nodes_change_in_place(directory: Path) -> None:
         wait_caught_up(mixed)
 
 
+def feature_levels_rise(directory: Path) -> None:
+    """A cluster with the feature levels of Kafka 3.9 has both kinds; levels are raised, also kraft.version."""
+    with running("quorum of both", directory, QUORUM, release="3.9") as mixed:
+        mixed.create("old", [[1, 2, 3], [2, 3, 1]], min_insync_replicas="2")
+        mixed.produce("old", 20)
+        assert levels(mixed)["metadata.version"] == 21
+        raised = {"metadata.version": 30, "transaction.version": 2, "group.version": 1, "kraft.version": 1}
+        for leads in (KAFKA, OTTLA):
+            let_lead(mixed, leads)
+            too_high = subprocess.run(
+                [*FEATURES, "--bootstrap-server", mixed.bootstrap, "upgrade", "--feature", "metadata.version=31"],
+                capture_output=True,
+                check=False,
+            )
+            assert too_high.returncode == 1  # Kafka 4.3's nodes do not know it
+            name = next(iter(raised))
+            updates = {name: raised.pop(name)} if leads == KAFKA else raised
+            for name, level in updates.items():
+                mixed.tool(
+                    "kafka-features", "--bootstrap-server", mixed.bootstrap, "upgrade", "--feature", f"{name}={level}"
+                )
+                mixed.wait(lambda n=name, v=level: levels(mixed).get(n) == v, f"{name} is {level}")  # type: ignore[misc]
+        mixed.produce("old", 20, "new")
+        assert [len(values) for values in mixed.read("old").values()] == [40, 40]
+        voters = quorum(mixed).voters
+        assert all(one.replica_directory_id for one in voters), voters
+
+
+def levels(mixed: Mixed) -> dict[str, int]:
+    """Finalized features."""
+    return {name: found.max_version for name, found in mixed.admin.describe_features().finalized.items()}
+
+
 clusters.LAYOUTS["controllers that change"] = [
     (KAFKA, CONTROLLER),
     (OTTLA, CONTROLLER),
@@ -182,7 +208,7 @@ clusters.LAYOUTS["controllers that change"] = [
 
 CHECKS: dict[str, Callable[[Path], None]] = {
     check.__name__: check
-    for check in (controllers_elect_either, snapshots_of_either, voters_come_and_go, nodes_change_in_place)
+    for check in (controllers_take_turns, feature_levels_rise, voters_come_and_go, nodes_change_in_place)
 }
 
 
