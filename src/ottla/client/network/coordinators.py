@@ -39,7 +39,7 @@ class CoordinatorLookup:
         self._found: dict[tuple[int, str], int] = {}
         self._nodes: dict[int, Node] = {}
         self._wanted: dict[int, dict[str, asyncio.Future[int]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began
 
     def node(self, node_id: int) -> Node | None:
         """Where a coordinator's connection goes."""
@@ -103,8 +103,8 @@ class CoordinatorLookup:
             future = wanted[key] = loop.create_future()
             if len(wanted) == 1:
                 task = loop.create_task(self._ask(key_type))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[task] = None
+                task.add_done_callback(self._tasks.pop)
         return future
 
     async def _ask(self, key_type: int) -> None:

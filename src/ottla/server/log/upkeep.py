@@ -32,7 +32,7 @@ class Upkeep:
         self._directories = directories
         self._env = env
         self._removals: dict[asyncio.TimerHandle, None] = {}
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks: dict[asyncio.Future[None], None] = {}  # in the order in which they began
         self._stopped = False
 
     def begin(self) -> None:
@@ -57,8 +57,8 @@ class Upkeep:
     def spawn(self, work: Awaitable[None]) -> None:
         """Let something be done that ends with the broker, or before."""
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _repeat(self, interval_ms: int, first_ms: int, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep((first_ms or interval_ms) / 1000)

@@ -73,7 +73,7 @@ class RaftNode(ReplicaShell):
         self._is_held_up = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._requests: dict[asyncio.Future[Response], None] = {}  # in the order in which they came
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._failure: BaseException | None = None
@@ -322,8 +322,8 @@ class RaftNode(ReplicaShell):
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _persist(self, state: QuorumState) -> None:
         try:

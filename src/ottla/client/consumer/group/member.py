@@ -91,7 +91,7 @@ class GroupMember:
         self._config: MemberConfig | None = None
         self._core: MemberCore | None = None
         self._offsets = GroupOffsets(cluster, settings.group_id, self)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._timer: asyncio.TimerHandle | None = None
         self._watched: frozenset[str] = frozenset()
         self._describing: asyncio.Task[None] | None = None
@@ -297,8 +297,8 @@ class GroupMember:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task
 
     async def _ask(self, core: MemberCore, send: Send) -> None:
