@@ -41,7 +41,7 @@ async def started(env: Env, **settings: object) -> Controller:
     controller = Controller(configuration, env, log, metadata, bootstrap=bootstrap)
     await log.start(metadata)
     metadata.start_snapshots(log)
-    await controller.register_own_broker(registration())
+    await controller.register_own_broker(registration(incarnation_id=env.random_uuid()), is_sole=True)
     return controller
 
 
@@ -67,6 +67,21 @@ def run(life: Callable[[Controller], Awaitable[None]], env: InlineEnv | None = N
 
 def request(*names: str, partitions: int = 1) -> CreateTopicsRequest:
     return CreateTopicsRequest(topics=[topic(name, partitions) for name in names])
+
+
+def test_a_new_cluster_has_one_min_isr_for_all_brokers_as_apache_kafka_has() -> None:
+    async def life(controller: Controller) -> None:
+        image = controller.metadata.image
+        assert image.features["eligible.leader.replicas.version"] == 1
+        assert image.config_of(4, "") == {"min.insync.replicas": "2"}
+        for name, change in (
+            ("", Change("min.insync.replicas", 1, None)),
+            ("1", Change("min.insync.replicas", SET, "1")),
+        ):
+            (refusal,) = await controller.alter_configs([((4, name), [change])])
+            assert refusal.code == E.INVALID_CONFIG
+
+    run(life, run(life, min_insync_replicas=2), min_insync_replicas=1)
 
 
 def test_a_restart_has_everything() -> None:
@@ -192,7 +207,7 @@ def test_commands_too_big_for_a_batch_are_transactions(monkeypatch: pytest.Monke
         assert [len(one.partitions) for one in controller.metadata.image.topics.by_name.values()] == [20, 20]
         assert {
             p.leader_epoch for t in controller.metadata.image.topics.by_name.values() for p in t.partitions.values()
-        } == {1}
+        } == {2}, "nobody leads what may have lost records until the broker is known to be the only one that can"
 
     run(second, run(first))
 

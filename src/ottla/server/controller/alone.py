@@ -61,10 +61,11 @@ class BrokerRegistration:
 
 
 def is_alone(image: MetadataImage, broker_id: int, *, is_clean: bool) -> bool:
-    """Whether registration and unfencing can be decided together: nobody else is there to take anything over."""
+    """Whether registration and unfencing can be decided together: nobody else is there to take anything over, and no
+    replica may have lost what made it eligible."""
     if any(other.broker_id != broker_id and not other.fenced for other in image.brokers.values()):
         return False
-    return is_clean or not image.features.get(ELR_VERSION, 0)
+    return is_clean or not image.topics.by_id or not image.features.get(ELR_VERSION, 0)
 
 
 def register_alone(state: ClusterState, registration: BrokerRegistration, offset: int) -> Result:

@@ -17,14 +17,13 @@ from ottla.schema.config import BrokerConfig, find_setting
 from ottla.schema.definition import Setting, SettingError
 from ottla.schema.dynamic import appended, subtracted, validate_broker_overrides
 from ottla.schema.topic import TOPIC_SETTINGS, validate_topic_overrides
+from ottla.server.controller.min_isr import MIN_ISR
 from ottla.server.controller.result import check_topic_name
 from ottla.server.metadata.features import ELR_VERSION
 from ottla.server.metadata.image import NO_LEADER, ConfigResource, ConfigResourceType, MetadataImage, TopicImage
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 """Operations of IncrementalAlterConfigs."""
-
-MIN_ISR = "min.insync.replicas"
 
 _OPERATION_NAMES = ("SET", "DELETE", "APPEND", "SUBTRACT")
 

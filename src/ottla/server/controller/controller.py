@@ -12,6 +12,7 @@ from ottla.server.controller.alone import BrokerRegistration, is_alone, leave_al
 from ottla.server.controller.result import Charge, Randomness, Result
 from ottla.server.controller.state import ClusterState
 from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.features import ELR_VERSION
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType, MetadataImage, with_dynamic_settings
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ class ControllerCore:
 
     def bootstrap(self, records: list[Any]) -> Result:
         """The first records of a new cluster, in one metadata transaction as Kafka writes them."""
+        if any(getattr(record, "name", None) == ELR_VERSION and record.feature_level for record in records):
+            from ottla.server.controller.min_isr import cluster_min_isr
+
+            records = [*records, cluster_min_isr(self.config)]
         framed = [messages.BeginTransactionRecord(name="Bootstrap records"), *records, messages.EndTransactionRecord()]
         return Result(framed, None)
 

@@ -23,7 +23,7 @@ from ottla.protocol.messages.update_features import (
     UpdateFeaturesResponse,
 )
 from ottla.schema.config import BrokerConfig
-from ottla.server.controller.configs import MIN_ISR
+from ottla.server.controller.min_isr import MIN_ISR, cluster_min_isr
 from ottla.server.controller.result import Result
 from ottla.server.controller.state import ClusterState
 from ottla.server.metadata.features import ELR_VERSION, FEATURES, KRAFT_VERSION, SUPPORTED_FEATURES
@@ -177,9 +177,7 @@ def _min_isr_of_the_cluster(image: MetadataImage, config: BrokerConfig) -> list[
     broker = int(ConfigResourceType.BROKER)
     records = []
     if MIN_ISR not in image.config_of(broker, ""):
-        given = config.given.get(MIN_ISR)
-        value = str(config.default(MIN_ISR)) if given is None else given.text.strip()
-        records.append(messages.ConfigRecord(resource_type=broker, resource_name="", name=MIN_ISR, value=value))
+        records.append(cluster_min_isr(config))
     records += [
         messages.ConfigRecord(resource_type=broker, resource_name=name, name=MIN_ISR, value=None)
         for (resource_type, name), settings in image.configs.items()

@@ -146,7 +146,7 @@ class Controller:
             ]
             # Written with the levels they establish.
             self._writer = RecordWriter({r.name: r.feature_level for r in records if hasattr(r, "feature_level")})
-            self._append(core.bootstrap(records).records, atomic=True)
+            self._append(core.bootstrap(records).records, atomic=False)  # a transaction of its own
         self._rounds = PeriodicRounds(core, self._submit)
 
     def _resign(self) -> None:

@@ -32,16 +32,16 @@ class Feature(NamedTuple):
 FEATURES: Final[Mapping[str, Feature]] = {
     METADATA_VERSION: Feature(7, 31, initial=30),
     KRAFT_VERSION: Feature(0, 1, initial=0),
-    # Makes producers use transactions v2 (KIP-890).
-    "transaction.version": Feature(0, 2, initial=2),
+    # Eligible leader replicas (KIP-966).
+    ELR_VERSION: Feature(0, 1, initial=1),
     # Consumer groups of KIP-848.
     "group.version": Feature(0, 1, initial=1),
     # Share groups (KIP-932).
     "share.version": Feature(0, 1, initial=1),
     # Streams groups (KIP-1071).
     "streams.version": Feature(0, 1, initial=1),
-    # KIP-966: of no use before there is a second replica, and part of Kafka's releases.
-    ELR_VERSION: Feature(0, 1, initial=0),
+    # Makes producers use transactions v2 (KIP-890).
+    "transaction.version": Feature(0, 2, initial=2),
 }
 
 SUPPORTED_FEATURES: Final[Mapping[str, tuple[int, int]]] = {
