@@ -10,17 +10,29 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 import time
 import traceback
 from collections import Counter
 from random import Random
+from types import FrameType
 
 from tests.simulation.cluster_scenarios import PROFILES, SHAPES, play
 
 MOST_MINUTES = 24 * 60
 MOST_TOLD = 1500
+LONGEST_SEED_S = 90.0
+"""Of the processor's time: many times what a seed takes."""
 SHAPE_WEIGHTS = {"three": 6, "five": 1, "apart": 2, "one": 1}
+
+
+class StuckError(BaseException):
+    """Virtual time does not go on, or nothing comes to an end."""
+
+
+def _stuck(number: int, frame: FrameType | None) -> None:
+    raise StuckError(f"more than {LONGEST_SEED_S} s of the processor, in {''.join(traceback.format_stack(frame))}")
 
 
 def main() -> int:
@@ -37,6 +49,7 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":
         # Sets of strings are iterated in another order in every process otherwise.
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+    signal.signal(signal.SIGVTALRM, _stuck)
     started = time.monotonic()
     deadline = started + 60 * min(options.minutes, MOST_MINUTES)
     totals: Counter[str] = Counter()
@@ -47,14 +60,17 @@ def main() -> int:
         profile = dice.choice([*PROFILES])
         shape = dice.choices([*SHAPE_WEIGHTS], [*SHAPE_WEIGHTS.values()])[0]
         profile, shape = options.profile or profile, options.shape or shape
+        signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SEED_S)
         try:
             totals.update(play(profile, seed, shape=shape, seconds=options.seconds))
-        except Exception as error:
+        except (Exception, StuckError) as error:
             again = f"--only --seed {seed} --profile {profile!r} --shape {shape} --seconds {options.seconds:g}"
             failed.append(again)
             print(f"\n{again}\n{_story(error)}", flush=True)
             if options.only:
                 traceback.print_exc()
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         seed += 1
         if options.only:
             break
