@@ -336,3 +336,20 @@ def test_a_follower_of_a_quiet_partition_is_in_sync_as_soon_as_it_may_be() -> No
         await world.until(lambda: partition.isr == (1, 2, 3), seconds=1.0)
 
     in_cluster(check, replica_lag_time_max_ms=60_000)
+
+
+def test_a_proposal_that_a_change_of_the_partition_makes_void_is_made_again() -> None:
+    async def check(world: World) -> None:
+        world.create_topic()
+        await asyncio.sleep(0.1)
+        await world.kill(3)
+        partition = world.nodes[1].partition()
+        await world.until(lambda: partition.isr == (1, 2))
+        await world.start(3)
+        while partition.followers.pending is None:  # milliseconds: the controller answers soon
+            await asyncio.sleep(0.001)
+        # Anything about the partition, as where a replica lies.
+        world.change(directories=[bytes(15) + b"\7"] * 3)
+        await world.until(lambda: partition.isr == (1, 2, 3), seconds=1.0)
+
+    in_cluster(check, replica_lag_time_max_ms=60_000)

@@ -430,23 +430,31 @@ class Partition:
             cluster.propose_isr(self, pending)
 
     def check_isr(self, now_ms: int) -> None:
-        """Ask the controller to go on without followers that are late; to be called now and then,
-        and when a broker may come into an ISR that might not before.
-        """
+        """Ask the controller to go on without followers that are late; to be called now and then."""
         followers, cluster = self.followers, self._cluster
         if followers is None or cluster.propose_isr is None:
             return
+        self.let_in(now_ms)
         end_offset, lag_ms = self.log.log_end_offset, cluster.lag_time_max_ms
-        followers.look_for_joining(end_offset, now_ms, lag_ms, cluster.is_eligible)
-        # Who waits at the end of a quiet log is not heard of again: it was not eligible before, or was refused.
-        for replica_id in followers.joining:
-            self._propose_expansion(followers, replica_id)
         if late := followers.late(end_offset, now_ms, lag_ms):
             pending = followers.propose_shrinking(late, self.leader_epoch, self.partition_epoch)
             if pending is not None:
                 cluster.propose_isr(self, pending)
         if self._advance_high_watermark():
             self.notify()
+
+    def let_in(self, now_ms: int) -> None:
+        """Ask for followers that are caught up and not in the ISR.
+
+        Who waits at the end of a quiet log is not heard of again: to be called when one may be let in that was not
+        eligible before, or whose proposal came to nothing because the partition was changed meanwhile.
+        """
+        followers, cluster = self.followers, self._cluster
+        if followers is None or len(followers.isr) > len(followers.progress):
+            return
+        followers.look_for_joining(self.log.log_end_offset, now_ms, cluster.lag_time_max_ms, cluster.is_eligible)
+        for replica_id in followers.joining:
+            self._propose_expansion(followers, replica_id)
 
     def isr_decided(self, pending: PendingIsr, isr: tuple[int, ...], leader_epoch: int, partition_epoch: int) -> None:
         """The controller has answered a proposal with how the partition is now."""

@@ -171,6 +171,8 @@ class Replication:
         for partition in partitions:
             if tells_directories:
                 self._check_directory(partition, image)
+            if partition.is_leader:
+                partition.let_in(_now_ms())
             if partition.leader_id < 0 or partition.is_leader or self._node_id not in partition.replicas:
                 self._forget(partition)
             elif (loop := self._follow(partition)) is not None:
@@ -263,17 +265,12 @@ class Replication:
                 partition.check_isr(now_ms)
 
     def _let_in(self, changed: Collection[int]) -> None:
-        """Who waits at the end of a quiet log is not heard of again; it may be let in from now on."""
-        alive = [broker_id for broker_id in changed if self._replicas.cluster.is_alive(broker_id)]
-        if not alive:
-            return
-        now_ms = _now_ms()
-        for partition in self._replicas:
-            followers = partition.followers
-            if followers is not None and any(
-                broker_id in followers.progress and broker_id not in followers.isr for broker_id in alive
-            ):
-                partition.check_isr(now_ms)
+        """Brokers have changed: those that are alive may come into ISRs from now on."""
+        cluster = self._replicas.cluster
+        if any(cluster.is_alive(broker_id) for broker_id in changed):
+            now_ms = _now_ms()
+            for partition in self._replicas:
+                partition.let_in(now_ms)
 
     def _propose_isr(self, partition: Partition, pending: PendingIsr) -> None:
         logger.info("%s asks for the ISR %s instead of %s", partition, list(pending.isr), list(partition.isr))
