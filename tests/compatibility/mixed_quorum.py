@@ -15,11 +15,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.clusters import KAFKA, OTTLA
+from benchmarks.clusters import BOTH, KAFKA, OTTLA
 from ottla import Admin
 from ottla.client.admin.clusters import QuorumInfo
 from tests.compatibility import mixed as clusters
 from tests.compatibility.mixed import BROKER, CONTROLLER, Mixed, running
+from tests.compatibility.mixed_brokers import load
 
 FEATURES = (sys.executable, "-m", "ottla", "kafka-features")
 QUORUM = {"controller.quorum.election.timeout.ms": "500", "controller.quorum.fetch.timeout.ms": "1000"}
@@ -166,6 +167,24 @@ def nodes_change_in_place(directory: Path) -> None:
         wait_caught_up(mixed)
 
 
+def a_whole_cluster_is_replaced(directory: Path) -> None:
+    """Every node of a cluster of Kafka's becomes Ottla's while clients work, in place and one at a time; and back."""
+    with running("only Kafka", directory, QUORUM) as mixed:
+        mixed.create("kept", [[1, 2, 3], [2, 3, 1], [3, 1, 2]], min_insync_replicas="2")
+        with load(mixed, "kept"):
+            for kind in (OTTLA, KAFKA):
+                # The active controller last, as in any rolling restart.
+                active = quorum(mixed).leader_id
+                for node_id in sorted(mixed.cluster.nodes, key=lambda one: one == active):
+                    assert mixed.cluster.nodes[node_id].stop() in (0, 143)
+                    mixed.cluster.become(node_id, kind).spawn()
+                    mixed.cluster.wait_until_whole()
+                    for topic in mixed.all_topics():
+                        mixed.wait_in_sync(topic)
+                assert {node.place.kind for node in mixed.cluster.nodes.values()} == {kind}
+        mixed.assert_replicas_equal("kept")
+
+
 def feature_levels_rise(directory: Path) -> None:
     """A cluster with the feature levels of Kafka 3.9 has both kinds; levels are raised, also kraft.version."""
     with running("quorum of both", directory, QUORUM, release="3.9") as mixed:
@@ -199,6 +218,7 @@ def levels(mixed: Mixed) -> dict[str, int]:
     return {name: found.max_version for name, found in mixed.admin.describe_features().finalized.items()}
 
 
+clusters.LAYOUTS["only Kafka"] = [(KAFKA, BOTH)] * 3
 clusters.LAYOUTS["controllers that change"] = [
     (KAFKA, CONTROLLER),
     (OTTLA, CONTROLLER),
@@ -208,7 +228,13 @@ clusters.LAYOUTS["controllers that change"] = [
 
 CHECKS: dict[str, Callable[[Path], None]] = {
     check.__name__: check
-    for check in (controllers_take_turns, feature_levels_rise, voters_come_and_go, nodes_change_in_place)
+    for check in (
+        controllers_take_turns,
+        voters_come_and_go,
+        feature_levels_rise,
+        nodes_change_in_place,
+        a_whole_cluster_is_replaced,
+    )
 }
 
 

@@ -1,0 +1,69 @@
+"""Apache Kafka's and Ottla's nodes in one cluster, and the table of docs/migrate.md, which says what is checked here.
+
+`OTTLA_REWRITE=1 pytest tests/compatibility/test_mixed_cluster.py -k guide` writes the table anew; read the diff. What
+takes a cluster of three JVMs is not run here: `python -m tests.compatibility.mixed_quorum a_whole_cluster_is_replaced`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.brokers import KAFKA_HOME
+from tests.compatibility import mixed_brokers, mixed_quorum
+from tests.compatibility.mixed import Mixed, running
+from tests.conftest import require
+
+pytestmark = pytest.mark.xdist_group("kafka")
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "migrate.md"
+TABLE = re.compile(r"^\| what works \|.*?\n\n", re.MULTILINE | re.DOTALL)
+LAYOUTS = {"Kafka's": "kafka controller", "Ottla's": "ottla controller", "both": "quorum of both"}
+"""By whose the controllers are."""
+LONG = "a_whole_cluster_is_replaced"
+
+
+@pytest.fixture(scope="module")
+def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    with running(LAYOUTS[request.param], tmp_path_factory.mktemp("mixed")) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("mixed", LAYOUTS, indirect=True)
+@pytest.mark.parametrize("check", mixed_brokers.CHECKS)
+def test_brokers_of_both_kinds(mixed: Mixed, check: str) -> None:
+    mixed_brokers.CHECKS[check](mixed)
+
+
+@pytest.mark.parametrize("check", [name for name in mixed_quorum.CHECKS if name != LONG])
+def test_controllers_of_both_kinds(tmp_path: Path, check: str) -> None:
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    mixed_quorum.CHECKS[check](tmp_path)
+
+
+def test_the_guide_says_what_is_checked() -> None:
+    text = GUIDE.read_text()
+    expected = table()
+    if os.environ.get("OTTLA_REWRITE"):
+        GUIDE.write_text(TABLE.sub(lambda _: expected, text))
+        return
+    (found,) = TABLE.findall(text)
+    assert found == expected, "docs/migrate.md: OTTLA_REWRITE=1 writes the table anew"
+
+
+def table() -> str:
+    """A row for each check: its first line, and on whose controllers it is run."""
+    lines = [f"| what works | {' | '.join(LAYOUTS)} |", "| --- | --- | --- | --- |"]
+    lines += [f"| {_first_line(check)} | yes | yes | yes |" for check in mixed_brokers.CHECKS.values()]
+    lines += [f"| {_first_line(check)} | | | yes |" for check in mixed_quorum.CHECKS.values()]
+    return "\n".join(lines) + "\n\n"
+
+
+def _first_line(check: Callable[..., None]) -> str:
+    assert check.__doc__ is not None
+    return check.__doc__.splitlines()[0].removesuffix(".")
