@@ -165,6 +165,24 @@ def test_records_of_a_session_that_ended_are_not_handed_out():
     run(main)
 
 
+def test_records_whose_lock_ran_out_before_anybody_took_them_are_not_handed_out():
+    async def main():
+        async with scene() as (_, queue, consumer):
+            assert await consumer.poll(1.0) == []
+            with pytest.raises(TimeoutError):  # a fetch is on its way when the poll is given up
+                async with asyncio.timeout(0.1):
+                    await consumer.poll()
+            queue.fill("jobs", 0, 1)
+            await asyncio.sleep(31)
+            partition = queue.partitions[queue.fake.topics["jobs"].id, 0]
+            partition.free[0] = partition.locked.pop(0)[2]
+            (record,) = await consumer.poll()
+            assert record.delivery_count == 2
+            assert await consumer.commit() == {JOBS: None}
+
+    run(main)
+
+
 def test_what_is_held_when_a_consumer_unsubscribes_does_not_bar_the_next_poll():
     async def main():
         async with scene(share_acknowledgement_mode="explicit") as (_, queue, consumer):

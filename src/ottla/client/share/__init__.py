@@ -9,5 +9,6 @@ session with one broker: which partitions it has, which epoch is next. `deliveri
 application's hands and what became of them. `client.py` carries it out on asyncio, `blocking.py` is for threads.
 
 Nothing is fetched ahead of the application: the lock of a record runs from the moment the broker hands it out. A
-fetch carries the acknowledgements of the records before it, so that a loop of polls costs one request a round.
+fetch carries the acknowledgements of the records before it, so that a loop of polls costs one request a round. What a
+second broker answers while the application has what the first one gave waits for the next poll, if it comes in time.
 """

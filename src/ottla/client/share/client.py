@@ -340,9 +340,11 @@ class ShareConsumer(Instrumented, Generic[K, V]):
     def _take(self) -> list[ConsumerRecord[K, V]]:
         """What has come, as far as it is still ours to hand out."""
         records: list[ConsumerRecord[K, V]] = []
-        ready = self._fetcher.ready
+        ready, now_ms = self._fetcher.ready, self._cluster.now_ms()
         while ready and len(records) < self._fetcher.max_records:
             acquired = ready.popleft()
+            if now_ms >= acquired.lock_ends_ms:
+                continue  # it came when the application had what it asked for, which took very long
             unpacked = unpack(acquired, self._key, self._value, self.settings.check_crcs)
             offsets = [record.offset for record in unpacked.records]
             self._deliveries.deliver(acquired.node_id, acquired.partition, offsets, unpacked.verdicts)

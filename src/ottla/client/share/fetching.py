@@ -58,6 +58,8 @@ class Acquired(NamedTuple):
     partition: SharedPartition
     records: Buffer
     ranges: list[AcquiredRecords]
+    lock_ends_ms: int
+    """By then their lock has run out for certain, by this client's steady clock: somebody else may have them."""
 
 
 class ShareFetcher:
@@ -324,7 +326,9 @@ class ShareFetcher:
                 self._partition_failed(partition, data, is_fetch=is_fetch)
             elif isinstance(data, share_fetch.PartitionData) and data.acquired_records:
                 has_records = True
-                self.ready.append(Acquired(session.node_id, partition, data.records or b"", data.acquired_records))
+                lock_ends_ms = self._cluster.now_ms() + (self.lock_timeout_ms or _ALL)
+                records, ranges = data.records or b"", data.acquired_records
+                self.ready.append(Acquired(session.node_id, partition, records, ranges, lock_ends_ms))
         # A partition that the answer does not mention had no error.
         self._settle({one: acknowledgements[one] for one in open_acknowledgements.values()}, None)
         if leaders:
