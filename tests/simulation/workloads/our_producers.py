@@ -15,6 +15,7 @@ from ottla.client.errors import (
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
+    UnknownTopicError,
 )
 from ottla.client.model import RecordMetadata
 from tests.simulation.workloads.cluster import Cluster
@@ -154,6 +155,12 @@ def sender(book: Book, *, kinds: Iterable[str] = KINDS) -> Any:
                         sent = await book.send(program, producer, kind, partition=partition, key=key, padding=padding)
                     except (KafkaTimeoutError, BootstrapError) as error:
                         book.cluster.count("full buffers" if isinstance(error, BufferFullError) else "unknown topics")
+                        continue
+                    except UnknownTopicError:
+                        # Whoever was asked is cut off, and does not know of the new partition.
+                        if not book.cluster.has_late_requests:
+                            raise
+                        book.cluster.count("unknown partitions")
                         continue
                     mine.append(sent)
                 if dice.random() < 0.2:
