@@ -536,7 +536,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         if error is not None:
             response = self._failure(route, request, error)
-        if response is not None:
+        if response.__class__ is bytes:
+            if self._usage is not None:
+                response = self._settle_encoded(self._usage, route, response)
+            parts += (route.pack_header(len(response) + route.header_bytes, self.context.correlation_id), response)
+        elif response is not None:
             self._encode(route, request, response, parts)
         elif self._usage is not None:
             self._settle(self._usage, None, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.core.errors import ErrorCode
@@ -42,7 +42,7 @@ class DelayedProduce(DelayedResponse):
     def settled(self, batch: _AwaitedBatch, code: ErrorCode) -> None:
         """It is known what becomes of one of the batches."""
         if code is not ErrorCode.NONE:
-            _fail(batch.uncommitted.answer, code)
+            fail(batch.uncommitted.answer, code)
         waiting = self._waiting
         waiting.remove(batch)
         if not waiting:
@@ -55,7 +55,7 @@ class DelayedProduce(DelayedResponse):
 
     def _timed_out(self) -> None:
         for batch in self._waiting:
-            _fail(batch.uncommitted.answer, ErrorCode.REQUEST_TIMED_OUT)
+            fail(batch.uncommitted.answer, ErrorCode.REQUEST_TIMED_OUT)
         self._forget()
         self.respond(self._whole)
 
@@ -79,7 +79,53 @@ class _AwaitedBatch:
         self._request.settled(self, code)
 
 
-def _fail(answer: PartitionProduceResponse, code: ErrorCode) -> None:
+class DelayedBatch(DelayedResponse):
+    """One batch that is not committed, and its answer as bytes, should it be: what most produces with acks=all are.
+
+    `refuse` makes the response when it is not.
+    """
+
+    __slots__ = ("_answer", "_loop", "_partition", "_refuse", "_timer")
+
+    lets_next_in = True
+
+    def __init__(
+        self,
+        partition: Partition,
+        end_offset: int,
+        answer: bytes,
+        refuse: Callable[[ErrorCode], ProduceResponse],
+        timeout_ms: int,
+    ) -> None:
+        super().__init__(self._forget)
+        self._partition = partition
+        self._answer = answer
+        self._refuse = refuse
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(timeout_ms / 1000, self._timed_out)
+        partition.await_commit(end_offset, self)
+
+    def committed(self, partition: Partition, code: ErrorCode) -> None:
+        """See `replication.commits.CommitWaiter`."""
+        self._timer.cancel()
+        response = self._answer if code is ErrorCode.NONE else self._refuse(code)
+        if self.is_owed:
+            self.respond(response)
+        else:
+            # In a turn of its own, as above.
+            self._loop.call_soon(self.respond, response)
+
+    def _timed_out(self) -> None:
+        self._partition.forget_commit(self)
+        self.respond(self._refuse(ErrorCode.REQUEST_TIMED_OUT))
+
+    def _forget(self) -> None:
+        self._timer.cancel()
+        self._partition.forget_commit(self)
+
+
+def fail(answer: PartitionProduceResponse, code: ErrorCode) -> None:
+    """Turn an answer about an appended batch into a refusal."""
     answer.error_code = code
     answer.error_message = code.message
     answer.base_offset = -1

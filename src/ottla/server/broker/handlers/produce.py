@@ -27,7 +27,7 @@ from ottla.protocol.messages.produce import (
 )
 from ottla.records.validation import AppendOrigin, NotOneBatchError
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse
-from ottla.server.broker.delayed_produce import DelayedProduce, Uncommitted
+from ottla.server.broker.delayed_produce import DelayedBatch, DelayedProduce, Uncommitted, fail
 from ottla.server.broker.leader_hints import current_leader, leader_endpoints
 from ottla.server.broker.produce_shapes import FIRST_LOG_START_VERSION, ProduceShapes
 
@@ -109,16 +109,35 @@ def handle_quickly(
         result = partition.append(records, shape.acks, broker.env.clock.now_ms(), _CLIENT, version)
     except ApiError as error:
         return _one_answer(shape, _refused(shape.partition_index, error, partition))
-    if result.flush_pending or (shape.acks == -1 and not partition.commits_alone):
-        answer = _accepted(shape.partition_index, result)
-        waits = _Waits(broker, shape.timeout_ms)
-        waits.add(answer, partition, result, shape.acks)
-        return waits.respond(_one_answer(shape, answer))
     if version >= FIRST_LOG_START_VERSION:
         numbers = _PACK_THREE(result.base_offset, result.log_append_time_ms, result.log_start_offset)
     else:
         numbers = _PACK_TWO(result.base_offset, result.log_append_time_ms)
-    return shape.response_start + numbers + shape.response_end
+    encoded = shape.response_start + numbers + shape.response_end
+    if result.flush_pending or (shape.acks == -1 and not partition.commits_alone):
+        return _answer_committed(broker, shape, result, encoded)
+    return encoded
+
+
+def _answer_committed(
+    broker: Broker, shape: Shape, result: AppendResult, encoded: bytes
+) -> bytes | ProduceResponse | DelayedResponse | Awaitable[ProduceResponse]:
+    """The answer to a batch that has to be flushed, or to come to other brokers, first."""
+    partition = shape.partition
+    if result.flush_pending or not partition.is_leader:
+        answer = _accepted(shape.partition_index, result)
+        waits = _Waits(broker, shape.timeout_ms)
+        waits.add(answer, partition, result, shape.acks)
+        return waits.respond(_one_answer(shape, answer))
+    if partition.log.high_watermark > result.last_offset:
+        return encoded
+
+    def refuse(code: ErrorCode) -> ProduceResponse:
+        answer = _accepted(shape.partition_index, result)
+        fail(answer, code)
+        return _one_answer(shape, answer)
+
+    return DelayedBatch(partition, result.last_offset + 1, encoded, refuse, shape.timeout_ms)
 
 
 def _continues_transaction(partition: Partition, records: Buffer) -> bool:
