@@ -15,12 +15,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.brokers import free_port
 from benchmarks.clusters import BOTH, KAFKA, OTTLA
 from ottla import Admin
 from ottla.client.admin.clusters import QuorumInfo
 from tests.compatibility import mixed as clusters
 from tests.compatibility.mixed import BROKER, CONTROLLER, Mixed, running
-from tests.compatibility.mixed_brokers import load
+from tests.compatibility.mixed_brokers import load, transactions_on_either
 
 FEATURES = (sys.executable, "-m", "ottla", "kafka-features")
 QUORUM = {"controller.quorum.election.timeout.ms": "500", "controller.quorum.fetch.timeout.ms": "1000"}
@@ -103,20 +104,35 @@ def voters_come_and_go(directory: Path) -> None:
     layout = "controllers that change"
     with running(layout, directory, QUORUM, first_voters=[1]) as mixed:
         nodes = mixed.cluster.nodes
-        for new in (2, 3):
-            add_voter(mixed, new)
+        add_voter(mixed, 2)
+        nodes[3].stop()
+        nodes[3].content["controller.quorum.auto.join.enable"] = "true"
+        nodes[3].spawn()
+        wait_for_voters(mixed, {1, 2, 3})
+        # A voter that listens elsewhere says so.
+        nodes[2].stop()
+        port = free_port()
+        nodes[2].content["listeners"] = f"CONTROLLER://127.0.0.1:{port}"
+        nodes[2].spawn()
+        mixed.wait(lambda: [one.port for one in quorum(mixed).nodes[2]] == [port], f"controller 2 is known at {port}")
         remove_voter(mixed, 1)
         assert nodes[quorum(mixed).leader_id].place.kind == OTTLA
         nodes[1].stop()
         mixed.create("by-ottla", [[4]])
+        nodes[1].content["controller.quorum.auto.join.enable"] = "true"
         nodes[1].spawn()
-        add_voter(mixed, 1)
-        for old in (2, 3):
+        wait_for_voters(mixed, {1, 2, 3})
+        nodes[3].stop()
+        for old in (3, 2):
             remove_voter(mixed, old)
-            nodes[old].stop()
+        nodes[2].stop()
         assert quorum(mixed).leader_id == 1
         mixed.create("by-kafka", [[4]])
         assert {"by-ottla", "by-kafka"} <= set(mixed.admin.list_topics())
+
+
+def wait_for_voters(mixed: Mixed, ids: set[int]) -> None:
+    mixed.wait(lambda: {one.replica_id for one in quorum(mixed).voters} == ids, f"the voters are {ids}")
 
 
 def add_voter(mixed: Mixed, node_id: int) -> None:
@@ -191,6 +207,7 @@ def feature_levels_rise(directory: Path) -> None:
         mixed.create("old", [[1, 2, 3], [2, 3, 1]], min_insync_replicas="2")
         mixed.produce("old", 20)
         assert levels(mixed)["metadata.version"] == 21
+        transactions_on_either(mixed)  # as they were before KIP-890
         raised = {"metadata.version": 30, "transaction.version": 2, "group.version": 1, "kraft.version": 1}
         for leads in (KAFKA, OTTLA):
             let_lead(mixed, leads)
