@@ -2,12 +2,14 @@
 
     python -m tests.cluster.chaos --minutes 30 [--seed 1] [--kinds ottla,ottla,ottla] [--no-java] [--no-network]
 
-Three nodes, broker and controller in one; librdkafka's idempotent producers and a consumer group, and Apache Kafka's
-producer in Java. Faults come one after the other, each to one node: `kill -9`, an orderly restart, SIGSTOP, and, where
-network namespaces are allowed, lines that are cut (to everybody, or to one other node in one direction or both) or bad.
-In the end everything is healed, producers get their last answers, and every partition is read from its first record to
-its last, on each replica. Nothing acknowledged may be missing, in another order, or there twice; replicas must be equal
-to the byte. Exit code 1, and the directory is kept, when something is wrong.
+Three nodes, broker and controller in one; librdkafka's idempotent producers, consumer groups of both protocols,
+programs that copy in transactions, and Apache Kafka's producer in Java. Faults come one after the other: `kill -9` of
+one node, of two or of all, an orderly restart, SIGSTOP, and, where network namespaces are allowed, lines that are cut
+(to everybody, or to one other node in one direction or both) or bad. In the end everything is healed, producers get
+their last answers, groups come to the end of what is there, and every partition is read from its first record to its
+last. Nothing acknowledged may be missing, in another order, or there twice; every record has one committed copy; groups
+stand where they committed last; replicas must be equal to the byte. Exit code 1, and the directory is kept, when
+something is wrong.
 """
 
 from __future__ import annotations
@@ -23,26 +25,36 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.brokers import BrokerError
 from benchmarks.clusters import OTTLA, Cluster, Place, places
-from benchmarks.wire import Connection, WireError
+from benchmarks.wire import LATEST, Connection, WireError
 from tests.cluster import network
-from tests.cluster.chaos_clients import JavaProducer
+from tests.cluster.chaos_clients import COMMON, JavaProducer, record_of
+from tests.cluster.chaos_transactions import uncopied
 from tests.simulation.history import check
 
+INPUT, OUTPUT = "numbers", "copies"
+GROUPS = {"readers": "classic", "members": "consumer", "copiers": "classic"}
+"""The protocol of each group."""
 MODULE = "tests.cluster.chaos"
 NODES = 3
 PARTITIONS = 4
+RATE = "200"
+"""Records a second of each producer."""
 WHOLE_S = 120
+CAUGHT_UP_S = 180
+"""Until every group is at the end of what it reads, all being healed and producers gone."""
+END_S = 400
+"""Until a client has ended that was asked to."""
 SETTINGS = {
     "offsets.topic.replication.factor": "3",
     "offsets.topic.num.partitions": "3",
@@ -64,11 +76,14 @@ class Outcome:
     produced: int = 0
     acknowledged: int = 0
     consumed: int = 0
+    transactions: int = 0
+    commits: int = 0
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         faults = ", ".join(f"{number} x {name}" for name, number in sorted(self.faults.items()))
-        told = f"{self.produced} records sent, {self.acknowledged} acknowledged, {self.consumed} consumed; {faults}"
+        told = f"{self.produced} records sent, {self.acknowledged} acknowledged, {self.consumed} consumed; "
+        told += f"{self.transactions} transactions and {self.commits} positions committed; {faults}"
         return "\n".join([told, *self.problems[:50], f"{len(self.problems)} problems"])
 
 
@@ -82,6 +97,7 @@ class Faults:
         self._outcome = outcome
         self._kinds: dict[str, Callable[[int], None]] = {
             "kill -9": self._kill,
+            "kill -9 several": self._kill_several,
             "restart": self._restart,
             "SIGSTOP": self._freeze,
         }
@@ -102,6 +118,18 @@ class Faults:
         self._cluster.nodes[node].kill()
         time.sleep(self._random.choice((0.1, 1.0, 4.0, 8.0)))
         self._cluster.nodes[node].spawn()
+
+    def _kill_several(self, node: int) -> None:
+        """All but one, or all: each has what it wrote when it comes back."""
+        spared = self._random.choice((node, None))
+        killed = [one for name, one in self._cluster.nodes.items() if name != spared]
+        for one in killed:
+            one.kill()
+            time.sleep(self._random.choice((0.0, 0.3)))
+        self._random.shuffle(killed)
+        for one in killed:
+            time.sleep(self._random.choice((0.0, 1.0, 4.0)))
+            one.spawn()
 
     def _restart(self, node: int) -> None:
         self._cluster.nodes[node].stop()
@@ -149,35 +177,47 @@ def run(
     cluster = Cluster(directory / "nodes", _places(kinds, net), SETTINGS)
     clients = directory / "clients"
     clients.mkdir(parents=True)
-    with cluster:
+    with _running(cluster):
         topics = _make_topics(cluster, with_java)
-        workers, java_producer = _start_clients(cluster, clients, with_java)
+        producers, readers, java_producer = _start_clients(cluster, clients, with_java)
         try:
             faults = Faults(cluster, net, rng, outcome)
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 time.sleep(rng.uniform(0.5, 4.0))
                 report(f"{end - time.monotonic():6.0f} s left: {faults.one()}")
-                _check_alive(cluster)
+                _check_alive(cluster, [*producers, *readers])
             _heal(cluster, topics)
+            _end(producers)
+            outcome.problems += _catch_up(cluster)
         finally:
-            for worker in workers:
-                worker.terminate()
-            for worker in workers:
-                worker.wait(400)
+            _end([*producers, *readers])
             if java_producer is not None:
                 java_producer.stop()
         _heal(cluster, topics)
         operations = list(_histories(clients))
-        finals = list(_final_reads(cluster, topics))
+        finals = [*_final_reads(cluster, topics), *_committed_reads(cluster), *_committed_offsets(cluster)]
         if java_producer is not None:
-            seen = {value for one in finals if one["topic"] == java_producer.topic for _, value in one["records"]}
+            reads = [one for one in finals if one["kind"] == "consume" and one["topic"] == java_producer.topic]
+            seen = {value for one in reads for _, value in one["records"]}
             operations += java_producer.history(seen)
         operations += finals
         _settle(operations, outcome)
         outcome.problems += [str(anomaly) for anomaly in check(operations)]
+        outcome.problems += uncopied(operations, INPUT, OUTPUT)
         outcome.problems += _differences(cluster, topics)
     return outcome
+
+
+@contextmanager
+def _running(cluster: Cluster) -> Iterator[None]:
+    """As the cluster itself is a context; but what the nodes have written stays."""
+    try:
+        cluster.start()
+        yield
+    finally:
+        for node in cluster.nodes.values():
+            node.kill()
 
 
 def _places(kinds: Iterable[str], net: network.Network | None) -> list[Place]:
@@ -191,7 +231,7 @@ def _places(kinds: Iterable[str], net: network.Network | None) -> list[Place]:
 
 
 def _make_topics(cluster: Cluster, with_java: bool) -> list[str]:
-    names = ["numbers", *(["java"] if with_java else [])]
+    names = [INPUT, OUTPUT, *(["java"] if with_java else [])]
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
     for name, future in admin.create_topics([NewTopic(name, PARTITIONS, NODES) for name in names]).items():
         try:
@@ -203,20 +243,72 @@ def _make_topics(cluster: Cluster, with_java: bool) -> list[str]:
 
 def _start_clients(
     cluster: Cluster, directory: Path, with_java: bool
-) -> tuple[list[subprocess.Popen[bytes]], JavaProducer | None]:
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.cluster.chaos_clients", *arguments]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL)
-
+) -> tuple[list[subprocess.Popen[bytes]], list[subprocess.Popen[bytes]], JavaProducer | None]:
+    """Those who write to the input, and those who read it."""
     bootstrap = cluster.bootstrap
-    files = {name: str(directory / f"{name}.jsonl") for name in "abcd"}
-    workers = [start("produce", bootstrap, "numbers", str(PARTITIONS), name, "200", files[name]) for name in "ab"]
-    workers += [start("consume", bootstrap, "numbers", "readers", name, files[name]) for name in "cd"]
-    return workers, JavaProducer(bootstrap, "java", 100, directory) if with_java else None
+
+    def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        name = arguments[-1]
+        path = directory / (f"{name}.jsonl" if module == "chaos_clients" else name)
+        command = [sys.executable, "-m", f"tests.cluster.{module}", *arguments, str(path)]
+        with (directory / f"{name}.log").open("wb") as output:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=output)
+
+    def produce(name: str) -> subprocess.Popen[bytes]:
+        return start("chaos_clients", "produce", bootstrap, INPUT, str(PARTITIONS), RATE, name)
+
+    def consume(name: str, group: str) -> subprocess.Popen[bytes]:
+        return start("chaos_clients", "consume", bootstrap, f"{INPUT},{OUTPUT}", GROUPS[group], group, name)
+
+    producers = [produce(name) for name in "ab"]
+    readers = [consume(f"{group}-{number}", group) for group in ("readers", "members") for number in (1, 2)]
+    readers += [start("chaos_transactions", bootstrap, INPUT, OUTPUT, "copiers", f"copier-{n}") for n in (1, 2)]
+    return producers, readers, JavaProducer(bootstrap, "java", 100, directory) if with_java else None
 
 
-def _check_alive(cluster: Cluster) -> None:
-    """A node that ends by itself is a finding."""
+def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.wait(END_S)
+
+
+def _catch_up(cluster: Cluster) -> list[str]:
+    """Wait until every group stands at the end of the input; what does not get there."""
+    ends = {}
+    for partition in range(PARTITIONS):
+        with _leader(cluster, INPUT, partition) as connection:
+            ends[partition] = connection.list_offset(INPUT, partition, LATEST)
+    deadline, behind = time.monotonic() + CAUGHT_UP_S, dict.fromkeys(GROUPS, "nowhere")
+    while behind and time.monotonic() < deadline:
+        time.sleep(0.5)
+        for group in list(behind):
+            with suppress(KafkaException):
+                at = {one.partition: one.offset for one in _positions(cluster, group, INPUT)}
+                behind[group] = f"at {at}"
+                if at == ends:
+                    del behind[group]
+    return [f"stuck: {group} is {where} {CAUGHT_UP_S} s later, and not at {ends}" for group, where in behind.items()]
+
+
+def _positions(cluster: Cluster, group: str, topic: str) -> list[TopicPartition]:
+    """What a group has committed. KafkaException when it is not known now."""
+    consumer = Consumer({**COMMON, "bootstrap.servers": cluster.bootstrap, "group.id": group})
+    try:
+        found = consumer.committed([TopicPartition(topic, partition) for partition in range(PARTITIONS)], 10)
+    finally:
+        consumer.close()
+    for one in found:
+        if one.error is not None:
+            raise KafkaException(one.error)
+    return list(found)
+
+
+def _check_alive(cluster: Cluster, clients: list[subprocess.Popen[bytes]]) -> None:
+    """Whoever ends by itself is a finding."""
+    for client in clients:
+        if client.poll() is not None:
+            raise BrokerError(f"a client ended by itself: {client.args!r}")
     for node in cluster.nodes.values():
         if node.process is not None and node.process.poll() is not None:
             raise BrokerError(f"node {node.place.node_id} ended by itself:\n{node.output[-3000:]}")
@@ -247,6 +339,7 @@ def _final_reads(cluster: Cluster, topics: list[str]) -> Iterator[dict[str, Any]
     """Every partition from its first record to its last."""
     for topic in topics:
         for partition in range(PARTITIONS):
+            invoked_s = time.monotonic()
             records: list[tuple[int, str]] = []
             with _leader(cluster, topic, partition) as connection:
                 for batch in connection.read_all(topic, partition):
@@ -255,20 +348,66 @@ def _final_reads(cluster: Cluster, topics: list[str]) -> Iterator[dict[str, Any]
                     if not batch.is_control:
                         texts = [(value or b"").decode() for value in batch.values()]
                         records += list(enumerate(texts, batch.base_offset))
-            yield {
-                "kind": "consume",
-                "process": "the end",
-                "invoked_s": time.monotonic(),
-                "completed_s": time.monotonic(),
-                "outcome": "ok",
-                "topic": topic,
-                "partition": partition,
-                "isolation": "read_uncommitted",
-                "records": records,
-                "final": True,
-                "start": 0,
-                "end": records[-1][0] + 1 if records else 0,
-            }
+            yield _final_read(topic, partition, "read_uncommitted", records, invoked_s)
+
+
+def _committed_reads(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """What those see in the end who read committed records, as a consumer tells it."""
+    settings = {"group.id": "-", "isolation.level": "read_committed", "enable.partition.eof": True}
+    for topic in (INPUT, OUTPUT):
+        for partition in range(PARTITIONS):
+            consumer = Consumer({**COMMON, **settings, "bootstrap.servers": cluster.bootstrap})
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            records: list[tuple[int, str]] = []
+            invoked_s, is_over = time.monotonic(), False
+            while not is_over:
+                for message in consumer.consume(500, 1.0):
+                    if (error := message.error()) is None:
+                        records.append(record_of(message))
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        is_over = True
+                if time.monotonic() - invoked_s > WHOLE_S:
+                    raise BrokerError(f"{topic}-{partition} does not end for readers of committed records")
+            consumer.close()
+            yield _final_read(topic, partition, "read_committed", records, invoked_s)
+
+
+def _committed_offsets(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    for group in GROUPS:
+        for topic in (INPUT, OUTPUT):
+            invoked_s = time.monotonic()
+            for one in _positions(cluster, group, topic):
+                yield {
+                    "kind": "committed",
+                    "process": "the end",
+                    "invoked_s": invoked_s,
+                    "completed_s": time.monotonic(),
+                    "outcome": "ok",
+                    "group": group,
+                    "topic": topic,
+                    "partition": one.partition,
+                    "offset": None if one.offset < 0 else one.offset,
+                    "final": True,
+                }
+
+
+def _final_read(
+    topic: str, partition: int, isolation: str, records: list[tuple[int, str]], invoked_s: float
+) -> dict[str, Any]:
+    return {
+        "kind": "consume",
+        "process": "the end",
+        "invoked_s": invoked_s,
+        "completed_s": time.monotonic(),
+        "outcome": "ok",
+        "topic": topic,
+        "partition": partition,
+        "isolation": isolation,
+        "records": records,
+        "final": True,
+        "start": 0,
+        "end": records[-1][0] + 1 if records else 0,
+    }
 
 
 def _leader(cluster: Cluster, topic: str, partition: int) -> Connection:
@@ -284,7 +423,11 @@ def _settle(operations: list[dict[str, Any]], outcome: Outcome) -> None:
         if one["kind"] == "produce":
             outcome.produced += 1
             outcome.acknowledged += one["outcome"] == "ok"
-        elif not one.get("final"):
+        elif one["kind"] == "transaction":
+            outcome.transactions += one["outcome"] == "ok"
+        elif one["kind"] == "commit":
+            outcome.commits += one["outcome"] == "ok"
+        elif one["kind"] == "consume" and not one.get("final"):
             outcome.consumed += len(one["records"])
 
 

@@ -2,8 +2,10 @@
 
 Each leaves a history in JSON lines, in the words of `tests.simulation.history`.
 
-    python -m tests.cluster.chaos_clients produce BOOTSTRAP TOPIC PARTITIONS NAME RATE FILE
-    python -m tests.cluster.chaos_clients consume BOOTSTRAP TOPICS GROUP NAME FILE
+    python -m tests.cluster.chaos_clients produce BOOTSTRAP TOPIC PARTITIONS RATE NAME FILE
+    python -m tests.cluster.chaos_clients consume BOOTSTRAP TOPICS PROTOCOL GROUP NAME FILE
+
+PROTOCOL is that of the group: classic, or consumer (KIP-848).
 """
 
 from __future__ import annotations
@@ -19,12 +21,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from benchmarks.brokers import java
 
 FLUSH_S = 90
 JAVA_HEAP = "-Xmx256m"
+COMMON = {"log_level": 0, "reconnect.backoff.max.ms": 500}
+CONSUMING = {"auto.offset.reset": "earliest", "isolation.level": "read_committed", "enable.auto.commit": False}
+GROUP_METADATA_BYTES = 11
+COMMIT_S = 1.0
+"""Between two commits of a member."""
 PRODUCER_SETTINGS = "enable.idempotence=true\nretries=2147483647\ndelivery.timeout.ms=300000\nmax.block.ms=300000\n"
 
 
@@ -41,7 +48,7 @@ class Recorder:
         self._file.close()
 
 
-class _Stopped:
+class Stopped:
     """Set by SIGTERM."""
 
     def __init__(self) -> None:
@@ -55,7 +62,7 @@ class _Stopped:
 
 def produce(bootstrap: str, topic: str, partitions: int, name: str, rate: float, path: Path) -> None:
     """Numbered records, idempotent, acks=all, until SIGTERM; then waits for the answers that are owed."""
-    stopped, recorder = _Stopped(), Recorder(path)
+    stopped, recorder = Stopped(), Recorder(path)
     number = life = 0
     open_ones: dict[str, dict[str, Any]] = {}
     while not stopped.now:
@@ -63,13 +70,12 @@ def produce(bootstrap: str, topic: str, partitions: int, name: str, rate: float,
         process, broken = f"{name}.{life}", False
         producer = Producer(
             {
+                **COMMON,
                 "bootstrap.servers": bootstrap,
-                "log_level": 0,
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 5,
                 "message.timeout.ms": 300_000,
-                "reconnect.backoff.max.ms": 500,
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
         )
@@ -119,40 +125,34 @@ def produce(bootstrap: str, topic: str, partitions: int, name: str, rate: float,
     recorder.close()
 
 
-def consume(bootstrap: str, topics: list[str], group: str, name: str, path: Path) -> None:
-    """One member of a group, until SIGTERM."""
-    stopped, recorder = _Stopped(), Recorder(path)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "log_level": 0,
-            "group.id": group,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "session.timeout.ms": 6000,
-            "reconnect.backoff.max.ms": 500,
-        }
-    )
+def consume(bootstrap: str, topics: list[str], protocol: str, group: str, name: str, path: Path) -> None:
+    """One member of a group, until SIGTERM; now and then it commits how far it is."""
+    stopped, recorder = Stopped(), Recorder(path)
+    classic = {"session.timeout.ms": 6000} if protocol == "classic" else {}
+    member = {"group.id": group, "group.protocol": protocol, **classic}
+    consumer = Consumer({**COMMON, **CONSUMING, "bootstrap.servers": bootstrap, **member})
+    positions: dict[tuple[str, int], int] = {}
     stints = 0
 
     def on_change(*_: object) -> None:
         nonlocal stints
         stints += 1
+        positions.clear()
 
     consumer.subscribe(topics, on_assign=on_change, on_revoke=on_change, on_lost=on_change)
-    committed = time.monotonic()
+    committed_s = time.monotonic()
     while not stopped.now:
-        invoked = time.monotonic()
+        invoked_s = time.monotonic()
         found: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
         for message in consumer.consume(500, 0.2):
             if message.error() is None:
-                found[message.topic(), message.partition()].append((message.offset(), message.value().decode()))
+                found[str(message.topic()), int(message.partition() or 0)].append(record_of(message))
         for (topic, partition), records in found.items():
+            positions[topic, partition] = records[-1][0] + 1
             recorder.write(
                 kind="consume",
                 process=name,
-                invoked_s=invoked,
+                invoked_s=invoked_s,
                 completed_s=time.monotonic(),
                 outcome="ok",
                 topic=topic,
@@ -161,12 +161,57 @@ def consume(bootstrap: str, topics: list[str], group: str, name: str, path: Path
                 records=records,
                 stint=f"{name}:{stints}",
             )
-        if time.monotonic() - committed > 1:
-            committed = time.monotonic()
-            with suppress(KafkaException):  # nothing to commit, or a coordinator that is away: the next time
-                consumer.commit(asynchronous=True)
+        if positions and time.monotonic() - committed_s > COMMIT_S:
+            _commit(consumer, group, positions, recorder)
+            positions.clear()
+            committed_s = time.monotonic()
     consumer.close()
     recorder.close()
+
+
+def _commit(consumer: Consumer, group: str, positions: dict[tuple[str, int], int], recorder: Recorder) -> None:
+    before, invoked_s = membership(consumer), time.monotonic()
+    offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
+    try:
+        done = {
+            (one.topic, one.partition)
+            for one in consumer.commit(offsets=offsets, asynchronous=False) or ()
+            if one.error is None
+        }
+    except (
+        KafkaException
+    ):  # a coordinator that is away, or a member that is none any more: what comes next is committed
+        done = set()
+    completed_s = time.monotonic()
+    # In which epoch it was committed is known only if it is the same before and after.
+    is_known = membership(consumer) == before
+    for (topic, partition), offset in positions.items():
+        is_done = is_known and (topic, partition) in done
+        recorder.write(
+            kind="commit",
+            process=before[0],
+            invoked_s=invoked_s,
+            completed_s=completed_s if is_done else None,
+            outcome="ok" if is_done else "unknown",
+            group=group,
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            member=before[0],
+            epoch=before[1],
+        )
+
+
+def record_of(message: Any) -> tuple[int, str]:
+    """Its offset and its value."""
+    return message.offset(), message.value().decode()
+
+
+def membership(consumer: Consumer) -> tuple[str, int]:
+    """The member id, and the generation or member epoch, that librdkafka has now."""
+    metadata = bytes(consumer.consumer_group_metadata())  # b"CGMDv2:", generation, group id, member id, instance id
+    strings = metadata[GROUP_METADATA_BYTES:].split(b"\0")
+    return strings[1].decode(), int.from_bytes(metadata[GROUP_METADATA_BYTES - 4 : GROUP_METADATA_BYTES], "little")
 
 
 class JavaProducer:
@@ -222,10 +267,10 @@ class JavaProducer:
 
 def main(arguments: list[str]) -> None:
     match arguments:
-        case ["produce", bootstrap, topic, partitions, name, rate, path]:
+        case ["produce", bootstrap, topic, partitions, rate, name, path]:
             produce(bootstrap, topic, int(partitions), name, float(rate), Path(path))
-        case ["consume", bootstrap, topics, group, name, path]:
-            consume(bootstrap, topics.split(","), group, name, Path(path))
+        case ["consume", bootstrap, topics, protocol, group, name, path]:
+            consume(bootstrap, topics.split(","), protocol, group, name, Path(path))
         case _:
             sys.exit(__doc__)
 
