@@ -1,4 +1,5 @@
 import errno
+from random import Random
 
 import pytest
 
@@ -6,11 +7,13 @@ from ottla.core.errors import ApiError, ErrorCode
 from ottla.records.batch import batches, parse_header
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
+from ottla.server.log.loader import LoadRequest, load_log
 from ottla.server.log.log import Log
 from tests.server.log.support import (
     DIRECTORY,
     EPOCH,
     NOW,
+    PARTITION,
     TOPIC_ID,
     KeepingHost,
     append,
@@ -548,6 +551,46 @@ def test_truncation_takes_epochs_producers_and_transactions_back():
     assert append(log, 2, producer=(7, 0, 8)).base_offset == 8
     assert log.offset_of_max_timestamp().offset == 0
     assert [header.base_offset for header in read_all(log)] == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(("offset", "end"), [(4, 3), (3, 3), (7, 6), (6, 6), (9, 9)])
+def test_a_cut_within_a_batch_takes_all_of_it(offset, end):
+    log = new_log(segment_bytes=200)
+    for _ in range(3):
+        append(log, 3, commit=False)
+    log.truncate_to(offset)
+    log.check_invariants()
+    assert log.log_end_offset == end
+    assert [header.base_offset for header in read_all(log)] == list(range(0, end, 3))
+    assert append(log).base_offset == end
+
+
+@pytest.mark.parametrize("is_fully", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_what_follows_a_cut_below_the_recovery_point_survives_with_its_epochs_or_not_at_all(seed, is_fully):
+    disk = new_disk()
+    log = new_log(KeepingHost(disk), segment_bytes=300)
+    for _ in range(6):
+        append(log, size=20)
+    log.flush()
+    checkpointed = log.recovery_point
+    if is_fully:
+        log.truncate_fully_and_start_at(2)
+    else:
+        log.truncate_to(2)
+    for number in range(2):
+        for _ in range(9):
+            append(log, size=30, leader_epoch=EPOCH + 1 + number)
+        disk.crash(Random(seed))
+        request = LoadRequest(checkpointed, 0, 0, False)
+        log = load_log(KeepingHost(disk), PARTITION, DIRECTORY, log.config, request, NOW)
+        headers = read_all(log)
+        offsets = [header.base_offset for header in headers]
+        assert offsets == list(range(log.log_start_offset, log.log_end_offset))
+        epochs: dict[int, int] = {}
+        for header in headers:
+            epochs.setdefault(header.partition_leader_epoch, header.base_offset)
+        assert log.leader_epochs.entries() == sorted(epochs.items())
 
 
 def test_truncation_below_the_first_segment_starts_anew():

@@ -72,17 +72,34 @@ class FlushState:
 
     `recovery_point`: everything below it is. `at`: the last offset that may be appended before `flush.messages` asks
     for a flush. `closed_segments`: closed since the last flush, so that their indexes are still to be synced.
+    `highest`: the highest recovery point there ever was, and so what a checkpoint on the device may say.
     """
 
-    __slots__ = ("at", "closed_segments", "directories_unsynced", "generation", "last_ms", "recovery_point")
+    __slots__ = (
+        "at",
+        "closed_segments",
+        "directories_unsynced",
+        "generation",
+        "highest",
+        "last_ms",
+        "recovery_point",
+    )
 
-    def __init__(self, recovery_point: int, *, is_new: bool) -> None:
+    def __init__(self, recovery_point: int, checkpointed: int, *, is_new: bool) -> None:
         self.recovery_point = recovery_point
+        self.highest = max(recovery_point, checkpointed)
         self.generation = 0
         self.last_ms = -1
         self.directories_unsynced = is_new
         self.closed_segments: list[Segment] = []
         self.at = MAXIMUM_INT64
+
+    @property
+    def is_below_checkpoint(self) -> bool:
+        """Whether a checkpoint may tell more than is on the device, as the log was cut. Recovery begins with the
+        segment that holds it: those before have to be on the device when that one is begun.
+        """
+        return self.recovery_point < self.highest
 
     def plan(self, flush_messages: int) -> None:
         """Work out `at`."""
@@ -142,3 +159,4 @@ class FlushState:
         self.last_ms = now_ms
         if task.generation == self.generation and task.end_offset > self.recovery_point:
             self.recovery_point = task.end_offset
+            self.highest = max(self.highest, task.end_offset)

@@ -153,6 +153,7 @@ class _Loader:
             state,
             snapshots,
             min(request.cleaned_offset, log_end_offset),
+            request.recovery_point,
         )
 
     # Files

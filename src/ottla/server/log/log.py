@@ -94,7 +94,7 @@ class Log:
         self.snapshots = parts.snapshots
         self.cleaned_offset = parts.cleaned_offset
         self._active: Segment | None = parts.segments[-1] if parts.segments else None
-        self._flushing = FlushState(parts.recovery_point, is_new=not parts.segments)
+        self._flushing = FlushState(parts.recovery_point, parts.checkpointed, is_new=not parts.segments)
         self.on_flushed: Callable[[], None] | None = None  # called whenever the recovery point moved
         self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
         self.last_stable_offset = 0
@@ -310,6 +310,8 @@ class Log:
             return active  # it is empty
         if active is not None:
             active.become_inactive()
+            if self._flushing.is_below_checkpoint:
+                self.flush()
             self._flushing.closed_segments.append(active)
         segment = self._create_segment(offset, now_ms)
         if active is not None:
@@ -499,7 +501,10 @@ class Log:
         return delete_old_segments(self, now_ms)
 
     def truncate_to(self, offset: int, now_ms: int = 0) -> None:
-        """Drop all records at or above `offset`. Reads up to a segment to rebuild the producer state."""
+        """Drop all records at or above `offset`, and with them the batch that holds it: within a batch the log ends at
+        its base, lest the records before `offset` be taken for there. Reads up to a segment to rebuild the producer
+        state.
+        """
         if offset >= self.log_end_offset:
             return
         if not self._segments or offset < self._bases[0]:
@@ -508,7 +513,7 @@ class Log:
         try:
             self.remove_segments([segment for segment in self._segments if segment.base_offset > offset])
             active = self._segments[-1]
-            active.truncate_to(offset, now_ms)
+            offset = min(offset, active.truncate_to(offset, now_ms))
             if offset < self.recovery_point:
                 # What was on the device must not come back with a crash, behind what will have been appended by then.
                 active.file.sync()

@@ -49,3 +49,5 @@ class LogParts(NamedTuple):
     producers: ProducerState
     snapshots: SnapshotFiles
     cleaned_offset: int = -1
+    checkpointed: int = 0
+    """The recovery point as it stands in its file; more than is here when the end was lost."""

@@ -295,11 +295,10 @@ class Segment:
     # Cutting and closing
 
     def truncate_to(self, offset: int, now_ms: int) -> int:
-        """Drop the batches that hold `offset` or more; how many bytes went."""
+        """Drop the batches that hold `offset` or more; the base offset of the first that went, `offset` if none did."""
         found = self.find(offset)
-        before = self.file.size
         if found is None:
-            return 0
+            return offset
         self.load_timestamps()
         self.offset_index.truncate_to(offset)
         self.time_index.truncate_to(offset)
@@ -314,7 +313,7 @@ class Segment:
         self.max_timestamp = self.time_index.last_timestamp
         self.max_timestamp_offset = self.time_index.last_offset
         self._scan_timestamps()
-        return before - self.file.size
+        return found.base_offset
 
     def _scan_timestamps(self) -> None:
         """Timestamps of the batches after the last index entry, which no entry stands for."""
