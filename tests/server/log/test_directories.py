@@ -169,6 +169,34 @@ def test_what_was_written_is_recovered_after_a_hard_stop():
     live(look, disk=live(write, clean=False))
 
 
+def test_a_topic_that_was_made_again_is_not_recovered_by_what_was_known_of_the_old_one():
+    async def write_and_delete(directories, env):
+        log = create(directories)
+        for _ in range(8):
+            append(log)
+        log.flush()
+        log.delete_records_before(7)
+        await directories.write_checkpoints()
+        directories.delete(KEY)
+
+    async def make_again(directories, env):
+        log = create(directories, topic_id=bytes(16)[:-1] + b"x")
+        for _ in range(5):
+            append(log, commit=False)
+
+    async def both(directories, env):
+        await write_and_delete(directories, env)
+        await make_again(directories, env)
+
+    async def look(directories, env):
+        log = directories.get(KEY)
+        assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (0, 0, 5)
+        assert log.recovery_point == 0
+
+    for lives in ((both, look), (write_and_delete, make_again, look)):
+        live(*lives, clean=False)
+
+
 def test_new_logs_go_where_the_fewest_are():
     async def fill(directories, env):
         for number in range(6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable
 from random import Random
 
@@ -83,6 +84,10 @@ class DataDirectory:
         self._work = work
         self._lock: DiskLock | None = None
         self._written: dict[str, bytes] = {}
+        self._writing = threading.Lock()
+        # Of whom the checkpoints may speak although their logs are not here any more, and how often it was made sure.
+        self._gone: set[TopicPartition] = set()
+        self.forgotten = 0
 
     # Host of logs
 
@@ -180,6 +185,7 @@ class DataDirectory:
         start_offsets = self._read_checkpoint(LOG_START_OFFSET_CHECKPOINT)
         high_watermarks = self._read_checkpoint(HIGH_WATERMARK_CHECKPOINT)
         cleaned_offsets = self._read_checkpoint(CLEANER_OFFSET_CHECKPOINT)
+        self._gone.update(recovery_points, start_offsets, high_watermarks, cleaned_offsets)
 
         def request(key: TopicPartition) -> LoadRequest:
             return LoadRequest(
@@ -202,7 +208,27 @@ class DataDirectory:
         """Load some of the partitions. Raises `LogError`, `DiskError`."""
         return [load_log(self, key, f"{self.path}/{name}", config, request(key), now_ms) for name, key in partitions]
 
+    def add(self, log: Log) -> None:
+        """A log lies here now."""
+        self.logs[log.topic_partition] = log
+        self._gone.discard(log.topic_partition)
+
+    def remove(self, topic_partition: TopicPartition) -> None:
+        """A log does not lie here any more; the checkpoints speak of it until they are written the next time."""
+        del self.logs[topic_partition]
+        self._gone.add(topic_partition)
+
     # Checkpoints
+
+    def forget(self, topic_partition: TopicPartition) -> None:
+        """Before a new log takes this name: make sure that no checkpoint speaks of an earlier one, whose offsets would
+        be taken for those of the new one after a crash. Waits for the device if one does. Raises `DiskError`.
+        """
+        if topic_partition in self._gone:
+            self.forgotten += 1
+            for name in CHECKPOINTS:
+                self.write_checkpoint(name, self.checkpoint(name), self.forgotten)
+            self._gone.clear()
 
     def checkpoint(self, name: str) -> bytes:
         """What one of the offset checkpoints should say now."""
@@ -226,12 +252,13 @@ class DataDirectory:
         """Whether a checkpoint's file is not known to have this content."""
         return self._written.get(name) != content
 
-    def write_checkpoint(self, name: str, content: bytes) -> None:
-        """Write one of them if it is not what was written last."""
-        if self.is_outdated(name, content):
-            self._written.pop(name, None)
-            self.disk.replace(f"{self.path}/{name}", content)
-            self._written[name] = content
+    def write_checkpoint(self, name: str, content: bytes, forgotten: int) -> None:
+        """Write one of them if it is not what was written last, and not from before something was `forgotten`."""
+        with self._writing:
+            if forgotten == self.forgotten and self.is_outdated(name, content):
+                self._written.pop(name, None)
+                self.disk.replace(f"{self.path}/{name}", content)
+                self._written[name] = content
 
     def write_clean_shutdown(self, broker_epoch: int) -> None:
         """The very last thing: everything is on the device, the next start need not look."""

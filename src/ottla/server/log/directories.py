@@ -288,7 +288,7 @@ class LogDirectories:
         return key not in self._logs
 
     def _register(self, directory: DataDirectory, log: Log) -> None:
-        directory.logs[log.topic_partition] = log
+        directory.add(log)
         self._logs[log.topic_partition] = log
         self._homes[log.topic_partition] = directory
 
@@ -327,6 +327,7 @@ class LogDirectories:
         else:
             home = self._directory_for(directory_id, is_new)
         try:
+            home.forget(topic_partition)
             log = create_log(home, topic_partition, f"{home.path}/{topic_partition}", topic_id, config)
         except DiskError as error:
             home.disk_failed(error)
@@ -363,7 +364,7 @@ class LogDirectories:
     def _move_aside(self, topic_partition: TopicPartition, mark: str) -> str:
         log = self._logs.pop(topic_partition)
         directory = self._homes.pop(topic_partition)
-        del directory.logs[topic_partition]
+        directory.remove(topic_partition)
         if self._moves is not None:
             self._moves.cancel(topic_partition)
         path = self._rename_marked(directory, log, mark)
@@ -416,9 +417,10 @@ class LogDirectories:
         """
         key = source.topic_partition
         path = f"{destination.path}/{key}"
+        destination.forget(key)
         self._disk.rename(future.directory, path)
         future.take_over(source, destination, path)
-        del self._homes[key].logs[key]
+        self._homes[key].remove(key)
         self._register(destination, future)
         if self.on_replaced is not None:
             self.on_replaced(source, future)
@@ -509,7 +511,7 @@ class LogDirectories:
             content = directory.checkpoint(name)
             if directory.is_outdated(name, content):
                 try:
-                    await self._env.run_blocking(directory.write_checkpoint, name, content)
+                    await self._env.run_blocking(directory.write_checkpoint, name, content, directory.forgotten)
                 except DiskFullError:
                     raise
                 except DiskError as error:
@@ -569,7 +571,7 @@ class LogDirectories:
     @staticmethod
     def _finish_directory(directory: DataDirectory, contents: dict[str, bytes], broker_epoch: int) -> None:
         for name, content in contents.items():
-            directory.write_checkpoint(name, content)
+            directory.write_checkpoint(name, content, directory.forgotten)
         directory.write_clean_shutdown(broker_epoch)
 
     def _release(self) -> None:
