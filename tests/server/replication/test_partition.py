@@ -8,6 +8,7 @@ import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.records.validation import AppendOrigin
+from ottla.server.metadata.image import BrokerImage, MetadataImage
 from ottla.server.replication.partition import Partition
 from tests.server.broker.data_world import NOW_MS, World, batch, world
 from tests.server.broker.support import run
@@ -71,6 +72,68 @@ def test_the_slowest_in_sync_follower_holds_the_high_watermark_back() -> None:
         assert partition.log.high_watermark == 3, "who left the ISR holds nobody back"
         partition.follower_fetched(2, 1)
         assert partition.log.high_watermark == 3, "never back"
+
+    in_world(check)
+
+
+def test_who_leads_again_after_another_did_knows_nothing_of_its_followers() -> None:
+    def check(broker: World) -> None:
+        broker.create_topic(replicas=[1, 2, 3])
+        partition = broker.partition()
+        for _ in range(3):
+            append(partition)
+        partition.follower_fetched(3, 3)
+        # Broker 2 led in between, to which 3 has cut its log; broker 1 hears of all that at once.
+        partition.update_leadership(1, partition.leader_epoch + 2, (1, 2, 3), (1, 3))
+        assert partition.log.high_watermark == 0
+        partition.follower_fetched(3, 2)
+        assert partition.log.high_watermark == 2
+        # Nobody can have led in between.
+        partition.update_leadership(1, partition.leader_epoch + 1, (1, 2, 3), (1, 3))
+        append(partition)
+        partition.follower_fetched(3, 4)
+        assert partition.log.high_watermark == 4
+
+    in_world(check)
+
+
+def test_a_proposal_stands_when_metadata_tells_what_the_controller_had_answered() -> None:
+    def check(broker: World) -> None:
+        broker.create_topic(replicas=[1, 2, 3])
+        partition = broker.partition()
+        partition.update_leadership(1, 0, (1, 2, 3), (1,), 7)
+        followers = partition.followers
+        assert followers is not None
+        followers.progress[2].broker_epoch = followers.progress[3].broker_epoch = -1
+        first = followers.propose_expansion(2, -1, 0, 7, lambda *_: True)
+        assert first is not None
+        partition.isr_decided(first, (1, 2), 0, 8)
+        second = followers.propose_expansion(3, -1, 0, 8, lambda *_: True)
+        assert second is not None
+        partition.update_leadership(1, 0, (1, 2, 3), (1, 2), 8)
+        assert followers.pending is second, "the controller may accept it: it must be heeded"
+        append(partition)
+        partition.follower_fetched(2, 1)
+        assert partition.log.high_watermark == 0
+        partition.update_leadership(1, 0, (1, 2, 3), (1, 2), 9)
+        assert followers.pending is None, "it was overtaken, and will be refused"
+
+    in_world(check)
+
+
+def test_what_an_earlier_run_of_a_follower_has_asked_for_says_nothing_of_the_present_one() -> None:
+    def check(broker: World) -> None:
+        broker.create_topic(replicas=[1, 2])
+        partition = broker.partition()
+        append(partition)
+        two = BrokerImage(2, 50, bytes(16), {}, {})
+        partition._cluster.image = MetadataImage(brokers={2: two})
+        with pytest.raises(ApiError) as refused:
+            partition.follower_fetched(2, 1, broker_epoch=49)
+        assert refused.value.code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        assert partition.log.high_watermark == 0
+        partition.follower_fetched(2, 1, broker_epoch=50)
+        assert partition.log.high_watermark == 1
 
     in_world(check)
 

@@ -43,6 +43,11 @@ class ClusterView:
         broker = self.image.brokers.get(broker_id)
         return broker is not None and not broker.fenced
 
+    def is_outdated(self, broker_id: int, broker_epoch: int) -> bool:
+        """Whether a follower's epoch is one of a run before the registered one; -1 tells nothing."""
+        broker = self.image.brokers.get(broker_id)
+        return broker is not None and UNKNOWN_BROKER_EPOCH < broker_epoch < broker.broker_epoch
+
     def is_eligible(self, broker_id: int, broker_epoch: int) -> bool:
         """Whether a follower may come into an ISR: it is not fenced, does not go away, and it is the very process that
         is registered (KIP-903); -1 is a follower that does not tell its epoch.

@@ -119,10 +119,15 @@ class Followers:
         """Whether nobody but the leader holds the high watermark back."""
         return len(self.isr) <= 1 and self.pending is None and not self._joining
 
-    def update(self, replicas: tuple[int, ...], isr: tuple[int, ...]) -> None:
-        """Take over what the metadata says now, within a leader epoch; a proposal that is under way is void."""
-        self.isr = isr
-        self.pending = None
+    def update(self, replicas: tuple[int, ...], isr: tuple[int, ...], *, is_known: bool = False) -> None:
+        """Take over what the metadata says now; a proposal that is under way is void.
+
+        With `is_known` the controller has told the same before, in an answer: what was proposed on top of that stands,
+        or else it might be accepted and not be heeded.
+        """
+        if not is_known:
+            self.isr = isr
+            self.pending = None
         self.progress = {
             replica: self.progress.get(replica) or FollowerProgress(NEVER_MS)
             for replica in replicas

@@ -187,6 +187,9 @@ class Partition:
             return
         led = self.leader_id == self.node_id
         is_new_epoch = leader_id != self.leader_id or leader_epoch != self.leader_epoch
+        # In between another one may have led, to whom followers have cut their logs: nothing is known of them then.
+        led_before = led and leader_epoch <= self.leader_epoch + 1
+        is_known = not is_new_epoch and NO_EPOCH < partition_epoch == self.partition_epoch
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.partition_epoch = max(partition_epoch, self.partition_epoch)
@@ -200,21 +203,21 @@ class Partition:
         else:
             if is_new_epoch:
                 self.leader_epoch_start_offset = self.log.log_end_offset
-            self._update_followers(is_new_epoch, led, now_ms)
+            self._update_followers(is_new_epoch, led_before, is_known, now_ms)
             self._update_commits_alone()
             self._advance_high_watermark()
         self._tell_watchers()
         self.notify()
 
-    def _update_followers(self, is_new_epoch: bool, led: bool, now_ms: int) -> None:
+    def _update_followers(self, is_new_epoch: bool, led_before: bool, is_known: bool, now_ms: int) -> None:
         if self.replicas == (self.node_id,):
             self.followers = None
-        elif self.followers is None or not led:
+        elif self.followers is None or not led_before:
             from ottla.server.replication.followers import Followers
 
             self.followers = Followers(self.node_id, self.replicas, self._isr, now_ms)
         else:
-            self.followers.update(self.replicas, self._isr)
+            self.followers.update(self.replicas, self._isr, is_known=is_known)
             if is_new_epoch:
                 self.followers.reelected(now_ms)
 
@@ -399,11 +402,17 @@ class Partition:
         broker_epoch: int = -1,
         now_ms: int = 0,
     ) -> None:
-        """A follower asked for `fetch_offset`: it has everything below, from `log_start_offset` on."""
+        """A follower asked for `fetch_offset`: it has everything below, from `log_start_offset` on.
+
+        Raises ApiError NOT_LEADER_OR_FOLLOWER for a fetch that an earlier run of the broker has left behind (KIP-903):
+        what that one had, the present one may have lost.
+        """
         followers = self.followers
         progress = None if followers is None else followers.progress.get(replica_id)
         if followers is None or progress is None:
             return
+        if self._cluster.is_outdated(replica_id, broker_epoch):
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         log = self.log
         had_end_offset, had_start_offset = progress.end_offset, progress.start_offset
         progress.fetched(fetch_offset, log_start_offset, broker_epoch, log.log_end_offset, now_ms)
