@@ -88,6 +88,7 @@ class Run:
             self._snapshot: 5,
             self._change_voters: 6,
             self._change_voters_at_once: 30 if is_restless else 2,
+            self._change_voters_of_a_leader_cut_off: 15 if is_restless else 1,
             world.describe: 2,
             self._disturb_leader: 2,
         }
@@ -131,6 +132,18 @@ class Run:
         """More than one change may be made at a time."""
         for _ in range(self.random.randrange(2, 5)):
             self._change_voters()
+
+    def _change_voters_of_a_leader_cut_off(self) -> None:
+        """What was changed is not committed, and given up by who asked for it; then more is asked for."""
+        world = self.world
+        leader = world.leader()
+        if leader is not None:
+            others = [one for one in world.nodes if one != leader.node_id]
+            world.blocked |= {(leader.node_id, one) for one in others} | {(one, leader.node_id) for one in others}
+            for _ in range(2):
+                if leader.core is not None and not self._harmed_voters():
+                    world.remove_voter(self.random.choice(list(leader.core.voters)), leader)
+                world.run_for(world.settings.request_timeout_ms + self.random.randrange(1, 30))
 
     def _crash(self) -> None:
         up = [node for node in self.world.nodes.values() if node.core is not None]

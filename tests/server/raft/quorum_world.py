@@ -2,7 +2,8 @@
 
 One seed is one run, the same each time. Checkers watch from outside: one leader per epoch, committed records stay what
 they are wherever they are committed, high watermarks do not go back, a new leader has everything that was committed,
-logs that agree on a record agree on all before it, and once the faults end the quorum commits again.
+logs that agree on a record agree on all before it, voters change one at a time (each change when the one before it is
+committed), and once the faults end the quorum commits again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ottla.protocol.messages.remove_raft_voter import RemoveRaftVoterRequest
 from ottla.protocol.messages.vote import VoteRequest, VoteResponse
 from ottla.server.raft import effects as effect
 from ottla.server.raft.core import LocalReplica, QuorumCore, QuorumSettings
+from ottla.server.raft.leader import Leader
 from ottla.server.raft.metadata_log import NotLeaderError
 from ottla.server.raft.quorum_state import QuorumState
 from ottla.server.raft.snapshot import SnapshotId
@@ -104,6 +106,8 @@ class Node:
         self.persisting: QuorumState | None = None
         self.high_watermark = 0
         self.checked_offset = 0
+        self.known_voters: tuple[int | None, VoterSet] = (None, VoterSet())
+        """The newest set of its log when it was looked at last, and where that stood."""
         self.download = bytearray()
         self.timer_ms: int | None = None
         self.callers: list[Callable[[], None]] = []
@@ -132,6 +136,7 @@ class Node:
         self.queue.clear()
         self.persisting = None
         self.high_watermark = self.checked_offset = self.core.high_watermark
+        self.known_voters = history.voters_offset, history.voters
         self.core.start(world.now_ms)
         world.settle(self)
 
@@ -228,6 +233,7 @@ class World:
         if core is None:
             return
         core.check_invariants()
+        self._check_change(node)
         node.queue.extend(core.take_effects())
         self._pump(node)
         deadline_ms = core.deadline_ms
@@ -416,6 +422,26 @@ class World:
         assert node.log.end_offset >= self.committed_end, f"leader {node.node_id} lacks what was committed"
         self._check_against_committed(node, node.log.start_offset, self.committed_end)
 
+    def _check_change(self, node: Node) -> None:
+        """A leader changes one voter at a time, when the set before and a record of its own epoch are committed: only
+        then no two majorities can decide without each other.
+        """
+        core = node.core
+        assert core is not None
+        offset, voters = core.history.voters_offset, core.voters
+        former_offset, former = node.known_voters
+        if offset == former_offset:
+            return
+        node.known_voters = offset, voters
+        if not isinstance(core.role, Leader) or former_offset is None:
+            return
+        changed = {voter.key for voter in voters} ^ {voter.key for voter in former}
+        if changed:
+            self.count("voter changes")
+            assert len(changed) == 1, f"{former} becomes {voters} in one go"
+            assert former_offset < core.high_watermark, f"{voters} follows {former}, which is not committed"
+            assert core.role.high_watermark > 0, "voters are changed before the epoch is known to be this leader's"
+
     def _check_committed(self, node: Node) -> None:
         """What a node calls committed is what every other calls so."""
         end_offset = min(node.high_watermark, node.log.end_offset)
@@ -510,9 +536,9 @@ class World:
         if self.random.random() < 0.7:
             log.drop_before(snapshot_id)
 
-    def ask(self, request: Request, what: str) -> None:
-        """An operator asks whoever seems to lead."""
-        node = self.leader()
+    def ask(self, request: Request, what: str, node: Node | None = None) -> None:
+        """An operator asks a node, or whoever seems to lead."""
+        node = node or self.leader()
         if node is None or node.core is None:
             return
         self._sequence += 1
@@ -545,12 +571,12 @@ class World:
         )
         self.ask(request, "add")
 
-    def remove_voter(self, voter: Voter) -> None:
+    def remove_voter(self, voter: Voter, node: Node | None = None) -> None:
         """Ask for a voter to be removed."""
         request = RemoveRaftVoterRequest(
             cluster_id=CLUSTER, voter_id=voter.voter_id, voter_directory_id=voter.directory_id
         )
-        self.ask(request, "remove")
+        self.ask(request, "remove", node)
 
     def describe(self) -> None:
         """Ask for the state of the quorum."""
