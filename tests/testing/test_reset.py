@@ -128,7 +128,7 @@ def test_dynamic_settings_and_quotas_are_gone(cluster: Cluster) -> None:
         admin.alter_client_quotas({ClientQuotaEntity(user="alice"): {"producer_byte_rate": 1000.0}})
         cluster.reset()
         image = cluster.thread().call(lambda: cluster.thread().node.broker.image)
-        assert not image.configs
+        assert image.configs == {(4, ""): {"min.insync.replicas": "1"}}
         assert not image.client_quotas
         assert cluster.thread().node.broker.config["log.retention.ms"] is None
 

@@ -135,9 +135,13 @@ def _describe(options: Namespace) -> int:
 
 
 def is_default(entry: ConfigEntry) -> bool:
-    """Whether nobody has set the setting, here or in a file."""
+    """Whether nobody has set the setting, here or in a file; or the cluster has it as it is anyway, as Kafka's new
+    clusters have `min.insync.replicas`."""
     from ottla.client.admin.configs import ConfigSource
 
+    if entry.source is ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG and entry.synonyms:
+        last = entry.synonyms[-1]
+        return last.source is ConfigSource.DEFAULT_CONFIG and last.value == entry.value
     return entry.source in (ConfigSource.DEFAULT_CONFIG, ConfigSource.UNKNOWN)
 
 

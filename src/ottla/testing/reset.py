@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.node.node import Node
 
-_DELETE = 1  # of the operations of IncrementalAlterConfigs
+_SET, _DELETE = 0, 1  # of the operations of IncrementalAlterConfigs
 _MOST_TOPICS = 1000
 
 
@@ -29,8 +29,8 @@ async def reset(node: Node, fresh: MetadataImage) -> bool:
         return False
     if image.topics.by_name:
         await _drop_topics(node, image)
-    if image.configs:
-        await _drop_settings(node, image)
+    if image.configs != fresh.configs:
+        await _drop_settings(node, image, fresh)
     if image.client_quotas:
         await _drop_quotas(node, image)
     return True
@@ -53,14 +53,15 @@ async def _drop_topics(node: Node, image: MetadataImage) -> None:
                 raise error_for(result.error_code, result.error_message)
 
 
-async def _drop_settings(node: Node, image: MetadataImage) -> None:
+async def _drop_settings(node: Node, image: MetadataImage, fresh: MetadataImage) -> None:
     from ottla.server.controller.configs import Change
 
-    resources = [
-        (resource, [Change(name, _DELETE, None) for name in settings])
-        for resource, settings in image.configs.items()
-        if resource[0] != ConfigResourceType.TOPIC
-    ]
+    resources = []
+    for resource, settings in image.configs.items():
+        if resource[0] != ConfigResourceType.TOPIC:
+            first = fresh.config_of(*resource)
+            gone = [Change(name, _DELETE, None) for name in settings if name not in first]
+            resources.append((resource, [*gone, *(Change(name, _SET, value) for name, value in first.items())]))
     for refusal in await node.broker.controller.alter_configs(resources) if resources else ():
         if refusal.code != ErrorCode.NONE:
             raise error_for(refusal.code, refusal.text)
