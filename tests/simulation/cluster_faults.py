@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from ottla.runtime.memory_disk import CHANGING
-from tests.simulation.cluster_watch import leader_of_metadata, out_of_sync
+from tests.simulation.cluster_watch import leader_of_metadata, newest_image, out_of_sync
 from tests.simulation.cluster_world import ClusterWorld, Machine
 
 Fault = Callable[["Faults"], Awaitable[None]]
@@ -112,6 +112,41 @@ async def kill(faults: Faults) -> None:
 
 async def _kill(machine: Machine) -> None:
     machine.kill()
+
+
+async def kill_a_coordinator(faults: Faults) -> None:
+    """A broker that leads a partition of an internal topic, while others may be away as well."""
+    if machine := _choose_coordinator(faults):
+        faults.world.count("coordinators killed")
+        await faults.end(machine, _kill, loses=False, away_s=faults.span(0.5, 4.0, 10.0))
+
+
+async def restart_a_coordinator(faults: Faults) -> None:
+    """It moves what it coordinates elsewhere before it ends."""
+    if machine := _choose_coordinator(faults):
+        faults.world.count("coordinators restarted")
+        await faults.end(machine, Machine.stop, loses=False, away_s=faults.span(0.1, 3.0))
+
+
+async def freeze_a_coordinator(faults: Faults) -> None:
+    """It does not know that another one has taken its place, and finds out."""
+    if machine := _choose_coordinator(faults):
+        faults.world.count("coordinators frozen")
+        await _freeze(faults, machine)
+
+
+def _choose_coordinator(faults: Faults) -> Machine | None:
+    image = newest_image(faults.world)
+    if image is None:
+        return None
+    leaders = {
+        placed.leader
+        for name, topic in image.topics.by_name.items()
+        if name.startswith("__")
+        for placed in topic.partitions.values()
+    }
+    coordinators = [one for one in faults.world.brokers if one.node_id in leaders]
+    return faults.choose(coordinators) if coordinators else None
 
 
 async def kill_everybody(faults: Faults) -> None:
@@ -252,7 +287,10 @@ async def freeze(faults: Faults) -> None:
     if machine is None:
         return
     faults.world.count("machines frozen")
+    await _freeze(faults, machine)
 
+
+async def _freeze(faults: Faults, machine: Machine) -> None:
     async def act(machine: Machine) -> None:
         process = machine.process
         machine.freeze()
@@ -398,6 +436,11 @@ PAUSES: list[tuple[int, Fault]] = [(4, freeze), (1, slow_disk)]
 CLOCKS: list[tuple[int, Fault]] = [(1, clocks)]
 DISKS: list[tuple[int, Fault]] = [(1, bad_disk)]
 ROLLS: list[tuple[int, Fault]] = [(1, roll)]
+COORDINATORS: list[tuple[int, Fault]] = [
+    (4, kill_a_coordinator),
+    (2, restart_a_coordinator),
+    (2, freeze_a_coordinator),
+]
 EVERYTHING = [*KILLS, *LOSSES, *NETWORK, *PAUSES, *CLOCKS, *DISKS, *ROLLS]
 
 

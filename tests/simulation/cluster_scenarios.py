@@ -12,6 +12,7 @@ from typing import Any, cast
 from tests.simulation.client_world import Stage
 from tests.simulation.cluster_faults import (
     CLOCKS,
+    COORDINATORS,
     DISKS,
     EVERYTHING,
     KILLS,
@@ -273,6 +274,9 @@ PROFILES: dict[str, tuple[Act, Kinds]] = {
     "copy under kills and partitions": (copying, [*KILLS, *NETWORK, *PAUSES]),
     "copy under everything": (copying, EVERYTHING),
     "queue under kills": (queueing, [*KILLS, *ROLLS, *PAUSES]),
+    "consume while coordinators fail": (consuming, [*COORDINATORS, *NETWORK]),
+    "copy while coordinators fail": (copying, [*COORDINATORS, *NETWORK]),
+    "queue while coordinators fail": (queueing, [*COORDINATORS, *NETWORK]),
     "roll with clocks and bad disks": (producing, [*ROLLS, *CLOCKS, *DISKS]),
     "upgrade": (upgrading, [*ROLLS, *KILLS, *NETWORK]),
     "all of it": (all_of_it, EVERYTHING),
