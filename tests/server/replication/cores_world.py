@@ -1,8 +1,12 @@
 """Three brokers as cores: partitions, fetchers and ISR proposals, with a network that loses messages and a controller
 that elects, without sockets and without a clock.
 
+The controller is slow to hear of ISRs, followers fall behind one by one, and leaders change most while a proposal is
+under way: that is when it matters who counts.
+
 What is checked after every step: a record that was committed once is in the log of every leader that comes later, at
-its offset; the high watermark of a leader never goes back; below the lowest high watermark all logs are the same.
+its offset (looked at when it is elected, and now and then); the high watermark of a leader never goes back; below the
+lowest high watermark all logs are the same.
 """
 
 from __future__ import annotations
@@ -64,6 +68,8 @@ class Broker:
         self.checkpointed_high_watermark = 0
         self.broker_epoch = 0
         self.is_alive = False
+        self.sleeps_until_ms = 0
+        """Until then it does not fetch."""
         self.images: list[tuple[PartitionImage, dict[int, BrokerImage]]] = []
 
     def start(self, broker_epoch: int, random: Random) -> None:
@@ -133,6 +139,7 @@ class World:
     def elect(self, leader: int) -> None:
         self.elections += 1
         self.publish(leader=leader, leader_epoch=self.placement.leader_epoch + 1)
+        self.check_leader_has_all()
 
     def start(self, node: int) -> None:
         self.epochs[node] = self.next_epoch
@@ -267,18 +274,36 @@ class World:
             broker.checkpointed_high_watermark = broker.log.high_watermark
         elif choice < 0.76:
             broker.partition.check_isr(self.now_ms)
-        elif choice < 0.765:
+        elif choice < 0.763:
             self.now_ms += LAG_MS
+        elif choice < 0.767:
+            broker.sleeps_until_ms = self.now_ms + 2 * LAG_MS
         elif choice < 0.774:
             self.crash(node)
         elif choice < 0.78 and self.placement.leader >= 0:
             alive = [member for member in self.placement.isr if self.brokers[member].is_alive]
             self.elect(random.choice(alive))
         elif self.in_flight:
-            self.deliver(random.randrange(len(self.in_flight)))
+            index = random.randrange(len(self.in_flight))
+            if self.in_flight[index][0] != "alter":
+                self.deliver(index)
+            elif random.random() < 0.1:
+                self.elect_amid(self.in_flight[index][3])
+            elif random.random() < 0.3:
+                self.deliver(index)
         self.check()
 
+    def elect_amid(self, request: AlterPartitionRequest) -> None:
+        """Somebody leads whom the leader proposes to do without, or anybody else, before the controller hears of it."""
+        proposed = {state.broker_id for state in request.topics[0].partitions[0].new_isr_with_epochs}
+        alive = [member for member in self.placement.isr if self.brokers[member].is_alive]
+        late = [member for member in alive if member not in proposed]
+        if alive and self.placement.leader >= 0:
+            self.elect(self.random.choice(late or alive))
+
     def take_image(self, broker: Broker) -> None:
+        if self.random.random() < 0.2:
+            del broker.images[:-1]  # what was committed meanwhile comes at once
         placement, brokers = broker.images.pop(0)
         broker.view.image = MetadataImage(brokers=brokers)
         partition = broker.partition
@@ -301,7 +326,7 @@ class World:
 
     def ask(self, broker: Broker) -> None:
         for leader, fetcher in broker.fetchers.items():
-            if (broker.node_id, leader) not in self.asking:
+            if (broker.node_id, leader) not in self.asking and self.now_ms >= broker.sleeps_until_ms:
                 request = fetcher.next_request(self.now_ms)
                 if request is not None:
                     self.asking.add((broker.node_id, leader))
