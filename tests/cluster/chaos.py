@@ -48,7 +48,7 @@ GROUPS = {"readers": "classic", "members": "consumer", "copiers": "classic"}
 MODULE = "tests.cluster.chaos"
 NODES = 3
 PARTITIONS = 4
-RATE = "200"
+RATE = 200.0
 """Records a second of each producer."""
 WHOLE_S = 120
 CAUGHT_UP_S = 180
@@ -168,6 +168,7 @@ def run(
     seconds: float,
     seed: int,
     kinds: Iterable[str] = (OTTLA,) * NODES,
+    rate: float = RATE,
     with_java: bool = True,
     net: network.Network | None = None,
     report: Callable[[str], object] = print,
@@ -179,7 +180,7 @@ def run(
     clients.mkdir(parents=True)
     with _running(cluster):
         topics = _make_topics(cluster, with_java)
-        producers, readers, java_producer = _start_clients(cluster, clients, with_java)
+        producers, readers, java_producer = _start_clients(cluster, clients, rate, with_java)
         try:
             faults = Faults(cluster, net, rng, outcome)
             end = time.monotonic() + seconds
@@ -242,7 +243,7 @@ def _make_topics(cluster: Cluster, with_java: bool) -> list[str]:
 
 
 def _start_clients(
-    cluster: Cluster, directory: Path, with_java: bool
+    cluster: Cluster, directory: Path, rate: float, with_java: bool
 ) -> tuple[list[subprocess.Popen[bytes]], list[subprocess.Popen[bytes]], JavaProducer | None]:
     """Those who write to the input, and those who read it."""
     bootstrap = cluster.bootstrap
@@ -255,7 +256,7 @@ def _start_clients(
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=output)
 
     def produce(name: str) -> subprocess.Popen[bytes]:
-        return start("chaos_clients", "produce", bootstrap, INPUT, str(PARTITIONS), RATE, name)
+        return start("chaos_clients", "produce", bootstrap, INPUT, str(PARTITIONS), str(rate), name)
 
     def consume(name: str, group: str) -> subprocess.Popen[bytes]:
         return start("chaos_clients", "consume", bootstrap, f"{INPUT},{OUTPUT}", GROUPS[group], group, name)
@@ -270,7 +271,11 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
     for worker in workers:
         worker.terminate()
     for worker in workers:
-        worker.wait(END_S)
+        try:
+            worker.wait(END_S)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise BrokerError(f"a client does not end: {worker.args!r}") from None
 
 
 def _catch_up(cluster: Cluster) -> list[str]:
@@ -453,6 +458,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", default=",".join([OTTLA] * NODES), help="what the nodes are: ottla or kafka")
+    parser.add_argument("--rate", type=float, default=RATE, help="records a second of each producer")
+    parser.add_argument("--directory", type=Path, help="where nodes and clients have their data, below")
     parser.add_argument("--no-java", action="store_true", help="without Apache Kafka's own producer")
     parser.add_argument("--no-network", action="store_true", help="without network namespaces")
     options = parser.parse_args()
@@ -462,13 +469,14 @@ def main() -> int:
         if code is not None:
             return code
         net = network.Network(range(1, NODES + 1))
-    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.directory))
     try:
         outcome = run(
             directory,
             seconds=options.minutes * 60,
             seed=options.seed,
             kinds=options.kinds.split(","),
+            rate=options.rate,
             with_java=not options.no_java,
             net=net,
         )
