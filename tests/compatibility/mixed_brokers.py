@@ -169,19 +169,18 @@ def share_groups_on_either(mixed: Mixed) -> None:
     mixed.produce("jobs", 50)
     _committed(mixed, "first")
     mixed.spread("__consumer_offsets")
-    for step in ("first", "spread"):
-        for coordinator in (kafka, ottla):
-            group = mixed.key_led_by("__consumer_offsets", coordinator, f"queue-{step}")
-            mixed.admin.set_config(ConfigResource.group(group), {"share.auto.offset.reset": "earliest"})
-            worker = ShareConsumer({"bootstrap.servers": mixed.bootstrap, "group.id": group, "log_level": 0})
-            worker.subscribe(["jobs"])
-            seen: list[str] = []
-            deadline = time.monotonic() + PATIENCE_S
-            while len(seen) < 100 and time.monotonic() < deadline:
-                seen += [(one.value() or b"").decode() for one in worker.poll(0.5) if one.error() is None]
-            worker.commit_sync()
-            worker.close()
-            assert sorted(seen) == sorted(f"record-{p}-{n}" for p in (0, 1) for n in range(50)), len(seen)
+    for coordinator in (kafka, ottla):
+        group = mixed.key_led_by("__consumer_offsets", coordinator, "queue")
+        mixed.admin.set_config(ConfigResource.group(group), {"share.auto.offset.reset": "earliest"})
+        worker = ShareConsumer({"bootstrap.servers": mixed.bootstrap, "group.id": group, "log_level": 0})
+        worker.subscribe(["jobs"])
+        seen: list[str] = []
+        deadline = time.monotonic() + PATIENCE_S
+        while len(seen) < 100 and time.monotonic() < deadline:
+            seen += [(one.value() or b"").decode() for one in worker.poll(0.5) if one.error() is None]
+        worker.commit_sync()
+        worker.close()
+        assert sorted(seen) == sorted(f"record-{p}-{n}" for p in (0, 1) for n in range(50)), len(seen)
         mixed.spread("__share_group_state")
 
 
