@@ -38,7 +38,7 @@ def open_metadata_log(
     endpoints = controller_endpoints(config)
     voter = replace(voter, endpoints=endpoints or (_UNOPENED_ENDPOINT,))
     if not is_formatted(disk, directory):
-        if config.is_single:
+        if config.is_single and not config["controller.quorum.voters"]:
             _format(env, directory, voter)
         else:
             disk.make_directories(path)  # an observer, or a voter of a static quorum, begins with nothing

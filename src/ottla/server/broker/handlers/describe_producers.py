@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def handle(broker: Broker, request: DescribeProducersRequest, context: RequestContext) -> DescribeProducersResponse:
-    """List every partition's producer states."""
+    """List every partition's producer states, as far as this broker knows: followers are asked as well."""
     return DescribeProducersResponse(
         topics=[
             TopicResponse(
@@ -55,9 +55,6 @@ def _describe(broker: Broker, topic: str, index: int) -> PartitionResponse:
     partition = broker.replicas.get(topic, index)
     if partition is None:
         code = broker.replicas.missing_partition_error(topic, index, broker.image)
-        return PartitionResponse(partition_index=index, error_code=code, error_message=code.message)
-    if not partition.is_leader:
-        code = ErrorCode.NOT_LEADER_OR_FOLLOWER
         return PartitionResponse(partition_index=index, error_code=code, error_message=code.message)
     return PartitionResponse(
         partition_index=index,
