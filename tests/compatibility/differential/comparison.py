@@ -28,6 +28,7 @@ IDENTITY += (
     "producer_id",
     "batch_index",
     "node_id",
+    "replica_id",
     "broker_id",
     "log_dir",
     "entity_type",
