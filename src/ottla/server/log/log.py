@@ -60,6 +60,7 @@ class Log:
         "_roll_at_ms",
         "_roll_offset",
         "_roll_timestamp",
+        "_rolled_bytes",
         "_segments",
         "cleaned_offset",
         "config",
@@ -97,6 +98,7 @@ class Log:
         self._flushing = FlushState(parts.recovery_point, parts.checkpointed, is_new=not parts.segments)
         self.on_flushed: Callable[[], None] | None = None  # called whenever the recovery point moved
         self._roll_timestamp = self._roll_at_ms = self._roll_offset = NEVER
+        self._rolled_bytes = 0
         self.last_stable_offset = 0
         self._flushing.plan(self.config.flush_messages)
         self._plan_roll()
@@ -302,6 +304,14 @@ class Log:
 
     # Rolling
 
+    @property
+    def written_bytes(self) -> int:
+        """A measure of what is appended: grows by the bytes of each batch, from a value that means nothing. Cutting the
+        log turns it back.
+        """
+        active = self._active
+        return self._rolled_bytes if active is None else self._rolled_bytes + active.file.size
+
     def roll(self, now_ms: int, *, base_offset: int | None = None) -> Segment:
         """Close the active segment and begin a new one at the log end offset (or `base_offset`, if that is higher)."""
         offset = max(base_offset or 0, self.log_end_offset)
@@ -309,6 +319,7 @@ class Log:
         if active is not None and active.base_offset == offset:
             return active  # it is empty
         if active is not None:
+            self._rolled_bytes += active.file.size
             active.become_inactive()
             if self._flushing.is_below_checkpoint:
                 self.flush()

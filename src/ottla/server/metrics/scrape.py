@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 PARTITIONS_PER_TURN: Final = 500
 
-COUNTED: Final = ("messages_in", *COUNTERS)
-_read_counters = attrgetter(*COUNTED)
+_read_counters = attrgetter(*COUNTERS)
 
 STARTING, RECOVERING, RUNNING, STOPPING = 1, 2, 3, 6
 """Kafka's numbers for the state of a broker."""
@@ -63,7 +62,7 @@ class Scrape:
         """Go through topics and partitions; each None lets others have a turn."""
         count = 0
         for hosted in list(self.broker.replicas.by_name.values()):
-            sums = [0] * len(COUNTED)
+            sums = [0] * len(COUNTERS)
             topic = ("topic", hosted.name)
             for index, partition in list(hosted.partitions.items()):
                 self.partitions.append((partition, labels(topic, ("partition", str(index)))))
@@ -75,7 +74,7 @@ class Scrape:
                 if count % PARTITIONS_PER_TURN == 0:
                     yield
             self.topics.append((labels(topic), tuple(sums)))
-            for name, value in zip(COUNTED, sums, strict=True):
+            for name, value in zip(COUNTERS, sums, strict=True):
                 self.totals[name] += value
 
     def _add_up(self, partition: Partition) -> None:

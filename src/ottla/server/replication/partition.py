@@ -51,9 +51,8 @@ _ISR_OUT_OF_DATE = frozenset(
 )
 _OUT_OF_ORDER = frozenset((ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.INVALID_PRODUCER_EPOCH))
 
-COUNTERS = (
+_COUNTED = (
     "append_count",
-    "bytes_in",
     "bytes_out",
     "bytes_rejected",
     "failed_append_count",
@@ -64,7 +63,8 @@ COUNTERS = (
     "invalid_sequence_count",
     "keyless_count",
 )
-"""What a `Partition` counts besides `messages_in`, from the moment it is opened."""
+COUNTERS = ("messages_in", "bytes_in", *_COUNTED)
+"""What a `Partition` tells of itself, from the moment it is opened."""
 
 
 class PartitionWaiter(Protocol):
@@ -93,11 +93,14 @@ class Partition:
     """
 
     __slots__ = (
-        *COUNTERS,
+        *_COUNTED,
         "_awaits_flush",
+        "_bytes_in",
         "_cluster",
         "_commits",
+        "_first_byte",
         "_first_offset",
+        "_messages_in",
         "_min_isr",
         "_waiters",
         "_watchers",
@@ -145,8 +148,10 @@ class Partition:
         self._waiters: dict[PartitionWaiter, None] = {}
         self._watchers: dict[LogWatcher, None] = {}
         self._commits: AwaitedCommits | None = None  # made for the first one who waits
-        self._first_offset = log.log_end_offset
-        self.append_count = self.bytes_in = self.fetch_count = self.bytes_out = 0
+        # What was appended under leaderships before this one, and where this one began to append.
+        self._messages_in = self._bytes_in = 0
+        self._first_offset, self._first_byte = log.log_end_offset, log.written_bytes
+        self.append_count = self.fetch_count = self.bytes_out = 0
         self.failed_append_count = self.failed_fetch_count = self.bytes_rejected = 0
         self.invalid_crc_count = self.invalid_magic_count = self.invalid_sequence_count = self.keyless_count = 0
 
@@ -155,8 +160,24 @@ class Partition:
 
     @property
     def messages_in(self) -> int:
-        """Records appended since the partition was opened: the way that the end of its log has gone."""
-        return max(self.log.log_end_offset - self._first_offset, 0)
+        """Records appended as leader since the partition was opened: the way that the end of its log has gone."""
+        return self._messages_in + (self.log.log_end_offset - self._first_offset if self.is_leader else 0)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes appended as leader since the partition was opened."""
+        return self._bytes_in + (self.log.written_bytes - self._first_byte if self.is_leader else 0)
+
+    def _count_from_here(self, log: Log) -> None:
+        """Leadership or log will change: what was appended until now stays counted."""
+        self._messages_in, self._bytes_in = self.messages_in, self.bytes_in
+        self._first_offset, self._first_byte = log.log_end_offset, log.written_bytes
+
+    def replace_log(self, log: Log) -> None:
+        """Go on with a copy of the log, in another directory."""
+        self._count_from_here(log)
+        self.log = log
+        self.notify()
 
     # Leadership
 
@@ -190,6 +211,8 @@ class Partition:
         # In between another one may have led, to whom followers have cut their logs: nothing is known of them then.
         led_before = led and leader_epoch <= self.leader_epoch + 1
         is_known = not is_new_epoch and NO_EPOCH < partition_epoch == self.partition_epoch
+        if leader_id != self.leader_id:
+            self._count_from_here(self.log)
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.partition_epoch = max(partition_epoch, self.partition_epoch)
@@ -293,7 +316,6 @@ class Partition:
         except ApiError as error:
             self._count_refused(error, len(records))
             raise
-        self.bytes_in += len(records)
         if result.flush_pending:
             self._awaits_flush = True
             log.on_flushed = self._flushed
@@ -443,27 +465,14 @@ class Partition:
         followers, cluster = self.followers, self._cluster
         if followers is None or cluster.propose_isr is None:
             return
-        self.let_in(now_ms)
         end_offset, lag_ms = self.log.log_end_offset, cluster.lag_time_max_ms
+        followers.look_for_joining(end_offset, now_ms, lag_ms, cluster.is_eligible)
         if late := followers.late(end_offset, now_ms, lag_ms):
             pending = followers.propose_shrinking(late, self.leader_epoch, self.partition_epoch)
             if pending is not None:
                 cluster.propose_isr(self, pending)
         if self._advance_high_watermark():
             self.notify()
-
-    def let_in(self, now_ms: int) -> None:
-        """Ask for followers that are caught up and not in the ISR.
-
-        Who waits at the end of a quiet log is not heard of again: to be called when one may be let in that was not
-        eligible before, or whose proposal came to nothing because the partition was changed meanwhile.
-        """
-        followers, cluster = self.followers, self._cluster
-        if followers is None or len(followers.isr) > len(followers.progress):
-            return
-        followers.look_for_joining(self.log.log_end_offset, now_ms, cluster.lag_time_max_ms, cluster.is_eligible)
-        for replica_id in followers.joining:
-            self._propose_expansion(followers, replica_id)
 
     def isr_decided(self, pending: PendingIsr, isr: tuple[int, ...], leader_epoch: int, partition_epoch: int) -> None:
         """The controller has answered a proposal with how the partition is now."""

@@ -83,7 +83,7 @@ class Replicas:
         self._offline: set[TopicPartition] = set()
         self._placed: list[Partition] = []
         # What partitions that are gone have counted, so that the totals of the broker never go back.
-        self.departed: dict[str, int] = dict.fromkeys(("messages_in", *COUNTERS), 0)
+        self.departed: dict[str, int] = dict.fromkeys(COUNTERS, 0)
 
     # Looking up
 
@@ -256,8 +256,7 @@ class Replicas:
         """A replica was moved to another directory: its partition goes on with the log there."""
         partition = self.get(*old.topic_partition)
         if partition is not None and partition.log is old:
-            partition.log = new
-            partition.notify()
+            partition.replace_log(new)
 
     # Settings
 

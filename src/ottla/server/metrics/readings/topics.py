@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ottla.server.metrics.exposition import NO_LABELS, Labels, labels
-from ottla.server.metrics.scrape import COUNTED
+from ottla.server.replication.partition import COUNTERS
 
 if TYPE_CHECKING:
     from ottla.server.metrics.scrape import Scrape
@@ -18,7 +18,7 @@ Rows = Iterator[tuple[Labels, Any]]
 
 def by_topic(counter: str) -> Callable[[Scrape], Rows]:
     """A counter of partitions: of the whole broker, then of each topic that exists."""
-    position = COUNTED.index(counter)
+    position = COUNTERS.index(counter)
 
     def read(scrape: Scrape) -> Rows:
         yield NO_LABELS, scrape.totals[counter]
