@@ -18,13 +18,16 @@ from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.server.metadata.features import BOOTSTRAP_FEATURES
 from ottla.server.raft.alone import LocalVoter, LoneNode
 from ottla.server.raft.metadata_log import MetadataLogError, NotLeaderError, VoterState
+from ottla.server.raft.opening import open_metadata_log
 from ottla.server.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from ottla.server.raft.snapshot import find_snapshots
 from tests.server.raft.worlds import (
+    DIRECTORY,
     METADATA,
     NOW_MS,
     VOTER,
     InlineEnv,
+    config,
     formatted,
     load,
     new_env,
@@ -304,6 +307,25 @@ def test_a_static_quorum_stays_one() -> None:
     assert log.end_offset == 1
     state = decode_quorum_state(env.disk.read(f"{METADATA}/quorum-state"), "")
     assert state == QuorumState(leader_id=1, leader_epoch=7, current_voters=(1,), cluster_id="cluster")
+
+
+def test_a_static_quorum_of_one_stays_static() -> None:
+    async def main() -> None:
+        env = new_env()
+        settings = config(
+            process_roles="broker,controller",
+            listeners="PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093",
+            controller_listener_names="CONTROLLER",
+            controller_quorum_voters=f"{VOTER.node_id}@localhost:9093",
+        )
+        for _ in range(2):
+            log, bootstrap = open_metadata_log(settings, env, DIRECTORY, VOTER)
+            assert bootstrap == []
+            metadata = await started(log, env)
+            assert (log.kraft_version, metadata.leader.leader_id) == (0, VOTER.node_id)
+            await log.stop()
+
+    asyncio.run(main())
 
 
 def test_formatting_is_started_over_after_a_crash() -> None:
