@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.messages import alter_partition as alterations
 from ottla.protocol.messages import assign_replicas_to_dirs as assignments
 from ottla.protocol.messages.metadata_records import PartitionRecord, TopicRecord
 from ottla.server.controller.alone import BrokerRegistration
@@ -32,6 +33,27 @@ def refusal(call: Callable[[], Any]) -> tuple[ErrorCode, str]:
     with pytest.raises(ApiError) as refused:
         call()
     return E(refused.value.code), refused.value.message
+
+
+def alter(world: World, isr: list[int]) -> ErrorCode:
+    """The leader of the first partition asks for an ISR."""
+    (asked,) = world.core.image.topics.by_name.values()
+    partition, brokers = asked.partitions[0], world.core.image.brokers
+    data = alterations.AlterPartitionRequestPartitionData(
+        partition_index=0,
+        leader_epoch=partition.leader_epoch,
+        partition_epoch=partition.partition_epoch,
+        new_isr_with_epochs=[
+            alterations.BrokerState(broker_id=one, broker_epoch=brokers[one].broker_epoch) for one in isr
+        ],
+    )
+    topics = [alterations.AlterPartitionRequestTopicData(topic_id=asked.topic_id, partitions=[data])]
+    leader = brokers[partition.leader]
+    request = alterations.AlterPartitionRequest(
+        broker_id=leader.broker_id, broker_epoch=leader.broker_epoch, topics=topics
+    )
+    response = world.do(world.core.alter_partition(request, api_version=3))
+    return E(response.topics[0].partitions[0].error_code)
 
 
 def state(world: World, name: str = "t") -> tuple[int, tuple[int, ...], int]:
@@ -362,6 +384,17 @@ def test_replicas_in_a_directory_that_fails_lead_nothing() -> None:
     world.heartbeat(2, want_fence=True)
     assert world.partition("t", 1).leader == -1
     assert world.partition("t", 0).leader == 1
+
+
+def test_a_replica_in_a_directory_that_failed_is_not_taken_back() -> None:
+    world = World(two_directories(1), two_directories(2))
+    world.create(topic("t", assignments={0: [1, 2]}))
+    assert assign(world, 2, directory(2, 1), 0) == [E.NONE]
+    world.heartbeat(2, offline_log_dirs=[directory(2, 1)])
+    assert world.partition().isr == (1,)
+    assert alter(world, [1, 2]) == E.INELIGIBLE_REPLICA
+    assert assign(world, 2, directory(2, 0), 0) == [E.NONE]
+    assert alter(world, [1, 2]) == E.NONE
 
 
 def test_a_replica_that_turns_out_to_lie_in_a_failed_directory_hands_over() -> None:

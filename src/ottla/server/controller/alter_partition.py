@@ -19,7 +19,7 @@ from ottla.protocol.messages.alter_partition import (
     AlterPartitionResponseTopicData,
 )
 from ottla.server.controller.decisions import Decisions
-from ottla.server.controller.partitions import RECOVERED, RECOVERING, Wanted, is_valid_isr
+from ottla.server.controller.partitions import RECOVERED, RECOVERING, Wanted, is_online, is_valid_isr
 from ottla.server.controller.result import Result
 from ottla.server.controller.state import ClusterState
 from ottla.server.metadata.image import BrokerImage, PartitionImage, TopicImage
@@ -100,6 +100,10 @@ def _check(
         return ErrorCode.INVALID_REQUEST
     if not all(_is_eligible(brokers.get(member), epoch) for member, epoch in isr):
         return ErrorCode.INELIGIBLE_REPLICA
+    directories = dict(zip(partition.replicas, partition.directories, strict=False))
+    for member in set(members).difference(partition.isr):
+        if member in directories and not is_online(brokers.get(member), directories[member]):
+            return ErrorCode.INELIGIBLE_REPLICA  # it could not lead, nor keep what it is sent
     return ErrorCode.NONE
 
 
