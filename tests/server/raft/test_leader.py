@@ -24,7 +24,7 @@ from ottla.server.raft.effects import Flush, HighWatermark, Reply, ReplySnapshot
 from ottla.server.raft.metadata_log import NotLeaderError
 from ottla.server.raft.snapshot import SnapshotId
 from tests.server.raft.model_log import ModelLog, Snapshot
-from tests.server.raft.replica import CLUSTER, TOPIC, WALL_MS, Replica, about, begin_request, directory
+from tests.server.raft.replica import CLUSTER, TOPIC, WALL_MS, Replica, about, begin_request, directory, vote_request
 
 
 @pytest.fixture
@@ -32,6 +32,14 @@ def leader() -> Replica:
     replica = Replica()
     replica.elect()
     return replica
+
+
+def test_a_leader_grants_nobody_a_pre_vote(leader: Replica) -> None:
+    replica = leader
+    epoch, end_offset = replica.core.epoch, replica.log.end_offset + 5
+    ask = vote_request(3, epoch, last_epoch=epoch, end_offset=end_offset, pre_vote=True)
+    assert not about(replica.request(ask)).vote_granted, "the others hear from it"
+    assert replica.role == "leader"
 
 
 def test_only_a_majority_with_a_record_of_this_epoch_commits() -> None:

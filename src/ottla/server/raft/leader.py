@@ -60,6 +60,12 @@ class Leader(Role):
     def _check_quorum_timeout_ms(self) -> int:
         return int(self.core.settings.fetch_timeout_ms * CHECK_QUORUM_FACTOR)
 
+    def grants(self, candidate: ReplicaKey, *, is_up_to_date: bool, pre_vote: bool) -> bool:
+        """No vote, and no pre-vote: as long as a majority follows nobody else is needed (KIP-996). When it does not
+        this replica resigns.
+        """
+        return False
+
     # Appending
 
     def begin_epoch(self) -> None:
