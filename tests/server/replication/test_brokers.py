@@ -346,10 +346,27 @@ def test_a_proposal_that_a_change_of_the_partition_makes_void_is_made_again() ->
         partition = world.nodes[1].partition()
         await world.until(lambda: partition.isr == (1, 2))
         await world.start(3)
-        while partition.followers.pending is None:  # milliseconds: the controller answers soon
+        for _ in range(5000):
+            if partition.followers.pending is not None:  # for milliseconds: the controller answers soon
+                break
             await asyncio.sleep(0.001)
         # Anything about the partition, as where a replica lies.
         world.change(directories=[bytes(15) + b"\7"] * 3)
         await world.until(lambda: partition.isr == (1, 2, 3), seconds=1.0)
+
+    in_cluster(check, replica_lag_time_max_ms=60_000)
+
+
+def test_a_replica_that_does_not_fetch_is_not_let_in_however_much_it_had() -> None:
+    async def check(world: World) -> None:
+        world.create_topic()
+        await asyncio.sleep(0.1)
+        await world.produce(b"a")
+        partition = world.nodes[1].partition()
+        # Broker 3 lives, but has lost the replica's directory: the controller takes it out of the ISR.
+        await world.nodes[3].replication.stop()
+        world.change(isr=[1, 2])
+        await asyncio.sleep(40)
+        assert partition.isr == (1, 2)
 
     in_cluster(check, replica_lag_time_max_ms=60_000)

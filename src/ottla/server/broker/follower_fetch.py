@@ -8,6 +8,7 @@ a burst of appends is one answer.
 
 A partition that is not pending has a follower waiting at the end of its log. When something is appended the session
 says since when (`FollowerProgress.was_waiting`), so that a quiet partition costs nothing and its follower is not late.
+While the follower is not in the ISR every fetch counts: it comes in as soon as one shows that it may.
 """
 
 from __future__ import annotations
@@ -347,5 +348,6 @@ class FollowerFetches:
             and partition.log.log_end_offset == entry.request.fetch_offset
             and partition.log.high_watermark == data.high_watermark
             and partition.log.log_start_offset == data.log_start_offset
+            and self._replica_id in partition.isr
         ):
             del pending[entry]

@@ -35,7 +35,7 @@ from ottla.server.replication.throttle import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
@@ -138,7 +138,6 @@ class Replication:
         self._config = self._replicas.config
         if delta.changed_brokers:
             self._brokers_changed(image)
-            self._let_in(delta.changed_brokers)
         if delta.changed_configs:
             self._apply_throttles(image)
 
@@ -171,8 +170,6 @@ class Replication:
         for partition in partitions:
             if tells_directories:
                 self._check_directory(partition, image)
-            if partition.is_leader:
-                partition.let_in(_now_ms())
             if partition.leader_id < 0 or partition.is_leader or self._node_id not in partition.replicas:
                 self._forget(partition)
             elif (loop := self._follow(partition)) is not None:
@@ -263,14 +260,6 @@ class Replication:
         for partition in self._replicas:
             if partition.followers is not None:
                 partition.check_isr(now_ms)
-
-    def _let_in(self, changed: Collection[int]) -> None:
-        """Brokers have changed: those that are alive may come into ISRs from now on."""
-        cluster = self._replicas.cluster
-        if any(cluster.is_alive(broker_id) for broker_id in changed):
-            now_ms = _now_ms()
-            for partition in self._replicas:
-                partition.let_in(now_ms)
 
     def _propose_isr(self, partition: Partition, pending: PendingIsr) -> None:
         logger.info("%s asks for the ISR %s instead of %s", partition, list(pending.isr), list(partition.isr))
