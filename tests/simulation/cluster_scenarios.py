@@ -26,7 +26,7 @@ from tests.simulation.cluster_faults import (
 from tests.simulation.cluster_operator import OLDEST_LEVEL, Operator, upgrade
 from tests.simulation.cluster_recording import Recorder
 from tests.simulation.cluster_registers import Registers
-from tests.simulation.cluster_watch import Watch, compare_disks, out_of_sync
+from tests.simulation.cluster_watch import Watch, compare_disks, out_of_service, out_of_sync
 from tests.simulation.cluster_world import ClusterWorld, Shape, run_world
 from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.our_admins import administrator
@@ -50,8 +50,8 @@ OLD = Shape(3, settings=SHARING, release_level=OLDEST_LEVEL)
 HISTORY_DIRECTORY = os.environ.get("SIMULATION_HISTORY")
 """Where to leave the history of each run."""
 ISOLATIONS = {READ_COMMITTED: "read_committed", READ_UNCOMMITTED: "read_uncommitted"}
-LATE_S = 300.0
-"""Until everybody is in sync again, all faults being over."""
+LATE_S = 60.0
+"""Until everybody serves and is in sync again, all faults being over."""
 
 
 class _NoProxy:
@@ -99,11 +99,13 @@ class ClusterStage(Stage):
         self.recorder.check()
 
     async def everybody_in_sync(self) -> None:
-        """Every replica is in sync within a bounded time."""
+        """Every broker serves, every partition has a leader, every replica is in sync within a bounded time."""
         world = self.net
         deadline = world.now() + LATE_S
-        while any(out_of_sync(world, one) for one in world.brokers):
+        while out_of_service(world) or any(out_of_sync(world, one) for one in world.brokers):
             if world.now() > deadline:
+                if missing_ones := out_of_service(world):
+                    world.fail(f"not in service within {LATE_S} s: {missing_ones[:10]}")
                 missing = {str(one): out_of_sync(world, one)[:5] for one in world.brokers}
                 world.fail(f"not in sync within {LATE_S} s: {missing}")
                 world.check()

@@ -65,6 +65,24 @@ def out_of_sync(world: ClusterWorld, machine: Machine) -> list[str]:
     ]
 
 
+def out_of_service(world: ClusterWorld) -> list[str]:
+    """Brokers that are fenced, and partitions that nobody leads, as far as anybody knows."""
+    image = newest_image(world)
+    if image is None:
+        return ["nobody knows"]
+    missing = [
+        one.host
+        for one in world.brokers
+        if (known := image.brokers.get(one.node_id)) is None or not known.is_active
+    ]
+    return missing + [
+        f"{topic.name}-{index}"
+        for topic in image.topics.by_name.values()
+        for index, partition in topic.partitions.items()
+        if partition.leader < 0
+    ]
+
+
 class Watch:
     """Programs that look all the time, and what they have seen."""
 
