@@ -437,6 +437,11 @@ class Log:
         return self._host.disk
 
     @property
+    def failure(self) -> str | None:
+        """Why its directory takes no more writes."""
+        return self._host.failure
+
+    @property
     def recovery_point(self) -> int:
         """Everything below this offset is on the device."""
         return self._flushing.recovery_point

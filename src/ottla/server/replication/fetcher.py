@@ -150,6 +150,9 @@ class LeaderFetcher:
             log.truncate_to(log.high_watermark)
         state = self._followed[key] = FollowedPartition(partition)
         state.is_listed = self._dropped.pop(key, True) is None and self._session_id != 0
+        if log.failure is not None:
+            self._wait_for_metadata(state)  # to fetch is to say that one could be in sync
+            return True
         self._changed[state] = None
         self._paused_until_ms = 0
         return True
@@ -340,6 +343,8 @@ class LeaderFetcher:
         log = partition.log
         log_start_offset = log.log_start_offset
         records = data.records
+        if log.failure is not None:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR, log.failure)
         if records:
             partition.append_from_leader(records, state.leader_epoch, wall_ms)
             self.bytes_fetched += len(records)
