@@ -21,7 +21,7 @@ from tests.compatibility.differential.intended import NEWER_TOPIC_SETTINGS
 from tests.compatibility.differential.world import Step, served_by_both
 from tests.conftest import require
 
-pytestmark = pytest.mark.xdist_group("kafka")
+pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(300)]
 
 HEAP = "-Xmx256m -Xms64m -XX:TieredStopAtLevel=1"
 SETTINGS = {

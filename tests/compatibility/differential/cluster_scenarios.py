@@ -500,9 +500,11 @@ def all_are_back(world: ClusterWorld) -> None:
     world.resume(3)
     for topic in ("two", "any", "single"):
         world.await_partition(topic, 0, lambda it: it.leader_id == 3, of=(1, 3))
+    for index in range(3):
+        world.await_partition("all", index, lambda it: sorted(it.isr_nodes) == [1, 3], of=(1, 3))
     _state(world, "3 back", (1, 3))
     world.resume(2)
-    for topic, count in (("all", 3), ("two", 2), ("any", 1)):
+    for topic, count in (("all", 3), ("two", 2), ("any", 1), ("lone", 1)):
         for index in range(count):
             full = lambda it: sorted(it.isr_nodes) == sorted(it.replica_nodes)  # noqa: E731
             world.await_partition(topic, index, full, of=(1, 2, 3))

@@ -60,7 +60,6 @@ OPAQUE_BATCHES = (
 NO_UNKNOWN_ERROR = "an unknown level is the lowest and a negative limit is 0, where Kafka has an unknown error"
 FENCED_BELOW_MINUS_ONE = "an epoch below -1 is fenced, as Kafka does in all other requests"
 TOPIC_SYNONYMS = "all settings of the broker that it falls back to are told, not only the first of them"
-NO_ELR = "eligible leader replicas, which make it a setting of the cluster, are not there yet"
 
 LISTS = "a list can be appended to and subtracted from, whatever it belongs to"
 
@@ -113,9 +112,6 @@ INTENDED: tuple[Intended, ...] = (
         for name in NEWER_TOPIC_SETTINGS
     ),
     Intended("*", "*", "*.configs.count", "settings of Kafka 4.4", _codes(37, 33)),
-    Intended("*", "*", "*.configs.min.insync.replicas.config_source", NO_ELR, _codes(5, 3)),
-    Intended("*", "*", "*.configs.min.insync.replicas.synonyms.*", NO_ELR),
-    Intended("describe_broker", "broker ''*", "results.4.configs*", NO_ELR),
     *(
         Intended("*", "*", f"results.*.configs.{name}.synonyms*", TOPIC_SYNONYMS)
         for name in ("retention.ms", "flush.ms", "segment.ms", "segment.jitter.ms")
