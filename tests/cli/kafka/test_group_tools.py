@@ -10,7 +10,7 @@ from ottla.cli.kafka.common import ToolError
 from ottla.cli.kafka.consumer_group_output import Row, print_members, print_offsets, print_state
 from ottla.cli.kafka.error_words import regex_words
 from ottla.cli.kafka.group_offsets import chosen
-from ottla.cli.kafka.hash_order import hash_ordered, string_hash
+from ottla.cli.kafka.hash_order import hash_ordered, node_hash, string_hash
 from ottla.cli.kafka.offset_resets import (
     PlanRow,
     parse_datetime,
@@ -38,6 +38,8 @@ def test_javas_hash_codes_and_the_order_that_follows() -> None:
     ]
     assert hash_ordered([7, 1, 33, 17, 1]) == [1, 33, 17, 7]
     assert hash_ordered(range(13)) == list(range(13))
+    nodes = [Node(number, f"127.0.1.{number}", 9092, f"zone-{number}") for number in (1, 2, 3)]
+    assert [node.id for node in hash_ordered(nodes, node_hash)] == [2, 1, 3]
     with pytest.raises(TypeError):
         hash_ordered([object()])
 

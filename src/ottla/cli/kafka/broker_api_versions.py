@@ -17,6 +17,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
+    from ottla.cli.kafka.hash_order import hash_ordered, node_hash
     from ottla.client.errors import KafkaError
 
     parser = ToolParser()
@@ -36,7 +37,7 @@ def _run(arguments: list[str]) -> None:
             versions, errors = admin.describe_api_versions([node.id for node in nodes]), {}
         except KafkaError as error:
             versions, errors = dict(error.results), dict(error.errors)
-        for node in nodes:
+        for node in hash_ordered(sorted(nodes), node_hash):
             if node.id in versions:
                 print(f"{node_text(node)} -> {versions_text(versions[node.id])}")
             else:

@@ -81,6 +81,7 @@ def _unregister(admin: Admin, broker_id: int) -> None:
 
 
 def _list_endpoints(admin: Admin, controllers: bool, include_fenced: bool) -> None:
+    from ottla.cli.kafka.hash_order import hash_ordered
     from ottla.client.errors import UnsupportedVersionError
 
     if controllers and include_fenced:
@@ -95,7 +96,7 @@ def _list_endpoints(admin: Admin, controllers: bool, include_fenced: bool) -> No
     widths = (10, host, 10, rack, 15) if controllers else (10, host, 10, rack, 10, 15)
     heads = ["ID", "HOST", "PORT", "RACK", *(() if controllers else ("STATE",)), "ENDPOINT_TYPE"]
     _print_row(widths, heads)
-    for node in nodes:
+    for node in hash_ordered(sorted(nodes), lambda node: node.id):
         _print_row(widths, _cells(node, controllers))
 
 

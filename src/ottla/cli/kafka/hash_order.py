@@ -7,7 +7,10 @@ scripts were written against it. So the same elements are brought into the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from ottla.client.model import Node
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -21,6 +24,14 @@ def string_hash(text: str) -> int:
     for position in range(0, len(units), 2):
         value = (31 * value + (units[position] << 8 | units[position + 1])) & 0xFFFFFFFF
     return value
+
+
+def node_hash(node: Node) -> int:
+    """`Node.hashCode`."""
+    code = 31 + string_hash(node.host)
+    for part in (node.id, node.port, 0 if node.rack is None else string_hash(node.rack)):
+        code = 31 * code + part
+    return 31 * code + (1231 if node.fenced else 1237) & 0xFFFFFFFF
 
 
 def _hash(element: object) -> int:
