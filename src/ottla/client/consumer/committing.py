@@ -60,6 +60,8 @@ class Committing:
         """What the user has in hand, as far as the buffer does not know."""
         self._known: dict[TopicPartition, int] = {}
         self._last: asyncio.Task[None] | None = None
+        self._background: dict[asyncio.Task[None], None] = {}
+        """Commits that are under way or wait for earlier ones, in their order."""
         self._timer: asyncio.TimerHandle | None = None
 
     # --- by the user
@@ -93,7 +95,9 @@ class Committing:
                 self.finished.append((callback, offsets, error))
                 self._notify()
 
-        self._last = asyncio.ensure_future(run())
+        task = self._last = asyncio.ensure_future(run())
+        self._background[task] = None
+        task.add_done_callback(self._background.pop)
 
     async def _commit(self, offsets: Offsets, timeout_ms: int) -> None:
         if not offsets:
@@ -122,6 +126,17 @@ class Committing:
             self._timer.cancel()
             self._timer = None
         self.automatic = False
+
+    async def finish(self, timeout_ms: int) -> None:
+        """Wait for the commits in the background."""
+        if self._background:
+            await asyncio.wait(self._background, timeout=timeout_ms / 1000)
+
+    def end(self) -> None:
+        """Commit nothing any more: who is asked now may have nothing to do with the group any more."""
+        self.stop()
+        for task in list(self._background):
+            task.cancel()
 
     def _tick(self) -> None:
         self._timer = None

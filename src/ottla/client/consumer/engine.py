@@ -198,6 +198,7 @@ class ConsumerEngine:
                     states = list(self.subscription.partitions.values())
                     await step(lambda remaining_ms: committing.commit_processed(states, remaining_ms))
                     committing.stop()
+                    await step(committing.finish)
                 if member is not None:
                     await step(lambda remaining_ms: member.close(remaining_ms, leave))
                 self._halt()
@@ -232,7 +233,7 @@ class ConsumerEngine:
         self.rebalancing.close()
         self.lookups.stop()
         if self.committing is not None:
-            self.committing.stop()
+            self.committing.end()
         if self.member is not None:
             self.member.stop()
         for timer in (self._timer, self._activity_timer, self._missing_timer):
