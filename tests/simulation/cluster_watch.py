@@ -71,9 +71,7 @@ def out_of_service(world: ClusterWorld) -> list[str]:
     if image is None:
         return ["nobody knows"]
     missing = [
-        one.host
-        for one in world.brokers
-        if (known := image.brokers.get(one.node_id)) is None or not known.is_active
+        one.host for one in world.brokers if (known := image.brokers.get(one.node_id)) is None or not known.is_active
     ]
     return missing + [
         f"{topic.name}-{index}"
