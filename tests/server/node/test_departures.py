@@ -75,3 +75,16 @@ def test_a_new_controller_looks_after_the_broker_that_died_with_the_old_one() ->
         await victim.wait_up(SESSION_S / 2)
 
     run_world(scenario, seed=3, shape=SHAPE)
+
+
+def test_a_broker_that_stops_in_order_waits_for_no_heartbeat_of_others() -> None:
+    interval_s = 30.0
+    settings = {"broker.heartbeat.interval.ms": int(interval_s * 1000), "broker.session.timeout.ms": 90_000}
+
+    async def scenario(world: ClusterWorld) -> None:
+        await ready(world)
+        began = world.now()
+        await follower(world).stop()
+        assert world.now() - began < interval_s / 10
+
+    run_world(scenario, seed=4, shape=Shape(brokers=3, settings=settings))

@@ -152,8 +152,13 @@ class BrokerLifecycle:
         """Tell of cordoned.log.dirs when they were changed."""
         if config["cordoned.log.dirs"] != self._cordoned:
             self._cordoned = list(config["cordoned.log.dirs"])
-            self._core.settings_changed(self._now_ms())
+            self._core.has_news(self._now_ms())
             self._run()
+
+    def others_wait(self) -> None:
+        """Another broker may stop only when all have seen that it wants to: say so now, not with the next heartbeat."""
+        self._core.has_news(self._now_ms())
+        self._run()
 
     async def leave(self, timeout_ms: int, *, silence_ms: int | None = None) -> bool:
         """Controlled shutdown: have others lead what this broker leads. Whether that was done in time, which is over

@@ -192,7 +192,7 @@ class LifecycleCore:
             self._offline[directory_id] = now_ms + self._settings.directory_failure_timeout_ms
             self._ask_soon(now_ms)
 
-    def settings_changed(self, now_ms: int) -> None:
+    def has_news(self, now_ms: int) -> None:
         """There is something new to tell with a heartbeat."""
         self._ask_soon(now_ms)
 

@@ -150,8 +150,14 @@ class Membership:
         """Take over one commit, after the replicas did."""
         if self.replication is not None:
             self.replication.apply(delta, image)
-        if self.lifecycle is not None and delta.changed_configs:
+        if self.lifecycle is None:
+            return
+        if delta.changed_configs:
             self.lifecycle.follow_settings(self._require_broker().config)
+        if "brokers" in delta.changed and any(
+            broker.in_controlled_shutdown and not broker.fenced for broker in image.brokers.values()
+        ):
+            self.lifecycle.others_wait()
 
     def directory_failed(self, path: str) -> None:
         """Tell the controller that replicas in this directory are gone."""
