@@ -120,8 +120,14 @@ class Controller:
 
     def _on_leader(self, leader: LeaderAndEpoch) -> None:
         self._resign()
-        if leader.leader_id == self.node_id:
+        if leader.leader_id != self.node_id:
+            return
+        try:
             self._activate(leader.epoch)
+        except ApiError as error:
+            # Leadership was lost while the first records were written: whoever leads next writes them.
+            _log.warning("this node could not begin as the active controller: %s", error.message)
+            self._resign()
 
     def _activate(self, epoch: int) -> None:
         metadata = self.metadata
