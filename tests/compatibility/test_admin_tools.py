@@ -52,8 +52,10 @@ def test_kafka_features(java: Java, make_broker: MakeBroker) -> None:
     assert {name: levels(features)[name] for name in ("metadata.version", "kraft.version", replicas)} == {
         "metadata.version": "4.3-IV0",
         "kraft.version": "1",
-        replicas: "0",
+        replicas: "1",
     }
+    features("disable", "--feature", replicas)
+    assert levels(features)[replicas] == "0"
     assert "can be upgraded" in features("upgrade", "--feature", "metadata.version=31", "--dry-run")
     assert levels(features)["metadata.version"] == "4.3-IV0"
     features("upgrade", "--feature", "metadata.version=31", "--feature", f"{replicas}=1")
