@@ -331,8 +331,8 @@ class History:
                     self._tell("went back", f"{stint} was given {_at(place, offset)} after {before}")
             view = self.final.get((place, isolation))
             if view is not None and offsets:
-                given = set(offsets)
-                missing = [one for one in view if min(given) <= one <= max(given) and one not in given]
+                given, first, last = set(offsets), min(offsets), max(offsets)
+                missing = [one for one in view if first <= one <= last and one not in given]
                 if missing:
                     self._tell("skipped", f"{stint} was not given {_at(place, missing[0])} ({len(missing)} in all)")
 
