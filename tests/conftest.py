@@ -21,6 +21,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background with interrupts ignored; tests and their processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """See `tests.scheduling`; the name is a hook's."""
+    from tests.scheduling import Scheduling
+
+    return Scheduling(config, log)  # type: ignore[arg-type]
+
+
 KINDS: dict[str, type[Broker]] = {"ottla": OttlaBroker, "kafka": ApacheKafka}
 SETTINGS = {"group.initial.rebalance.delay.ms": "0", "offsets.topic.num.partitions": "4"}
 
