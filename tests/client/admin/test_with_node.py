@@ -119,7 +119,7 @@ def test_settings_of_everything_that_has_some() -> None:
         assert found["retention.ms"].documentation
         assert found["retention.ms"].synonyms[0].value == "1000"
         assert found["cleanup.policy"].value == "delete,compact"
-        assert found["min.insync.replicas"].is_default
+        assert found["max.message.bytes"].is_default
         await admin.set_config(topic, {"retention.ms": None})
         found = (await admin.describe_configs(topic, names=["retention.ms"]))[topic]
         assert list(found) == ["retention.ms"]
