@@ -444,6 +444,7 @@ def producers_and_coordinators(world: ClusterWorld) -> None:
 def one_is_gone(world: ClusterWorld) -> None:
     world.pause(3)
     world.await_partition("all", 2, lambda it: it.leader_id == 1, of=(1, 2))
+    world.await_partition("two", 0, lambda it: 3 not in it.isr_nodes, of=(1, 2))
     gone = (1, 2)
     _state(world, "without 3", gone)
     world.ask("produce with two of three", 1, produce(world, "all"))
