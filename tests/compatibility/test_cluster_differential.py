@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -86,8 +84,13 @@ def _run(world: ClusterWorld, steps: dict[str, list[Step]], failures: list[BaseE
         failures.append(error)
 
 
-def _both(directory: Path) -> list[Recorded]:
-    """What both clusters answer to everything, Ottla's first."""
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> list[Recorded]:
+    try:
+        require_kafka()
+    except BrokerError as error:
+        require(str(error))
+    directory = tmp_path_factory.mktemp("clusters")
     clusters = [Cluster(directory / kind, _members(kind), SETTINGS, heap=HEAP) for kind in (OTTLA, KAFKA)]
     failures: list[BaseException] = []
     try:
@@ -117,47 +120,11 @@ def _both(directory: Path) -> list[Recorded]:
     return recorded
 
 
-class Comparison:
-    """Runs of both clusters. When the first one shows a difference there is a second: on a busy machine either side may
-    be late with something once, and what is really different is so each time.
-    """
-
-    def __init__(self, make_directory: Callable[[], Path]) -> None:
-        self._make_directory = make_directory
-        self._runs = [_both(make_directory())]
-
-    def unintended(self, name: str) -> list[str]:
-        """Differences of a scenario that every run has, and the table has not."""
-        found = self._found(self._runs[0], name)
-        if found and len(self._runs) == 1:
-            self._runs.append(_both(self._make_directory()))
-        for run in self._runs[1:] if found else ():
-            again = {_where(one) for one in self._found(run, name)}
-            found = [one for one in found if _where(one) in again]
-        return [str(one) for one in found]
-
-    @staticmethod
-    def _found(run: list[Recorded], name: str) -> list[Difference]:
-        for world, steps in run:
-            world.steps = steps[name]
-        found = differences(name, *(one.world for one in run))  # type: ignore[arg-type]
-        return [one for one in found if not any(entry.covers(one) for entry in INTENDED)]
-
-
-def _where(difference: Difference) -> tuple[str, str, str]:
-    return difference.scenario, difference.step, difference.field
-
-
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    try:
-        require_kafka()
-    except BrokerError as error:
-        require(str(error))
-    return Comparison(lambda: tmp_path_factory.mktemp("clusters"))
-
-
 @pytest.mark.parametrize("name", [scenario.__name__ for scenario in SCENARIOS])
-def test_answers_like_a_cluster_of_apache_kafka(comparison: Comparison, name: str) -> None:
-    unintended = comparison.unintended(name)
+def test_answers_like_a_cluster_of_apache_kafka(sides: list[Recorded], name: str) -> None:
+    ottla, kafka = sides
+    for world, steps in sides:
+        world.steps = steps[name]
+    found = differences(name, ottla.world, kafka.world)  # type: ignore[arg-type]
+    unintended = [str(one) for one in found if not any(entry.covers(one) for entry in INTENDED)]
     assert not unintended, "\n".join([f"{len(unintended)} differences", *unintended[:SHOWN_DIFFERENCES]])
