@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ottla.server.peers.peers import Peers
     from ottla.server.raft.metadata_log import MetadataLog
     from ottla.server.replication.replicas import Replicas
+    from ottla.server.security.session import Session
 
 RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 """The one `replica.selector.class` there is; others do not pass the checks of settings."""
@@ -253,6 +254,7 @@ class RequestContext:
         "on_close",
         "principal",
         "produce_shapes",
+        "session",
     )
 
     def __init__(
@@ -274,6 +276,8 @@ class RequestContext:
         self.correlation_id = correlation_id
         self.client_id = client_id
         self.produce_shapes: ProduceShapes | None = None
+        self.session: Session | None = None
+        """What its authentication has found out; None where nobody is asked, then the principal is User:ANONYMOUS."""
         self.client_port = 0
         self.client_software = ("unknown", "unknown")
         """Name and version, as ApiVersions has told them (KIP-511)."""
