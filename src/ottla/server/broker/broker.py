@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ottla.server.peers.peers import Peers
     from ottla.server.raft.metadata_log import MetadataLog
     from ottla.server.replication.replicas import Replicas
+    from ottla.server.security.audit import Audit
+    from ottla.server.security.authorizer import Authorizer
     from ottla.server.security.session import Session
 
 RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
@@ -64,6 +66,8 @@ class Broker:
         "_controller",
         "_controller_router",
         "_telemetry",
+        "audit",
+        "authorizer",
         "channel",
         "cluster_id",
         "config",
@@ -119,6 +123,10 @@ class Broker:
         self.on_loggers_changed: Callable[[], object] = _nobody_listens
         # Connections to other nodes, made when the first of them is asked for something; the node sets it.
         self.open_peers: Callable[[], Peers] | None = None
+        # None: everybody may do everything. The node sets it.
+        self.authorizer: Authorizer | None = None
+        # Who writes down who did what; None: nobody. The node sets it.
+        self.audit: Audit | None = None
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
@@ -250,6 +258,7 @@ class RequestContext:
         "client_software",
         "connection",
         "correlation_id",
+        "is_internal",
         "listener_name",
         "on_close",
         "principal",
@@ -276,6 +285,8 @@ class RequestContext:
         self.correlation_id = correlation_id
         self.client_id = client_id
         self.produce_shapes: ProduceShapes | None = None
+        self.is_internal = False
+        """This node itself asks, so that nothing is checked."""
         self.session: Session | None = None
         """What its authentication has found out; None where nobody is asked, then the principal is User:ANONYMOUS."""
         self.client_port = 0

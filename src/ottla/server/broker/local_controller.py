@@ -38,6 +38,7 @@ class LocalController:
         names = broker.config.controller_listener_names
         context = RequestContext(listener_name=names[0] if names else "", api_version=version)
         context.apis = broker.controller_router.apis
+        context.is_internal = True
         return await handled(broker, route, message, context)
 
 

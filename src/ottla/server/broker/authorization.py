@@ -1,0 +1,112 @@
+"""What handlers ask before they do something: may this client do that?
+
+Without an authorizer the answer is yes, and costs one comparison; handlers on the hot path make it themselves
+(`broker.authorizer is None`). What this node asks of itself is not checked.
+
+An authorizer decides about one resource at a time; an answer about many topics has some of each, so handlers ask for
+the names that are allowed, and refuse the others one by one. Decisions are told to the audit log, except those that
+only filter what is shown or tell clients what they could do: those are no attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from ottla.core.acl import CLUSTER_NAME, AclOperation, ResourceType, all_operations
+from ottla.core.errors import ApiError, ErrorCode
+
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import Broker, RequestContext
+
+__all__ = [
+    "CLUSTER_NAME",
+    "AclOperation",
+    "ResourceType",
+    "allowed_names",
+    "allows",
+    "allows_any",
+    "allows_cluster",
+    "operations_of",
+    "require_cluster",
+]
+
+
+def allows(
+    broker: Broker,
+    context: RequestContext,
+    operation: AclOperation,
+    resource_type: ResourceType,
+    name: str,
+    *,
+    audited: bool = True,
+) -> bool:
+    """Whether the client may do this with one resource. `audited`: it is an attempt, which the audit log may tell.
+
+    Raises AuthorizerNotReadyError, which answers the whole request.
+    """
+    authorizer = broker.authorizer
+    if authorizer is None or context.is_internal:
+        return True
+    session = context.session
+    groups = session.groups if session is not None else ()
+    allowed = authorizer.authorize(context.principal, groups, context.client_host, operation, resource_type, name)
+    if audited and broker.audit is not None:
+        broker.audit.authorization(context, operation, resource_type, name, allowed)
+    return allowed
+
+
+def allowed_names(
+    broker: Broker,
+    context: RequestContext,
+    operation: AclOperation,
+    resource_type: ResourceType,
+    names: Iterable[str],
+    *,
+    audited: bool = True,
+) -> Collection[str]:
+    """Those of the resources that the client may do this with; without an authorizer `names` as they are.
+
+    Good for `in`; the order is that of `names`.
+    """
+    if broker.authorizer is None or context.is_internal:
+        return names if isinstance(names, Collection) else list(names)
+    return {
+        name: None
+        for name in dict.fromkeys(names)
+        if allows(broker, context, operation, resource_type, name, audited=audited)
+    }
+
+
+def allows_cluster(broker: Broker, context: RequestContext, operation: AclOperation, *, audited: bool = True) -> bool:
+    """Whether the client may do this with the cluster."""
+    return allows(broker, context, operation, ResourceType.CLUSTER, CLUSTER_NAME, audited=audited)
+
+
+def require_cluster(broker: Broker, context: RequestContext, operation: AclOperation) -> None:
+    """Raises ApiError CLUSTER_AUTHORIZATION_FAILED when the client may not do this with the cluster."""
+    if not allows(broker, context, operation, ResourceType.CLUSTER, CLUSTER_NAME):
+        raise ApiError(
+            ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
+            f"{context.principal} needs {operation.name} permission on the cluster.",
+        )
+
+
+def allows_any(broker: Broker, context: RequestContext, operation: AclOperation, resource_type: ResourceType) -> bool:
+    """Whether the client may do this with any resource of that type at all (KIP-679)."""
+    authorizer = broker.authorizer
+    if authorizer is None or context.is_internal:
+        return True
+    groups = context.session.groups if context.session is not None else ()
+    return authorizer.authorize_by_resource_type(
+        context.principal, groups, context.client_host, operation, resource_type
+    )
+
+
+def operations_of(broker: Broker, context: RequestContext, resource_type: ResourceType, name: str) -> int:
+    """All that the client may do with the resource, as the bit field of `authorized_operations` (KIP-430)."""
+    authorizer = broker.authorizer
+    if authorizer is None or context.is_internal:
+        return all_operations(resource_type)
+    groups = context.session.groups if context.session is not None else ()
+    return authorizer.operations(context.principal, groups, context.client_host, resource_type, name)
