@@ -4,8 +4,7 @@
 `authenticate(send_and_receive, host)`, which runs the SASL exchange and returns how long the session lasts.
 
 - `connection.py` is that object: the only part that waits for anything.
-- `tls.py` makes the SSLContext; `stores.py` and `jks.py` read keys and certificates from PEM, PKCS12 and JKS;
-  `ciphers.py` knows Java's names of cipher suites.
+- `tls.py` makes the SSLContext with `ottla.security`, which reads keys and certificates from PEM, PKCS12 and JKS.
 - `mechanism.py` says what a SASL mechanism is: bytes in, bytes out. `plain.py`, `scram.py`, `oauthbearer.py` and
   `gssapi.py` are the mechanisms; nothing in them waits, and all but GSSAPI is a pure function of what it is given.
 - `jaas.py` reads `sasl.jaas.config`; `credentials.py` finds user names and passwords in it or beside it.

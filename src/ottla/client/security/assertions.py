@@ -26,13 +26,14 @@ class Assertions:
 
     def __init__(self, settings: CommonSettings) -> None:
         self._settings = settings
-        if settings.sasl_oauthbearer_assertion_file is None:
-            if settings.sasl_oauthbearer_assertion_private_key_file is None:
-                raise ConfigError(
-                    "an assertion is wanted: set sasl.oauthbearer.assertion.file, or "
-                    "sasl.oauthbearer.assertion.private.key.file to sign one with."
-                )
-            _load_signing()
+        if (
+            settings.sasl_oauthbearer_assertion_file is None
+            and settings.sasl_oauthbearer_assertion_private_key_file is None
+        ):
+            raise ConfigError(
+                "an assertion is wanted: set sasl.oauthbearer.assertion.file, or "
+                "sasl.oauthbearer.assertion.private.key.file to sign one with."
+            )
 
     def create(self) -> str:
         """An assertion. Files are read anew, since they are replaced when keys are. Raises `AuthenticationError`."""
@@ -77,7 +78,8 @@ class Assertions:
         path = settings.sasl_oauthbearer_assertion_private_key_file
         assert path is not None
         passphrase = settings.sasl_oauthbearer_assertion_private_key_passphrase
-        signing = _load_signing()
+        from ottla.client.security import signing
+
         try:
             key = signing.load_key(_read(path), None if passphrase is None else passphrase.value.encode())
         except (ValueError, TypeError) as error:
@@ -93,16 +95,6 @@ class Assertions:
                 hint="RS256 takes an RSA key, ES256 one of the curve P-256.",
             ) from None
         return signature
-
-
-def _load_signing() -> Any:
-    try:
-        from ottla.client.security import signing
-    except ImportError:
-        raise ConfigError(
-            "signing an assertion needs the cryptography package: pip install 'ottla[keystores]'."
-        ) from None
-    return signing
 
 
 def _read(path: str) -> bytes:

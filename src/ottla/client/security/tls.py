@@ -1,4 +1,4 @@
-"""The SSLContext of a client, from Kafka's `ssl.*` settings."""
+"""The SSLContext of a client: `ottla.security.tls` with the client's settings and errors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ssl
 from typing import TYPE_CHECKING
 
 from ottla.client.errors import AuthenticationError, ConfigError
-from ottla.client.security.ciphers import openssl_ciphers
-from ottla.client.security.stores import KeyPair, read_key_pair, read_trusted
+from ottla.security import stores
+from ottla.security.errors import SecurityConfigError
+from ottla.security.settings import TlsSettings
+from ottla.security.tls import client_context
 
 if TYPE_CHECKING:
-    from ottla.client.settings import CommonSettings
-
-_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+    from ottla.client.settings import CommonSettings, Password
 
 
 def make_ssl_context(settings: CommonSettings) -> ssl.SSLContext:
@@ -26,18 +26,41 @@ def make_ssl_context(settings: CommonSettings) -> ssl.SSLContext:
         if not isinstance(made, ssl.SSLContext):
             raise ConfigError(f"ssl.engine.factory.class must be or return an ssl.SSLContext, not {made!r}.")
         return made
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _choose_versions(context, settings)
-    if not settings.enable_ssl_certificate_verification:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif not settings.ssl_endpoint_identification_algorithm:
-        context.check_hostname = False
-    _trust(context, settings)
-    pair = read_key_pair(settings)
-    if pair is not None:
-        _load_key_pair(context, pair)
-    return context
+    try:
+        return client_context(tls_settings(settings))
+    except SecurityConfigError as error:
+        raise ConfigError(error.message) from None
+
+
+def read_trusted(settings: CommonSettings) -> stores.Trusted | None:
+    """What `ssl.truststore.*` says; None for the system's own store. Raises `ConfigError`."""
+    try:
+        return stores.read_trusted(tls_settings(settings))
+    except SecurityConfigError as error:
+        raise ConfigError(error.message) from None
+
+
+def tls_settings(settings: CommonSettings) -> TlsSettings:
+    """The `ssl.*` settings of a client."""
+    return TlsSettings(
+        keystore_location=settings.ssl_keystore_location,
+        keystore_type=settings.ssl_keystore_type,
+        keystore_password=_clear(settings.ssl_keystore_password),
+        keystore_key=_clear(settings.ssl_keystore_key),
+        keystore_certificate_chain=_clear(settings.ssl_keystore_certificate_chain),
+        key_password=_clear(settings.ssl_key_password),
+        certificate_location=settings.ssl_certificate_location,
+        key_location=settings.ssl_key_location,
+        truststore_location=settings.ssl_truststore_location,
+        truststore_type=settings.ssl_truststore_type,
+        truststore_password=_clear(settings.ssl_truststore_password),
+        truststore_certificates=_clear(settings.ssl_truststore_certificates),
+        crl_location=settings.ssl_crl_location,
+        enabled_protocols=tuple(settings.ssl_enabled_protocols),
+        cipher_suites=tuple(settings.ssl_cipher_suites),
+        checks_host_names=bool(settings.ssl_endpoint_identification_algorithm),
+        verifies=settings.enable_ssl_certificate_verification,
+    )
 
 
 def explain_tls_error(error: ssl.SSLError, where: str) -> AuthenticationError:
@@ -67,69 +90,5 @@ def explain_tls_error(error: ssl.SSLError, where: str) -> AuthenticationError:
     return AuthenticationError(f"TLS with {where} failed: {words}.", hint=hint)
 
 
-def _choose_versions(context: ssl.SSLContext, settings: CommonSettings) -> None:
-    versions = sorted(_VERSIONS[name] for name in settings.ssl_enabled_protocols)
-    if not versions:
-        raise ConfigError("ssl.enabled.protocols is empty: it takes some of TLSv1.2, TLSv1.3.")
-    suites = settings.ssl_cipher_suites
-    if suites:
-        ciphers = openssl_ciphers(suites)
-        if ciphers.tls12:
-            try:
-                context.set_ciphers(ciphers.tls12)
-            except ssl.SSLError:
-                raise ConfigError(
-                    f"ssl.cipher.suites has none that OpenSSL knows: {', '.join(suites)}. Use Java's or OpenSSL's "
-                    "names."
-                ) from None
-        else:
-            versions = [version for version in versions if version is ssl.TLSVersion.TLSv1_3]
-        if not ciphers.has_tls13:
-            versions = [version for version in versions if version is not ssl.TLSVersion.TLSv1_3]
-        if not versions:
-            raise ConfigError("ssl.cipher.suites has none for the versions in ssl.enabled.protocols.")
-    context.minimum_version, context.maximum_version = versions[0], versions[-1]
-
-
-def _trust(context: ssl.SSLContext, settings: CommonSettings) -> None:
-    trusted = read_trusted(settings)
-    if trusted is None:
-        context.load_default_certs()
-    else:
-        # Java takes any certificate of the store as an anchor, also one that is not a root.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        try:
-            context.load_verify_locations(capath=trusted.directory, cadata=trusted.pem)
-        except (ssl.SSLError, OSError, ValueError) as error:
-            raise ConfigError(f"{trusted.origin} holds no certificate that can be read: {error}.") from None
-    revoked = settings.ssl_crl_location
-    if revoked is not None:
-        try:
-            context.load_verify_locations(cafile=revoked)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"ssl.crl.location: cannot read {revoked}: {error.strerror or error}.") from None
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-
-
-def _load_key_pair(context: ssl.SSLContext, pair: KeyPair) -> None:
-    def password() -> str:
-        if pair.password is None:
-            raise ConfigError(f"{pair.origin}: the key is encrypted. Set ssl.key.password.")
-        return pair.password
-
-    try:
-        with pair.files() as (certificates, key):
-            context.load_cert_chain(certificates, key, password)
-    except ConfigError:
-        raise
-    except ssl.SSLError as error:
-        reasons = {
-            "BAD_DECRYPT": "the key cannot be decrypted. Check ssl.key.password",
-            "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
-            "NO_START_LINE": "it must hold a private key and certificates in PEM",
-            "PEM_LIB": "it must hold a private key and certificates in PEM, with the right ssl.key.password",
-        }
-        reason = next((text for word, text in reasons.items() if word in str(error).upper().replace(" ", "_")), None)
-        raise ConfigError(f"{pair.origin} cannot be used: {reason or error}.") from None
-    except OSError as error:
-        raise ConfigError(f"{pair.origin} cannot be read: {error.strerror or error}.") from None
+def _clear(password: Password | None) -> str | None:
+    return None if password is None else password.value

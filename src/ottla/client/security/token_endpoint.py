@@ -127,8 +127,7 @@ class TokenEndpoint:
         if not self._url.lower().startswith("https:"):
             return None
         if self._context is None:
-            from ottla.client.security.stores import read_trusted
-            from ottla.client.security.tls import make_ssl_context
+            from ottla.client.security.tls import make_ssl_context, read_trusted
 
             own = {name: value for name, value in self._options.items() if name.startswith("ssl.")}
             if own:
