@@ -6,7 +6,7 @@ delta cost one copy; of topics and partitions, which may be many, only what chan
 A cluster has far fewer states of partitions than partitions: equal images are one object, here and in all that follows.
 
 Listeners read from a delta: `changed_topics` (created ones have `before is None`), `deleted_topics`, `changed_configs`,
-`changed_brokers` and `changed` (names of the other image fields that were touched).
+`changed_brokers`, `changed_acls` and `changed` (names of the other image fields that were touched).
 """
 
 from __future__ import annotations
@@ -213,6 +213,7 @@ class MetadataDelta:
         "_configs",
         "_tables",
         "changed",
+        "changed_acls",
         "changed_brokers",
         "changed_configs",
         "changed_topics",
@@ -226,6 +227,8 @@ class MetadataDelta:
         self.deleted_topics: dict[bytes, TopicImage] = {}
         self.changed_brokers: set[int] = set()
         self.changed: set[str] = set()
+        # By id; None for one that is gone. There may be very many, and few of them change.
+        self.changed_acls: dict[bytes, AclImage | None] = {}
         self._tables: dict[str, Any] = {}
         self._configs: dict[ConfigResource, dict[str, str]] = {}
         self.changed_configs: set[ConfigResource] = set()
@@ -450,7 +453,7 @@ class MetadataDelta:
         self._change_broker(record.broker_id, record.broker_epoch, **changes)
 
     def _access_control_entry(self, record: messages.AccessControlEntryRecord) -> None:
-        self._table("acls")[record.id] = AclImage(
+        acl = AclImage(
             record.resource_type,
             record.resource_name,
             record.pattern_type,
@@ -459,10 +462,12 @@ class MetadataDelta:
             record.operation,
             record.permission_type,
         )
+        self._table("acls")[record.id] = self.changed_acls[record.id] = acl
 
     def _remove_access_control_entry(self, record: messages.RemoveAccessControlEntryRecord) -> None:
         if self._table("acls").pop(record.id, None) is None:
             raise MetadataError(f"a record removes the ACL {record.id.hex()}, which does not exist")
+        self.changed_acls[record.id] = None
 
     def _nothing(self, record: Any) -> None:
         """NoOp; and the transaction markers, which the loader has already acted on."""

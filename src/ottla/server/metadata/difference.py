@@ -41,6 +41,11 @@ def difference(before: MetadataImage, after: MetadataImage) -> MetadataDelta:
         old: Any = getattr(before, name)
         if old != getattr(after, name):
             delta.changed.add(name)
+    if "acls" in delta.changed:
+        for acl_id in sorted(before.acls.keys() | after.acls.keys()):
+            acl = after.acls.get(acl_id)
+            if before.acls.get(acl_id) != acl:
+                delta.changed_acls[acl_id] = acl
     return delta
 
 

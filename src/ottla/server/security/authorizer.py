@@ -1,7 +1,7 @@
 """The port between the broker and who decides what a principal may do.
 
-`StandardAuthorizer` (`ottla.server.security.standard_authorizer`) evaluates the cluster's ACLs as Apache Kafka's does. A
-class of a user's own takes its place with `authorizer.class.name=module:Class`: it derives from `Authorizer`, or from
+`StandardAuthorizer` (`ottla.server.security.standard_authorizer`) evaluates the cluster's ACLs as Apache Kafka's does.
+A class of a user's own takes its place with `authorizer.class.name=module:Class`: it derives from `Authorizer`, or from
 `StandardAuthorizer` to add to what ACLs say.
 
 An authorizer is a core: no I/O, no clock, no threads. It is asked on the event loop, in the middle of a request, so it
@@ -18,6 +18,7 @@ from ottla.core.acl import OPERATIONS_OF, AclOperation, AclPermissionType, Patte
 from ottla.core.errors import ApiError, ErrorCode
 
 __all__ = [
+    "SAMPLE_NAME",
     "Acl",
     "AclOperation",
     "AclPermissionType",
@@ -30,7 +31,7 @@ __all__ = [
 Acl: TypeAlias = tuple[int, str, int, str, str, int, int]
 """Resource type, resource name, pattern type, principal, host, operation, permission type: the fields of `AclImage`."""
 
-_SAMPLE_NAME = "hardcode"
+SAMPLE_NAME = "hardcode"
 """A resource that nobody has in mind: who may do something with it may do it with resources in general. Apache Kafka
 asks with this very name, so an ACL for it would have the same effect there."""
 
@@ -52,7 +53,7 @@ class Authorizer(ABC):
     client's address as text. `name` is the literal name of a resource, never a pattern.
     """
 
-    def __init__(self, settings: Mapping[str, str | None]) -> None:
+    def __init__(self, settings: Mapping[str, str | None]) -> None:  # noqa: B027  (need not have any)
         """`settings`: the node's configuration as given, for settings of the authorizer's own."""
 
     @abstractmethod
@@ -76,7 +77,7 @@ class Authorizer(ABC):
         resource_type: ResourceType,
     ) -> bool:
         """Whether it is allowed with any resource of that type (KIP-679)."""
-        return self.authorize(principal, groups, host, operation, resource_type, _SAMPLE_NAME)
+        return self.authorize(principal, groups, host, operation, resource_type, SAMPLE_NAME)
 
     def operations(
         self, principal: str, groups: tuple[str, ...], host: str, resource_type: ResourceType, name: str
@@ -88,10 +89,10 @@ class Authorizer(ABC):
             if self.authorize(principal, groups, host, operation, resource_type, name)
         )
 
-    def load(self, acls: Mapping[bytes, Acl]) -> None:
+    def load(self, acls: Mapping[bytes, Acl]) -> None:  # noqa: B027  (need not care)
         """Hear of all ACLs of the cluster, by id: at the start, and when a snapshot takes the place of the log."""
 
-    def change(self, added: Mapping[bytes, Acl], removed: Iterable[bytes]) -> None:
+    def change(self, added: Mapping[bytes, Acl], removed: Iterable[bytes]) -> None:  # noqa: B027  (need not care)
         """Hear of ACLs that came and went. An id is never used twice."""
 
     def describe(self) -> dict[str, Any]:
