@@ -1,4 +1,4 @@
-"""What is wrong with settings that are about security."""
+"""What is wrong with settings that are about security, and why a login fails."""
 
 from __future__ import annotations
 
@@ -13,3 +13,15 @@ class SecurityConfigError(Exception):
         super().__init__(message)
         self.setting = setting
         self.message = message
+
+
+class MechanismError(Exception):
+    """The exchange of a SASL mechanism cannot go on: the other side is not believed, or has refused.
+
+    `message` says what happened, `hint` what to do; without one (None) the usual advice for a refused login is right.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

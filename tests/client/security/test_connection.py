@@ -9,7 +9,7 @@ from ottla.client.security import connection_security
 from ottla.client.settings import AdminSettings
 from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
-from tests.client.security.test_mechanisms import ScramServer
+from tests.security.test_mechanisms import ScramServer
 
 
 def sasl(mechanism="PLAIN", **names):

@@ -5,8 +5,8 @@
 
 - `connection.py` is that object: the only part that waits for anything.
 - `tls.py` makes the SSLContext with `ottla.security`, which reads keys and certificates from PEM, PKCS12 and JKS.
-- `mechanism.py` says what a SASL mechanism is: bytes in, bytes out. `plain.py`, `scram.py`, `oauthbearer.py` and
-  `gssapi.py` are the mechanisms; nothing in them waits, and all but GSSAPI is a pure function of what it is given.
+- `mechanisms.py` wraps the SASL mechanisms of `ottla.security`: bytes in, bytes out; `errors.py` turns what is raised
+  there into the clients' errors.
 - `jaas.py` reads `sasl.jaas.config`; `credentials.py` finds user names and passwords in it or beside it.
 - `tokens.py` keeps an OAuth token fresh; `token_sources.py` says where tokens come from, `token_endpoint.py` asks
   the endpoint for one, `assertions.py` signs what proves a client to it.

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ottla.client.errors import AuthenticationError, KafkaError, error_for
+from ottla.client.security.errors import as_client_errors
+from ottla.client.security.mechanisms import ClientMechanism
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
@@ -15,8 +17,8 @@ from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHan
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from ottla.client.security.mechanism import Mechanism
     from ottla.client.settings import CommonSettings
+    from ottla.security.mechanism import Mechanism
 
 SendAndReceive = Callable[[Any], Awaitable[Any]]
 """Sends a request on the connection that is being authenticated, and gives the body of its response."""
@@ -109,46 +111,50 @@ def _mechanism_maker(settings: CommonSettings) -> Callable[[str], Awaitable[Mech
     jaas_entry(settings)
     name = settings.sasl_mechanism
     if name == "OAUTHBEARER":
-        from ottla.client.security.oauthbearer import OAuthBearer
         from ottla.client.security.tokens import TokenKeeper
+        from ottla.security.oauthbearer import OAuthBearer
 
         keeper = TokenKeeper(settings)
 
         async def bearer(host: str) -> Mechanism:
             token = await keeper.token()
-            return OAuthBearer(token.value, token.extensions)
+            return ClientMechanism(lambda: OAuthBearer(token.value, token.extensions))
 
         return bearer
     if name == "GSSAPI":
-        from ottla.client.security.gssapi import Gssapi, load_gssapi
+        from ottla.security.gssapi import Gssapi, load_gssapi
 
         ticket = kerberos(settings)
-        load_gssapi()
+        with as_client_errors():
+            load_gssapi()
 
         async def gssapi(host: str) -> Mechanism:
             # Finding credentials reads files and may ask the KDC.
             return await asyncio.to_thread(
-                Gssapi, ticket.service, host, principal=ticket.principal, keytab=ticket.keytab
+                ClientMechanism,
+                lambda: Gssapi(ticket.service, host, principal=ticket.principal, keytab=ticket.keytab),
             )
 
         return gssapi
     user = user_and_password(settings)
     if name == "PLAIN":
-        from ottla.client.security.plain import Plain
+        from ottla.security.plain import Plain
 
         async def plain(host: str) -> Mechanism:
-            return Plain(user.username, user.password)
+            return ClientMechanism(lambda: Plain(user.username, user.password))
 
         return plain
-    from ottla.client.security.scram import SaltedPasswords, Scram
+    from ottla.security.scram import SaltedPasswords, Scram
 
     salted_passwords = SaltedPasswords()
     extensions = {"tokenauth": "true"} if user.is_token else None
 
     async def scram(host: str) -> Mechanism:
         nonce = secrets.token_urlsafe(24)
-        return Scram(
-            name, user.username, user.password, nonce, extensions=extensions, salted_passwords=salted_passwords
+        return ClientMechanism(
+            lambda: Scram(
+                name, user.username, user.password, nonce, extensions=extensions, salted_passwords=salted_passwords
+            )
         )
 
     return scram

@@ -20,8 +20,9 @@ from urllib.request import url2pathname
 
 from ottla.client.errors import AuthenticationError, ConfigError, KafkaError
 from ottla.client.security.credentials import jaas_entry
-from ottla.client.security.oauthbearer import check_extensions
+from ottla.client.security.errors import as_client_errors
 from ottla.client.security.tokens import OAuthToken, token_from
+from ottla.security.oauthbearer import check_extensions
 
 if TYPE_CHECKING:
     from ottla.client.settings import CommonSettings
@@ -64,7 +65,8 @@ def _extensions(settings: CommonSettings, options: Mapping[str, str]) -> dict[st
         if not equals:
             raise ConfigError("sasl.oauthbearer.extensions cannot be read: write name=value, several with commas.")
         found[name.strip()] = value.strip()
-    check_extensions(found)
+    with as_client_errors():
+        check_extensions(found)
     return found
 
 
@@ -168,7 +170,8 @@ def _unsecured_source(settings: CommonSettings, options: Mapping[str, str], exte
             "sasl.mechanism is OAUTHBEARER: say where tokens come from, with sasl.oauthbearer.token.endpoint.url or "
             "sasl.oauth.token.provider."
         )
-    check_extensions(more)
+    with as_client_errors():
+        check_extensions(more)
 
     async def fetch() -> OAuthToken:
         now_s = round(time.time(), 3)

@@ -6,18 +6,18 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from ottla.client.errors import AuthenticationError, ConfigError
-from ottla.client.security.gssapi import Gssapi
-from ottla.client.security.oauthbearer import OAuthBearer
-from ottla.client.security.plain import Plain
-from ottla.client.security.scram import SaltedPasswords, Scram
+from ottla.security.errors import MechanismError, SecurityConfigError
+from ottla.security.gssapi import Gssapi
+from ottla.security.oauthbearer import OAuthBearer
+from ottla.security.plain import Plain
+from ottla.security.scram import SaltedPasswords, Scram
 
 
 def test_plain_is_one_message():
     mechanism = Plain("tim", "tanstaaftanstaaf")
     assert mechanism.first_message() == b"\0tim\0tanstaaftanstaaf"
     assert mechanism.respond(b"") is None
-    with pytest.raises(AuthenticationError, match="not PLAIN"):
+    with pytest.raises(MechanismError, match="not PLAIN"):
         mechanism.respond(b"x")
 
 
@@ -81,7 +81,7 @@ class ScramServer:
 def test_scram_does_not_believe_a_server_without_the_password():
     mechanism = scram()
     mechanism.respond(SERVER_FIRST)
-    with pytest.raises(AuthenticationError, match="could not prove that it knows the password"):
+    with pytest.raises(MechanismError, match="could not prove that it knows the password"):
         mechanism.respond(b"v=" + b64encode(bytes(32)))
 
 
@@ -101,20 +101,20 @@ def test_scram_does_not_believe_a_server_without_the_password():
     ],
 )
 def test_scram_refuses_what_is_not_scram(challenge):
-    with pytest.raises(AuthenticationError, match="not SCRAM"):
+    with pytest.raises(MechanismError, match="not SCRAM"):
         scram().respond(challenge)
 
 
 @pytest.mark.parametrize("iterations", [1, 4095, 10_000_001])
 def test_scram_refuses_iterations_that_are_too_few_or_endless(iterations):
-    with pytest.raises(AuthenticationError, match=f"{iterations} SCRAM iterations"):
+    with pytest.raises(MechanismError, match=f"{iterations} SCRAM iterations"):
         scram().respond(SERVER_FIRST.replace(b"4096", str(iterations).encode()))
 
 
 def test_scram_says_what_the_server_says():
     mechanism = scram()
     mechanism.respond(SERVER_FIRST)
-    with pytest.raises(AuthenticationError, match="the broker refused: invalid-proof"):
+    with pytest.raises(MechanismError, match="the broker refused: invalid-proof"):
         mechanism.respond(b"e=invalid-proof")
 
 
@@ -138,19 +138,19 @@ def test_oauthbearer_hears_why_it_was_refused():
     mechanism = OAuthBearer("abc")
     assert mechanism.respond(b'{"status":"invalid_token"}') == b"\x01"
     assert mechanism.refusal == '{"status":"invalid_token"}'
-    with pytest.raises(AuthenticationError, match="invalid_token"):
+    with pytest.raises(MechanismError, match="invalid_token"):
         mechanism.respond(b"again")
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\x01b", "tökén"])
 def test_what_is_no_token(token):
-    with pytest.raises(AuthenticationError, match="characters that a token cannot have"):
+    with pytest.raises(MechanismError, match="characters that a token cannot have"):
         OAuthBearer(token)
 
 
 @pytest.mark.parametrize("extensions", [{"auth": "x"}, {"a b": "x"}, {"a": ""}, {"a": "\x01"}, {"": "x"}])
 def test_what_is_no_extension(extensions):
-    with pytest.raises(ConfigError, match="SASL extension"):
+    with pytest.raises(SecurityConfigError, match="SASL extension"):
         OAuthBearer("abc", extensions)
 
 
@@ -227,7 +227,7 @@ def test_gssapi_takes_a_principal_from_a_keytab():
 
 def test_gssapi_says_what_to_do_without_a_ticket():
     mechanism = Gssapi("kafka", "broker1", principal="me", gssapi=FakeGssapi(error="No credentials\n found"))
-    with pytest.raises(AuthenticationError, match=r"as me: No credentials found\. Run kinit or set"):
+    with pytest.raises(MechanismError, match=r"as me: No credentials found\. Run kinit or set"):
         mechanism.first_message()
 
 
@@ -236,5 +236,5 @@ def test_gssapi_wants_no_security_layer(offered):
     mechanism = Gssapi("kafka", "broker1", gssapi=FakeGssapi(offered=offered))
     mechanism.first_message()
     mechanism.respond(b"mutual")
-    with pytest.raises(AuthenticationError, match="insists on a GSSAPI security layer"):
+    with pytest.raises(MechanismError, match="insists on a GSSAPI security layer"):
         mechanism.respond(b"wrapped")

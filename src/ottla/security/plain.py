@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ottla.client.errors import AuthenticationError
+from ottla.security.errors import MechanismError
 
 
 class Plain:
@@ -18,4 +18,4 @@ class Plain:
 
     def respond(self, challenge: bytes) -> None:
         if challenge:
-            raise AuthenticationError("the broker answered PLAIN with something that is not PLAIN.")
+            raise MechanismError("the broker answered PLAIN with something that is not PLAIN.")

@@ -1,4 +1,4 @@
-"""What a SASL mechanism is here: a small machine without I/O."""
+"""What a SASL mechanism is at the client's end: a small machine without I/O."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ class Mechanism(Protocol):
     def respond(self, challenge: bytes) -> bytes | None:
         """The answer to what the server said; None when the exchange is over and the server is believed.
 
-        Raises `AuthenticationError` when the server cannot be believed.
+        Raises `MechanismError` when the server cannot be believed.
         """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ottla.client.errors import AuthenticationError, ConfigError
+from ottla.security.errors import MechanismError, SecurityConfigError
 
 _SEPARATOR = "\x01"
 _NAME = re.compile(r"[A-Za-z]+")
@@ -19,7 +19,7 @@ class OAuthBearer:
 
     def __init__(self, token: str, extensions: Mapping[str, str] | None = None) -> None:
         if not token or not token.isascii() or any(character <= " " for character in token):
-            raise AuthenticationError("the OAuth token is empty, or has characters that a token cannot have.", hint="")
+            raise MechanismError("the OAuth token is empty, or has characters that a token cannot have.", hint="")
         check_extensions(extensions or {})
         pairs = [f"auth=Bearer {token}", *(f"{name}={value}" for name, value in (extensions or {}).items())]
         self._message = f"n,,{_SEPARATOR}{_SEPARATOR.join(pairs)}{_SEPARATOR}{_SEPARATOR}".encode()
@@ -33,13 +33,15 @@ class OAuthBearer:
         if not challenge:
             return None
         if self.refusal is not None:
-            raise AuthenticationError(f"the broker refused the OAuth token: {self.refusal}.")
+            raise MechanismError(f"the broker refused the OAuth token: {self.refusal}.")
         self.refusal = challenge.decode(errors="replace")
         return _SEPARATOR.encode()
 
 
 def check_extensions(extensions: Mapping[str, str]) -> None:
-    """Raise `ConfigError` unless these can be SASL extensions (`auth` is the token's own)."""
+    """Raise `SecurityConfigError` unless these can be SASL extensions (`auth` is the token's own)."""
     for name, value in extensions.items():
         if name == "auth" or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ConfigError(f"the SASL extension {name!r} is not allowed: letters for the name, text for the value.")
+            raise SecurityConfigError(
+                "", f"the SASL extension {name!r} is not allowed: letters for the name, text for the value."
+            )

@@ -12,10 +12,9 @@ import hmac
 from base64 import b64decode, b64encode
 from typing import Final
 
-from ottla.client.errors import AuthenticationError
+from ottla.security.errors import MechanismError
+from ottla.security.scram_keys import HASHES, MIN_ITERATIONS, auth_message
 
-HASHES: Final = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
-MIN_ITERATIONS: Final = 4096
 _MAX_ITERATIONS: Final = 10_000_000
 """More would keep the client busy for long: a broker that asks for it is none."""
 
@@ -75,7 +74,7 @@ class Scram:
         except ValueError:
             raise _not_scram() from None
         if "e" in fields:
-            raise AuthenticationError(f"the broker refused: {fields['e']}.")
+            raise MechanismError(f"the broker refused: {fields['e']}.")
         if self._server_signature is None:
             return self._prove(text, fields)
         if self._is_done:
@@ -92,13 +91,13 @@ class Scram:
         if not nonce.startswith(self._nonce) or nonce == self._nonce or "m" in fields or not salt:
             raise _not_scram()
         if not MIN_ITERATIONS <= iterations <= _MAX_ITERATIONS:
-            raise AuthenticationError(
+            raise MechanismError(
                 f"the broker asks for {iterations} SCRAM iterations; {MIN_ITERATIONS} to {_MAX_ITERATIONS} are "
                 "accepted.",
                 hint="Set the password again, with more iterations.",
             )
         without_proof = f"c={b64encode(_NO_CHANNEL_BINDING.encode()).decode()},r={nonce}"
-        signed = f"{self._first_bare},{server_first},{without_proof}".encode()
+        signed = auth_message(self._first_bare, server_first, without_proof)
         salted = self._salted_passwords.find(self._hash, self._password, salt, iterations)
         client_key = self._hmac(salted, b"Client Key")
         stored_key = hashlib.new(self._hash, client_key).digest()
@@ -115,7 +114,7 @@ class Scram:
             raise _not_scram() from None
         assert self._server_signature is not None
         if not hmac.compare_digest(signature, self._server_signature):
-            raise AuthenticationError(
+            raise MechanismError(
                 "the broker could not prove that it knows the password.",
                 hint="Check that bootstrap.servers leads to your own brokers.",
             )
@@ -124,5 +123,5 @@ class Scram:
         return hmac.digest(key, message, self._hash)
 
 
-def _not_scram() -> AuthenticationError:
-    return AuthenticationError("the broker answered SCRAM with something that is not SCRAM.")
+def _not_scram() -> MechanismError:
+    return MechanismError("the broker answered SCRAM with something that is not SCRAM.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final
 
-from ottla.client.errors import AuthenticationError, ConfigError
+from ottla.security.errors import MechanismError, SecurityConfigError
 
 _NO_PROTECTION: Final = 1
 """The security layer that leaves the data as they are."""
@@ -65,7 +65,7 @@ class Gssapi:
         except self._gssapi.exceptions.GSSError as error:
             raise _kerberos_error(error, self._principal) from error
         if len(offered) != 4 or not offered[0] & _NO_PROTECTION:
-            raise AuthenticationError(
+            raise MechanismError(
                 "the broker insists on a GSSAPI security layer.", hint="Use TLS (SASL_SSL) to protect the data."
             )
         wrapped: bytes = self._context.wrap(bytes([_NO_PROTECTION, 0, 0, 0]), False).message
@@ -73,22 +73,23 @@ class Gssapi:
 
 
 def load_gssapi() -> ModuleType:
-    """The `gssapi` package; `ConfigError` when it is not installed."""
+    """The `gssapi` package; `SecurityConfigError` when it is not installed."""
     try:
         import gssapi
     except ImportError as error:
-        raise ConfigError(
-            f"sasl.mechanism=GSSAPI, the default, needs the gssapi package ({error}).",
-            hint="Set sasl.mechanism to PLAIN, SCRAM-SHA-512 or OAUTHBEARER, or pip install 'ottla[gssapi]'.",
+        raise SecurityConfigError(
+            "sasl.mechanism",
+            f"sasl.mechanism=GSSAPI, the default, needs the gssapi package ({error}). "
+            "Set sasl.mechanism to PLAIN, SCRAM-SHA-512 or OAUTHBEARER, or pip install 'ottla[gssapi]'.",
         ) from None
     module: ModuleType = gssapi
     return module
 
 
-def _kerberos_error(error: Exception, principal: str | None) -> AuthenticationError:
+def _kerberos_error(error: Exception, principal: str | None) -> MechanismError:
     text = " ".join(str(error).split())
     who = f" as {principal}" if principal else ""
-    return AuthenticationError(
+    return MechanismError(
         f"Kerberos does not let us in{who}: {text}.",
         hint="Run kinit or set sasl.kerberos.keytab, and check sasl.kerberos.service.name and the broker's host name.",
     )
