@@ -4,6 +4,12 @@ _TEXT = """
 add.partitions.to.txn.retry.backoff.max.ms: Longest wait for a transaction that ends, before the next begins.
 add.partitions.to.txn.retry.backoff.ms: Pause before a partition is added to a transaction again.
 advertised.listeners: Addresses that clients are told to connect to, when they differ from what the broker listens on.
+audit.log.allowed: What of allowed requests is told in the audit log: changes, each one; access, counted per interval.
+audit.log.file: File that gets a line of JSON for each login, refusal and change; null for none.
+audit.log.interval.ms: Within this time the same event is told once, and then how often it came again.
+audit.log.max.bytes: The audit log goes on in a new file when it has grown to this size.
+audit.log.max.events.per.second: More events than this are counted, and only their number is told.
+audit.log.max.files: Files of the audit log that are kept, the one in use among them.
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 auto.leader.rebalance.enable: Whether partitions go back to their preferred leaders by themselves.
 broker.heartbeat.interval.ms: How often a broker tells the controller that it is there.

@@ -4,6 +4,12 @@ from ottla.schema.definition import SettingTable
 
 OTTLA_SETTINGS = SettingTable(
     """
+audit.log.allowed         list   low    read-only    changes,access [access, changes]
+audit.log.file            string medium read-only    null
+audit.log.interval.ms     long   low    read-only    60000 [1000,...]
+audit.log.max.bytes       long   low    read-only    104857600 [65536,...]
+audit.log.max.events.per.second int low read-only    1000 [10,...]
+audit.log.max.files       int    low    read-only    10 [2,...,1000]
 cluster.id                string low    read-only    null
 http.listeners            list   medium read-only    []
 logging.format            string low    read-only    text [text, json]

@@ -250,6 +250,7 @@ class RequestContext:
     """
 
     __slots__ = (
+        "api_name",
         "api_version",
         "apis",
         "client_host",
@@ -284,6 +285,8 @@ class RequestContext:
         self.api_version = api_version
         self.correlation_id = correlation_id
         self.client_id = client_id
+        self.api_name = ""
+        """Which API is asked, where there is an audit log that wants to know."""
         self.produce_shapes: ProduceShapes | None = None
         self.is_internal = False
         """This node itself asks, so that nothing is checked."""

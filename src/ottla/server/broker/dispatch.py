@@ -94,6 +94,12 @@ class Route:
         if interceptor is not None:
             self.handle, self.quick = partial(_intercept, interceptor, self, self.handle), None
 
+    def name_requests(self) -> None:
+        """Say in the context of each request which API it is, for the audit log."""
+        self.handle = _named(self.api.name, self.handle)
+        if self.quick is not None:
+            self.quick = _named(self.api.name, self.quick)
+
     def failure(self, request: Any, context: RequestContext, error: BaseException) -> Any | None:
         """The response to a request whose handler raised; None when only closing the connection says it."""
         if isinstance(error, ApiError):
@@ -130,7 +136,7 @@ class Router:
     there while requests, or slow ones, are logged.
     """
 
-    __slots__ = ("_interceptor", "_unstable_versions", "apis", "log", "metrics", "routes")
+    __slots__ = ("_interceptor", "_names_requests", "_unstable_versions", "apis", "log", "metrics", "routes")
 
     def __init__(
         self,
@@ -144,6 +150,7 @@ class Router:
         self.metrics: dict[int, RequestMetrics] = {} if metrics is None else metrics
         self.log: RequestLog | None = None
         self._interceptor: Interceptor | None = None
+        self._names_requests = False
         self._unstable_versions = unstable_versions
 
     def intercept(self, interceptor: Interceptor | None) -> None:
@@ -154,6 +161,12 @@ class Router:
         self._interceptor = interceptor
         for route in self.routes.values():
             route.intercept(interceptor)
+
+    def name_requests(self) -> None:
+        """Let handlers know, by `RequestContext.api_name`, which API they serve; said before the first request."""
+        self._names_requests = True
+        for route in self.routes.values():
+            route.name_requests()
 
     def find(self, api_key: int, version: int) -> Route:
         """The route, loading handler and codecs on first use. Raises UnsupportedRequestError for what is not served."""
@@ -170,6 +183,8 @@ class Router:
                 metrics = self.metrics[api_key] = RequestMetrics(api.name)
                 metrics.times_all = self.log is not None
             route = self.routes[api_key << 16 | version] = Route(api, version, metrics)
+            if self._names_requests:
+                route.name_requests()
             if self._interceptor is not None:
                 route.intercept(self._interceptor)
         return route
@@ -184,6 +199,14 @@ def at_controller(own: Handle, broker: Broker, request: Any, context: RequestCon
     from ottla.server.broker import forwarding
 
     return forwarding.at_controller(own, channel, broker, request, context)
+
+
+def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def named(*arguments: Any) -> Any:
+        arguments[-1].api_name = name  # the context
+        return function(*arguments)
+
+    return named
 
 
 def _intercept(

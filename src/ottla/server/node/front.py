@@ -64,6 +64,11 @@ class Front:
         for listener in self.listeners:
             await listener.accept()
 
+    def name_requests(self) -> None:
+        """Let the audit log know which APIs are asked."""
+        for router in self._routers:
+            router.name_requests()
+
     def follow_settings(self) -> None:
         """The broker's configuration is another one."""
         for listener in (*self.listeners, *self.controller_listeners):

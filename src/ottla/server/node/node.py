@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ottla.server.node.membership import Membership
     from ottla.server.node.observation import Observation
     from ottla.server.raft.metadata_log import MetadataLog
+    from ottla.server.security.audit_log import AuditLog
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Node:
         self._membership: Membership | None = None
         self._endpoint: HttpEndpoint | None = None
         self._observation: Observation | None = None
+        self._audit_log: AuditLog | None = None
 
     @property
     def broker(self) -> Broker:
@@ -123,6 +125,8 @@ class Node:
         await directories.start()
         metadata, metadata_log = await self._open_metadata(directories)
         front = self._compose(metadata, metadata_log, directories)
+        if config["audit.log.file"]:
+            await self._open_audit_log(front)
         await front.open_controllers()
         await metadata_log.start(metadata)
         metadata.start_snapshots(metadata_log)
@@ -139,6 +143,15 @@ class Node:
         self._observation = Observation(self.config)
         self._endpoint = HttpEndpoint(self.config, self._observation)
         await self._endpoint.open()
+
+    async def _open_audit_log(self, front: Front) -> None:
+        """Before anybody can connect."""
+        from ottla.server.security.audit_log import AuditLog
+
+        self._audit_log = AuditLog(self.config, self.env)
+        await self._audit_log.open()
+        self.broker.audit = self._audit_log.audit
+        front.name_requests()
 
     async def _open_membership(self) -> None:
         from ottla.server.node.membership import Membership, check_formatted
@@ -274,6 +287,9 @@ class Node:
         broker_epoch, clean = await self._stop_metadata()
         if front is not None:
             await front.close_controllers(grace_s)
+        audit_log, self._audit_log = self._audit_log, None
+        if audit_log is not None:
+            await audit_log.close()
         if membership is not None:
             await membership.close()
         self._front = self._membership = None
@@ -311,6 +327,9 @@ class Node:
         front, self._front = self._front, None
         if front is not None:
             front.abort()
+        audit_log, self._audit_log = self._audit_log, None
+        if audit_log is not None:
+            audit_log.abort()
         membership, self._membership = self._membership, None
         if membership is not None:
             await membership.close()
