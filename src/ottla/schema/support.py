@@ -17,7 +17,9 @@ controller.quorum.auto.join.enable controller.quorum.bootstrap.servers controlle
 controller.quorum.election.timeout.ms controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes
 controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms
 controller.quorum.voters controller.quota.window.num controller.quota.window.size.seconds controller.socket.timeout.ms
-cordoned.log.dirs default.replication.factor delete.topic.enable errors.deadletterqueue.auto.create.topics.enable
+cordoned.log.dirs default.replication.factor delegation.token.expiry.check.interval.ms delegation.token.expiry.time.ms
+delegation.token.max.lifetime.ms delegation.token.secret.key delete.topic.enable
+errors.deadletterqueue.auto.create.topics.enable
 errors.deadletterqueue.topic.name.prefix fetch.max.bytes group.consumer.assignment.interval.ms group.consumer.assignors
 group.consumer.heartbeat.interval.ms group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms
 group.consumer.max.session.timeout.ms group.consumer.max.size group.consumer.migration.policy

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest
     from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest
     from ottla.protocol.messages.controller_registration import ControllerRegistrationRequest
+    from ottla.protocol.messages.create_delegation_token import CreateDelegationTokenRequest
     from ottla.protocol.messages.create_partitions import CreatePartitionsRequest
     from ottla.protocol.messages.create_topics import CreateTopicsRequest
     from ottla.protocol.messages.delete_topics import DeleteTopicsRequest
     from ottla.protocol.messages.elect_leaders import ElectLeadersRequest
+    from ottla.protocol.messages.expire_delegation_token import ExpireDelegationTokenRequest
+    from ottla.protocol.messages.renew_delegation_token import RenewDelegationTokenRequest
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest
     from ottla.server.controller.client_quotas import QuotaAlteration
     from ottla.server.controller.configs import Change
+    from ottla.server.controller.delegation_tokens import TokenCommands
     from ottla.server.controller.topics import TopicCommands
 
 PRODUCER_ID_BLOCK: Final = 1000
@@ -68,6 +72,7 @@ class ControllerCore:
         self.node_id = node_id
         self._randomness = randomness
         self._topic_commands: TopicCommands | None = None
+        self._token_commands: TokenCommands | None = None
 
     @property
     def image(self) -> MetadataImage:
@@ -205,6 +210,12 @@ class ControllerCore:
 
         return elect_uncleanly(self.state)
 
+    def expire_delegation_tokens(self, wall_ms: int) -> Result:
+        """Tokens that are over are removed; the response is whether more of them wait."""
+        from ottla.server.controller.delegation_tokens import expire_tokens
+
+        return expire_tokens(self.image, wall_ms)
+
     # Commands of clients
 
     @property
@@ -260,6 +271,30 @@ class ControllerCore:
         from ottla.server.controller.client_quotas import alter_client_quotas
 
         return alter_client_quotas(self.image, alterations, unknown_hosts=unknown_hosts, validate_only=validate_only)
+
+    # Of delegation tokens, which end by the wall clock, `wall_ms`. See `delegation_tokens` for what is raised.
+
+    @property
+    def _tokens(self) -> TokenCommands:
+        if self._token_commands is None:
+            from ottla.server.controller.delegation_tokens import TokenCommands
+
+            self._token_commands = TokenCommands(self.config, self._randomness.uuid)
+        return self._token_commands
+
+    def create_delegation_token(self, request: CreateDelegationTokenRequest, requester: str, wall_ms: int) -> Result:
+        """CreateDelegationToken; the response is a CreateDelegationTokenResponse."""
+        return self._tokens.create(self.image, request, requester, wall_ms)
+
+    def renew_delegation_token(self, request: RenewDelegationTokenRequest, requester: str, wall_ms: int) -> Result:
+        """RenewDelegationToken; the response is a RenewDelegationTokenResponse."""
+        return self._tokens.renew(self.image, request, requester, wall_ms)
+
+    def expire_delegation_token(self, request: ExpireDelegationTokenRequest, requester: str, wall_ms: int) -> Result:
+        """ExpireDelegationToken; the response is an ExpireDelegationTokenResponse."""
+        return self._tokens.expire(self.image, request, requester, wall_ms)
+
+    # Of the cluster
 
     def elect_leaders(self, request: ElectLeadersRequest) -> Result:
         """ElectLeaders; the response is an ElectLeadersResponse. Raises ApiError for an unknown election type."""

@@ -1,4 +1,5 @@
-"""What an active controller does unasked: it fences brokers that fell silent, and holds elections every so often."""
+"""What an active controller does unasked: it fences brokers that fell silent, and every so often holds elections and
+removes delegation tokens that are over."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class PeriodicRounds:
     """Timers of one leadership. Sessions are watched by their deadline, so that a broker is fenced as soon as its
     session is over; where no session can end, nothing wakes up."""
 
-    def __init__(self, core: ControllerCore, submit: Submit) -> None:
+    def __init__(self, core: ControllerCore, submit: Submit, wall_ms: Callable[[], int]) -> None:
         """`submit` decides and appends; it raises ApiError when that cannot be, and the next round tries again."""
         self._core = core
         self._submit = submit
@@ -37,6 +38,9 @@ class PeriodicRounds:
         if config["auto.leader.rebalance.enable"]:
             self._every(config["leader.imbalance.check.interval.seconds"], core.balance_leaders)
         self._every(config["unclean.leader.election.interval.ms"] / 1000, core.elect_uncleanly)
+        if config["delegation.token.secret.key"] is not None:
+            interval_s = config["delegation.token.expiry.check.interval.ms"] / 1000
+            self._every(interval_s, lambda: core.expire_delegation_tokens(wall_ms()))
         self.watch_sessions()
 
     def stop(self) -> None:
@@ -87,7 +91,7 @@ class PeriodicRounds:
         try:
             more = self._run(command)
         except ApiError as error:
-            _log.warning("elections had to be put off: %s", error.message)
+            _log.warning("what was due had to be put off: %s", error.message)
         self._wait(0 if more else interval_s, interval_s, command)
 
     def _run(self, command: Callable[[], Result]) -> Any:

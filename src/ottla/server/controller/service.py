@@ -41,10 +41,22 @@ if TYPE_CHECKING:
         ControllerRegistrationRequest,
         ControllerRegistrationResponse,
     )
+    from ottla.protocol.messages.create_delegation_token import (
+        CreateDelegationTokenRequest,
+        CreateDelegationTokenResponse,
+    )
     from ottla.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
     from ottla.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
     from ottla.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
     from ottla.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
+    from ottla.protocol.messages.expire_delegation_token import (
+        ExpireDelegationTokenRequest,
+        ExpireDelegationTokenResponse,
+    )
+    from ottla.protocol.messages.renew_delegation_token import (
+        RenewDelegationTokenRequest,
+        RenewDelegationTokenResponse,
+    )
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
     from ottla.server.controller.client_quotas import Answers, QuotaAlteration
     from ottla.server.controller.configs import Change, Refusal
@@ -153,7 +165,7 @@ class Controller:
             # Written with the levels they establish.
             self._writer = RecordWriter({r.name: r.feature_level for r in records if hasattr(r, "feature_level")})
             self._append(core.bootstrap(records).records, atomic=False)  # a transaction of its own
-        self._rounds = PeriodicRounds(core, self._submit)
+        self._rounds = PeriodicRounds(core, self._submit, self._env.clock.now_ms)
 
     def _resign(self) -> None:
         """Forget what was decided on records that are not committed; whoever leads now may not have them."""
@@ -382,6 +394,33 @@ class Controller:
         except (OSError, MetadataLogError) as error:
             raise self._refusal() from error
         return update.response
+
+    async def create_delegation_token(
+        self, request: CreateDelegationTokenRequest, requester: str
+    ) -> CreateDelegationTokenResponse:
+        """Answer CreateDelegationToken."""
+        response: CreateDelegationTokenResponse = await self._execute(
+            lambda: self._core.create_delegation_token(request, requester, self._env.clock.now_ms())
+        )
+        return response
+
+    async def renew_delegation_token(
+        self, request: RenewDelegationTokenRequest, requester: str
+    ) -> RenewDelegationTokenResponse:
+        """Answer RenewDelegationToken. Raises ApiError for refusals, see `delegation_tokens`."""
+        response: RenewDelegationTokenResponse = await self._execute(
+            lambda: self._core.renew_delegation_token(request, requester, self._env.clock.now_ms())
+        )
+        return response
+
+    async def expire_delegation_token(
+        self, request: ExpireDelegationTokenRequest, requester: str
+    ) -> ExpireDelegationTokenResponse:
+        """Answer ExpireDelegationToken. Raises ApiError for refusals, see `delegation_tokens`."""
+        response: ExpireDelegationTokenResponse = await self._execute(
+            lambda: self._core.expire_delegation_token(request, requester, self._env.clock.now_ms())
+        )
+        return response
 
     async def elect_leaders(self, request: ElectLeadersRequest) -> ElectLeadersResponse:
         """Answer ElectLeaders. Raises ApiError INVALID_REQUEST for an unknown election type."""
