@@ -45,6 +45,7 @@ class Delivery:
         self._leader: LeaderAndEpoch | None = None
         self._leader_offset = 0
         self._task: asyncio.Task[None] | None = None
+        self._in_turn = False
         self._is_stopped = False
         log.on_truncated = self._on_truncated
 
@@ -75,7 +76,8 @@ class Delivery:
             await asyncio.wait([self._task])
 
     def _go_on(self) -> None:
-        if self._task is not None or self._is_stopped:
+        # What the listener does may commit something, or end leadership: the turn that it is in takes that along.
+        if self._task is not None or self._in_turn or self._is_stopped:
             return
         try:
             if not self._turn():
@@ -85,6 +87,21 @@ class Delivery:
 
     def _turn(self) -> bool:
         """Hand over what is at hand; whether that was all."""
+        self._in_turn = True
+        try:
+            while self._hand_over():
+                leader = self._leader
+                if leader is None or self.next_offset < self._leader_offset:
+                    return True
+                self._leader = None
+                self.told = leader
+                self._listener.on_leader(leader)
+            return False
+        finally:
+            self._in_turn = False
+
+    def _hand_over(self) -> bool:
+        """What is committed, as far as it need not be waited for; whether that was all."""
         may_read = True
         while self.next_offset < self._committed_offset:
             batches = self._take_appended()
@@ -95,11 +112,6 @@ class Delivery:
                 batches = self._read()
             self.next_offset = batches[-1].last_offset + 1
             self._listener.on_commit(batches)
-        leader = self._leader
-        if leader is not None and self.next_offset >= self._leader_offset:
-            self._leader = None
-            self.told = leader
-            self._listener.on_leader(leader)
         return True
 
     async def _catch_up(self) -> None:

@@ -8,6 +8,7 @@ event loop, one timer for the core's deadline. What is committed goes to the lis
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from ottla.server.peers.peers import Peers
     from ottla.server.raft.quorum_state import QuorumState
     from ottla.server.raft.replica_log import DiskReplicaLog
+
+logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "raft"
 SHUTDOWN_TIMEOUT_S: Final = 5.0
@@ -257,7 +260,7 @@ class RaftNode(ReplicaShell):
             return
         try:
             event(self._core)
-        except (OSError, MetadataLogError, ApiError, CorruptRecordError) as error:
+        except Exception as error:
             self._fail(error)
         self._carry_out()
 
@@ -267,7 +270,7 @@ class RaftNode(ReplicaShell):
             effect = self._effects.popleft()
             try:
                 self._do(effect)
-            except (OSError, MetadataLogError) as error:
+            except Exception as error:
                 self._fail(error)
         self._set_timer()
         changed, self._changed = self._changed, None
@@ -328,7 +331,7 @@ class RaftNode(ReplicaShell):
     async def _persist(self, state: QuorumState) -> None:
         try:
             await self._env.run_blocking(write_quorum_state, self._env.disk, self.replica.path, state)
-        except OSError as error:
+        except Exception as error:
             self._fail(error)
         self._is_held_up = False
         self._carry_out()
@@ -351,7 +354,11 @@ class RaftNode(ReplicaShell):
     def _begin_flush(self) -> None:
         if self._failure is not None or self._is_stopping:
             return
-        task = self.replica.begin_flush()
+        try:
+            task = self.replica.begin_flush()
+        except OSError as error:
+            self._fail(error)
+            return
         if task is None:
             self._tell(lambda core: core.on_flushed(self._now_ms()))
         else:
@@ -361,7 +368,7 @@ class RaftNode(ReplicaShell):
         try:
             await self._env.run_blocking(task.run)
             self.replica.complete_flush(task)
-        except OSError as error:
+        except Exception as error:
             # After a failed fsync nobody knows what the device holds; going on could acknowledge lost records.
             self._fail(error)
         self._tell(lambda core: core.on_flushed(self._now_ms()))
@@ -427,10 +434,16 @@ class RaftNode(ReplicaShell):
     # The end
 
     def _fail(self, error: BaseException) -> None:
-        """Nothing more is said or done: what the device holds is unknown."""
+        """Nothing more is said or done: what the device holds is unknown, or what the core will do.
+
+        A mistake of ours ends the node as well: half a voter, which holds an epoch and never answers, is worse for the
+        others than none.
+        """
         if self._failure is not None:
             return
         self._failure = error
+        if not isinstance(error, (OSError, MetadataLogError, ApiError, CorruptRecordError)):
+            logger.error("the quorum cannot go on", exc_info=error)
         self._refuse(ApiError(ErrorCode.KAFKA_STORAGE_ERROR))
         if self._listener is not None:
             self._listener.on_failure(error)
