@@ -9,7 +9,7 @@ parsed and checked at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ottla.schema.broker import BROKER_SETTINGS
 from ottla.schema.definition import Setting, SettingError, Value, convert, nearest
@@ -17,6 +17,9 @@ from ottla.schema.listeners import Listener, parse_listeners, parse_protocol_map
 from ottla.schema.ottla import OTTLA_DEFAULTS, OTTLA_SETTINGS
 from ottla.schema.quota import BROKER_THROTTLES
 from ottla.schema.topic import TOPIC_SETTINGS, topic_settings, validate_topic_overrides
+
+if TYPE_CHECKING:
+    from ottla.schema.listener_config import ListenerConfig
 
 __all__ = [
     "BrokerConfig",
@@ -328,12 +331,16 @@ class BrokerConfig:
 
     def listener_setting(self, listener_name: str, name: str) -> Any:
         """The value of a setting for one listener: `listener.name.<listener>.<name>`, else the general one."""
-        key = f"listener.name.{listener_name.lower()}.{name}"
-        for texts in (self.per_broker, self.cluster_wide):
-            if key in texts:
-                return BROKER_SETTINGS[name].parse(texts[key])
-        given = self.given.get(key)
-        return self[name] if given is None else BROKER_SETTINGS[name].parse(given.text)
+        return self.for_listener(listener_name)[name]
+
+    def for_listener(self, name: str, mechanism: str | None = None) -> ListenerConfig:
+        """The settings of one listener, where `listener.name.<name>.<setting>` stands above `<setting>`.
+
+        With a SASL mechanism, `listener.name.<name>.<mechanism>.<setting>` stands above both.
+        """
+        from ottla.schema.listener_config import ListenerConfig
+
+        return ListenerConfig(self, name, mechanism)
 
     def with_dynamic(self, cluster_wide: Mapping[str, str], per_broker: Mapping[str, str]) -> BrokerConfig:
         """This configuration with these dynamic settings of the cluster and of this broker, and no others."""
@@ -355,7 +362,7 @@ def find_setting(name: str) -> Setting | None:
     if name in BROKER_THROTTLES:
         return BROKER_THROTTLES[name]
     base = listener_base_name(name)
-    return None if base is None else BROKER_SETTINGS[base]
+    return None if base is None else BROKER_SETTINGS.get(base) or OTTLA_SETTINGS[base]
 
 
 def listener_base_name(name: str) -> str | None:
@@ -364,7 +371,7 @@ def listener_base_name(name: str) -> str | None:
         return None
     _, dot, rest = name[len("listener.name.") :].partition(".")
     while dot:
-        if rest in BROKER_SETTINGS:
+        if rest in BROKER_SETTINGS or rest in OTTLA_SETTINGS:
             return rest
         _, dot, rest = rest.partition(".")
     return None
