@@ -1,8 +1,8 @@
 """What a SASL mechanism of the server is, and what it is made of.
 
-A *service* is a mechanism as one listener offers it: it reads its settings once and keeps what connections share (users,
-key sets, connections to a directory). `begin` gives the machine of one exchange: `respond` is called with each message
-of the client, in order, and never again after it has raised or has returned a session.
+A *service* is a mechanism as one listener offers it: it reads its settings once and keeps what connections share
+(users, key sets, connections to a directory). `begin` gives the machine of one exchange: `respond` is called with each
+message of the client, in order, and never again after it has raised or has returned a session.
 
 A mechanism module has a function `open_service(surroundings) -> MechanismService`, which raises `SecurityConfigError`
 for settings that cannot be used. `registry.py` names the modules.
@@ -81,15 +81,31 @@ class StoredCredential(Protocol):
 
 
 class TokenCredential(NamedTuple):
-    """A delegation token that can be logged in with: its owner, when it ends (wall clock), and its HMAC's credential."""
+    """A delegation token that can be logged in with."""
 
     owner: str
+    """Its principal, `Type:name`."""
     expires_ms: int
+    """Wall clock."""
     credential: StoredCredential
+    """Of its HMAC, which is the password."""
+
+
+class CredentialForm(NamedTuple):
+    """What a stored credential looks like from outside, to make up others that cannot be told from real ones."""
+
+    salt_bytes: int = 26
+    iterations: int = 4096
+    is_text: bool = True
+    """The salt is of digits and small letters, as Kafka's tools make them."""
 
 
 def _nobody(mechanism: str, user: str) -> None:
     return None
+
+
+def _usual_form(mechanism: str) -> CredentialForm:
+    return CredentialForm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +126,7 @@ class Surroundings:
     """Random, the same as long as the process lives and for all listeners: to derive what must look stored."""
     scram_credential: Callable[[str, str], StoredCredential | None] = _nobody
     """The credential of a user (the second argument) for a SCRAM mechanism, in the newest metadata."""
+    credential_form: Callable[[str], CredentialForm] = _usual_form
+    """What most credentials of a SCRAM mechanism look like."""
     token_credential: Callable[[str, str], TokenCredential | None] = _nobody
     """The same for the id of a delegation token; None for unknown, expired, and where tokens are not in use."""
