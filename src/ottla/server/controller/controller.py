@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ottla.core.errors import ApiError, ErrorCode
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.expire_delegation_token import ExpireDelegationTokenRequest
     from ottla.protocol.messages.renew_delegation_token import RenewDelegationTokenRequest
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest
+    from ottla.server.controller.acls import AclCommands
     from ottla.server.controller.client_quotas import QuotaAlteration
     from ottla.server.controller.configs import Change
     from ottla.server.controller.delegation_tokens import TokenCommands
     from ottla.server.controller.topics import TopicCommands
+    from ottla.server.metadata.image import AclImage
+    from ottla.server.security.acl_filter import AclFilter
 
 PRODUCER_ID_BLOCK: Final = 1000
 """Producer ids that a broker takes at a time."""
@@ -72,6 +75,7 @@ class ControllerCore:
         self.node_id = node_id
         self._randomness = randomness
         self._topic_commands: TopicCommands | None = None
+        self._acl_commands: AclCommands | None = None
         self._token_commands: TokenCommands | None = None
 
     @property
@@ -100,6 +104,8 @@ class ControllerCore:
         self.state.follow(delta, image, config)
         if self._topic_commands is not None:
             self._topic_commands.follow(delta, image, config)
+        if self._acl_commands is not None and delta.changed_acls:
+            self._acl_commands.follow(delta, image)
 
     def check_invariants(self) -> None:
         """Assert what must hold between any two commands (tests, simulation)."""
@@ -295,6 +301,22 @@ class ControllerCore:
         return self._tokens.expire(self.image, request, requester, wall_ms)
 
     # Of the cluster
+
+    @property
+    def _acls(self) -> AclCommands:
+        if self._acl_commands is None:
+            from ottla.server.controller.acls import AclCommands
+
+            self._acl_commands = AclCommands(self.image, self._randomness.uuid)
+        return self._acl_commands
+
+    def create_acls(self, acls: Sequence[AclImage]) -> Result:
+        """CreateAcls; the response is a `Refusal` for each ACL. Raises ApiError POLICY_VIOLATION for too many."""
+        return self._acls.create(acls)
+
+    def delete_acls(self, filters: Sequence[AclFilter]) -> Result:
+        """DeleteAcls; the response is a `Removal` for each filter. Raises ApiError INVALID_REQUEST for too many."""
+        return self._acls.delete(filters)
 
     def elect_leaders(self, request: ElectLeadersRequest) -> Result:
         """ElectLeaders; the response is an ElectLeadersResponse. Raises ApiError for an unknown election type."""

@@ -58,9 +58,12 @@ if TYPE_CHECKING:
         RenewDelegationTokenResponse,
     )
     from ottla.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
+    from ottla.server.controller.acls import Removal
     from ottla.server.controller.client_quotas import Answers, QuotaAlteration
     from ottla.server.controller.configs import Change, Refusal
     from ottla.server.controller.features import FeaturesUpdate
+    from ottla.server.metadata.image import AclImage
+    from ottla.server.security.acl_filter import AclFilter
 
 MAX_BATCH_RECORDS: Final = 10_000
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -357,6 +360,16 @@ class Controller:
             )
         )
         return answers
+
+    async def create_acls(self, acls: Sequence[AclImage]) -> list[Refusal]:
+        """Add ACLs; one answer for each. Raises ApiError POLICY_VIOLATION for too many."""
+        answers: list[Refusal] = await self._execute(lambda: self._core.create_acls(acls))
+        return answers
+
+    async def delete_acls(self, filters: Sequence[AclFilter]) -> list[Removal]:
+        """Remove ACLs; one answer for each filter. Raises ApiError INVALID_REQUEST for too many."""
+        removals: list[Removal] = await self._execute(lambda: self._core.delete_acls(filters))
+        return removals
 
     async def alter_configs(
         self,
