@@ -67,7 +67,7 @@ class AclCommands:
         return Result(list(records.values()), answers)
 
     def delete(self, filters: Sequence[AclFilter]) -> Result:
-        """DeleteAcls; the response is a Removal for each filter. Raises ApiError INVALID_REQUEST when it is too much."""
+        """DeleteAcls; the response is a Removal for each filter. Raises ApiError INVALID_REQUEST for too many."""
         gone: dict[bytes, None] = {}
         removals: list[Removal] = []
         for wanted in filters:
