@@ -277,7 +277,6 @@ MAP = {"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT
             },
             "group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms",
         ),
-        ({"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}, "authorization is not"),
         ({"create.topic.policy.class.name": "org.example.Policy"}, "Ottla cannot load Java classes"),
         ({"remote.log.storage.system.enable": "true"}, "tiered storage is not supported"),
     ],

@@ -40,7 +40,6 @@ def check_support(config: BrokerConfig) -> None:
 
 _UNSUPPORTED = {
     "alter.config.policy.class.name": None,
-    "authorizer.class.name": "",
     "client.quota.callback.class": None,
     "create.topic.policy.class.name": None,
     "principal.builder.class": "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
@@ -52,7 +51,6 @@ _OWN = {"replica.selector.class": "org.apache.kafka.common.replica.RackAwareRepl
 """What Ottla does itself, under the name of Kafka's class."""
 
 _UNSUPPORTED_REASON = {
-    "authorizer.class.name": "authorization is not supported by this version of Ottla",
     "replica.selector.class": "there is one selector, org.apache.kafka.common.replica.RackAwareReplicaSelector",
 }
 

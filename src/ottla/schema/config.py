@@ -397,9 +397,10 @@ def _topic_synonym(name: str) -> str | None:
     return next(iter(TOPIC_SETTINGS[name].synonyms), None) if name in TOPIC_SETTINGS else None
 
 
-_FREE_FORM = ("config.providers.", "rsm.config.", "rlmm.config.")
+_FREE_FORM = ("authorizer.plugin.", "config.providers.", "rsm.config.", "rlmm.config.")
 _PLUGIN_SETTINGS = ("allow.everyone.if.no.acl.found", "super.users")
-"""The standard authorizer's; without an authorizer they do nothing, as in Kafka."""
+"""The standard authorizer's; without an authorizer they do nothing, as in Kafka. `authorizer.plugin.` is for
+those of a plug-in."""
 
 
 def _is_free_form(name: str) -> bool:

@@ -8,6 +8,7 @@ says so when it starts.
 from __future__ import annotations
 
 _ACTED_ON = """
+allow.everyone.if.no.acl.found authorizer.class.name super.users
 add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners audit.log.allowed
 audit.log.file audit.log.interval.ms audit.log.max.bytes audit.log.max.events.per.second audit.log.max.files
 auto.create.topics.enable auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.id broker.rack
@@ -95,4 +96,4 @@ TOPIC_SETTINGS_WITHOUT_EFFECT = (
 
 def has_effect(name: str) -> bool:
     """Whether a given setting does something, so that no warning about it is needed."""
-    return name in ACTED_ON or name.startswith("config.providers.")
+    return name in ACTED_ON or name.startswith(("authorizer.plugin.", "config.providers."))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ottla.server.metadata.delta import MetadataDelta
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.metrics.endpoint import HttpEndpoint
+    from ottla.server.node.authorization import AclFeed
     from ottla.server.node.membership import Membership
     from ottla.server.node.observation import Observation
     from ottla.server.raft.metadata_log import MetadataLog
@@ -69,6 +70,7 @@ class Node:
         self._broker: Broker | None = None
         self._front: Front | None = None
         self._membership: Membership | None = None
+        self._acl_feed: AclFeed | None = None
         self._endpoint: HttpEndpoint | None = None
         self._observation: Observation | None = None
         self._audit_log: AuditLog | None = None
@@ -192,6 +194,11 @@ class Node:
             coordinators=self._coordinators,
         )
         front = self._front = Front(config, broker, self.request_metrics)
+        if config["authorizer.class.name"]:
+            from ottla.server.node.authorization import AclFeed, open_authorizer
+
+            broker.authorizer = open_authorizer(config)
+            self._acl_feed = AclFeed(broker.authorizer, metadata, metadata_log)
         if self._membership is not None:
             self._membership.compose(broker, metadata, self._controller)
         return front
@@ -214,6 +221,8 @@ class Node:
         """Everything the image says, then every change to it."""
         assert self._replicas is not None
         self._adopt_settings(metadata.config)
+        if self._acl_feed is not None:
+            self._acl_feed.load()
         if self._membership is not None and self._log_directories is not None:
             self._membership.begin_replication(self._log_directories)
         self._replicas.load(metadata.image)
