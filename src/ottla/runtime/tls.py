@@ -1,0 +1,465 @@
+"""TLS between a transport and a protocol of asyncio, on either side of a connection.
+
+`TlsTransport` is the protocol of a plain transport, and the transport of the protocol behind it. asyncio and uvloop
+have such a thing of their own (`ssl=`); this one is made for what a broker does:
+
+- Ciphertext is received into one buffer that all connections of a listener share, so that ten thousand idle ones cost
+  no memory; plain bytes are decrypted straight into the protocol's own buffer, as much as fits before it is told.
+- What is sent is encrypted in large pieces, and only while the transport below takes it: a large answer for a slow
+  reader waits as what it is (a view of a file's pages, maybe), not as a second, encrypted copy.
+- A server's protocol gets its transport when a client connects, before the handshake, and can hold it off with
+  `pause_reading`: limits on connections are there to protect from the cost of handshakes. It can never receive nor
+  send anything before `on_established`.
+
+Nothing here is a thread: OpenSSL moves several GB/s on one core, and a piece takes a fraction of a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from ottla.core.binary import Buffer
+
+RECEIVE_BYTES: Final = 256 * 1024
+"""Size of the buffer for ciphertext."""
+PIECE_BYTES: Final = 128 * 1024
+"""So much is encrypted at a time: it stays in the processor's cache from OpenSSL to the kernel."""
+_HIGH_WATER: Final = 256 * 1024
+_LOW_WATER: Final = 64 * 1024
+_HELLO: Final = 0x16
+"""What a TLS handshake begins with."""
+
+
+class HandshakeError(Exception):
+    """A connection came to nothing before TLS was agreed on. `str()` says why, without names and secrets.
+
+    `cause` is OpenSSL's error where there is one. `is_silent`: the other side has just gone, or never said anything, as
+    port scans and health checks do.
+    """
+
+    def __init__(self, reason: str, cause: ssl.SSLError | None = None, *, is_silent: bool = False) -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.is_silent = is_silent
+
+
+class ReceiveBuffer:
+    """Room for ciphertext, shared by the connections of one event loop: it is empty again whenever one has received.
+
+    (Not where the loop hands a buffer to the system before there is something to read: Windows. There each has one.)
+    """
+
+    __slots__ = ("_view",)
+
+    def __init__(self) -> None:
+        self._view: memoryview | None = None
+
+    def view(self) -> memoryview:
+        """The room; of the caller's own where it cannot be shared."""
+        if sys.platform == "win32":
+            return memoryview(bytearray(RECEIVE_BYTES))
+        if self._view is None:
+            self._view = memoryview(bytearray(RECEIVE_BYTES))
+        return self._view
+
+
+class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
+    """TLS for one connection; `server_hostname` makes it the client's side, and is what its certificate must say.
+
+    `on_established` is called when the handshake is over, before anything is received, and may abort; `on_failed` when
+    there is none, unless it was aborted from here. A client's protocol gets its transport after `on_established`.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_bytes",
+        "_context",
+        "_incoming",
+        "_is_blocked",
+        "_is_closing",
+        "_is_established",
+        "_is_known",
+        "_is_paused",
+        "_is_told",
+        "_loop",
+        "_object",
+        "_on_established",
+        "_on_failed",
+        "_outgoing",
+        "_protocol",
+        "_raw",
+        "_room",
+        "_server_hostname",
+        "_shared",
+        "_timeout_s",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        protocol: asyncio.BufferedProtocol,
+        context: ssl.SSLContext,
+        *,
+        receive_buffer: ReceiveBuffer,
+        timeout_s: float,
+        on_established: Callable[[TlsTransport], object],
+        on_failed: Callable[[TlsTransport, HandshakeError], object],
+        server_hostname: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._context = context
+        self._server_hostname = server_hostname
+        self._timeout_s = timeout_s
+        self._on_established = on_established
+        self._on_failed = on_failed
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object: ssl.SSLObject = None  # type: ignore[assignment]  # made when there is something to do
+        self._raw: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self._loop = asyncio.get_running_loop()
+        self._shared = receive_buffer
+        self._room: memoryview | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # Plain bytes that wait until the transport below takes more.
+        self._backlog: deque[Buffer] = deque()
+        self._backlog_bytes = 0
+        self._is_known = False  # the protocol has got its transport
+        self._is_established = False
+        self._is_paused = False  # the protocol does not want to receive
+        self._is_blocked = False  # the transport below does not take more
+        self._is_told = False  # ... and the protocol has been told
+        self._is_closing = False
+
+    # What is known of the other side
+
+    @property
+    def is_established(self) -> bool:
+        """Whether the handshake is over."""
+        return self._is_established
+
+    @property
+    def protocol_behind(self) -> asyncio.BufferedProtocol:
+        """Who uses this transport."""
+        return self._protocol
+
+    def peer_certificate(self) -> bytes | None:
+        """The other side's certificate, which has been checked, as DER; None when it has shown none."""
+        return None if self._object is None else self._object.getpeercert(binary_form=True)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "sslcontext":
+            return self._context
+        if name == "ssl_object":
+            return self._object
+        if name == "cipher":
+            return None if self._object is None else self._object.cipher()
+        return self._raw.get_extra_info(name, default)
+
+    # The plain transport's protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast("asyncio.Transport", transport)
+        self._raw.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+        if self._is_closing:  # it was given up while it was being opened
+            self._raw.abort()
+        elif self._server_hostname is None:
+            self._is_known = True
+            self._protocol.connection_made(self)
+            if not self._is_paused and not self._is_closing:
+                self._start_timer()
+        else:
+            self._start_timer()
+            self._shake()
+
+    def get_buffer(self, sizehint: int) -> Buffer:
+        self._room = self._shared.view()
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        room = self._room
+        assert room is not None
+        if self._is_closing:
+            return
+        if self._object is None and room[0] != _HELLO and self._server_hostname is None:
+            self._fail(HandshakeError(_what_else(bytes(room[: min(nbytes, 16)]))))
+            return
+        self._incoming.write(room[:nbytes])
+        if self._is_established:
+            self._decrypt()
+        elif not self._is_paused:
+            self._shake()
+
+    def eof_received(self) -> bool:
+        """The other side has closed its end; the transport below closes ours."""
+        if self._is_established and not self._is_closing:
+            self._protocol.eof_received()
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_blocked = True
+        self._tell_blocked()
+
+    def resume_writing(self) -> None:
+        self._is_blocked = False
+        self._drain()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_given_up, self._is_closing = self._is_closing, True
+        self._stop_timer()
+        self._backlog.clear()
+        self._backlog_bytes = 0
+        if not self._is_established and not was_given_up:
+            self._on_failed(self, HandshakeError("it was closed from the other side", is_silent=True))
+        if self._is_known:
+            self._protocol.connection_lost(exc)
+
+    # The transport of the protocol behind
+
+    def is_closing(self) -> bool:
+        return self._is_closing or self._raw.is_closing()
+
+    def is_reading(self) -> bool:
+        return not self._is_paused and not self._is_closing
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast("asyncio.BufferedProtocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def pause_reading(self) -> None:
+        if not self._is_paused and not self._is_closing:
+            self._is_paused = True
+            self._stop_timer()
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._is_paused and not self._is_closing:
+            self._is_paused = False
+            if not self._is_established:
+                self._start_timer()
+            self._raw.resume_reading()
+            self._loop.call_soon(self._go_on)  # the protocol does not expect to be called from here
+
+    def write(self, data: Buffer) -> None:
+        if self._is_closing or not len(data):
+            return
+        if self._backlog or self._is_blocked:
+            self._backlog.append(data)
+            self._backlog_bytes += len(data)
+            self._tell_blocked()
+        else:
+            self._encrypt(data)
+
+    def writelines(self, list_of_data: Any) -> None:
+        parts = list(list_of_data)
+        if sum(map(len, parts)) <= PIECE_BYTES:
+            self.write(b"".join(parts))
+        else:
+            for part in parts:
+                self.write(part)
+
+    def get_write_buffer_size(self) -> int:
+        return self._backlog_bytes + self._raw.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return _LOW_WATER, _HIGH_WATER
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """They are what suits encryption."""
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._stop_timer()
+            if not self._backlog and self._raw is not None:
+                self._shut()
+
+    def abort(self) -> None:
+        self._is_closing = True
+        self._stop_timer()
+        self._backlog.clear()
+        self._backlog_bytes = 0
+        if self._raw is not None:
+            self._raw.abort()
+
+    # The handshake
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_s, self._expired)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _expired(self) -> None:
+        self._timer = None
+        if not self._is_established:
+            waited = f"it has not finished within {self._timeout_s:g} s"
+            self._fail(HandshakeError(waited, is_silent=self._object is None))
+
+    def give_up(self, reason: str) -> None:
+        """End a handshake that is under way, for a reason that is told to `on_failed`."""
+        if not self._is_established and not self._is_closing:
+            self._fail(HandshakeError(reason, is_silent=self._object is None))
+
+    def _shake(self) -> None:
+        try:
+            if self._object is None:
+                self._object = self._context.wrap_bio(
+                    self._incoming,
+                    self._outgoing,
+                    server_side=self._server_hostname is None,
+                    server_hostname=self._server_hostname or None,
+                )
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return
+        except ssl.SSLError as error:
+            self._send()  # the alert, which says why
+            self._fail(HandshakeError(_reason(error), error))
+            return
+        except ValueError as error:  # a name that cannot be in a certificate
+            self._fail(HandshakeError(str(error)))
+            return
+        self._send()
+        self._stop_timer()
+        self._is_established = True
+        self._on_established(self)
+        if not self._is_known and not self._is_closing:
+            self._is_known = True
+            self._protocol.connection_made(self)
+        if not self._is_closing:
+            self._decrypt()
+
+    def _fail(self, error: HandshakeError) -> None:
+        """Told first, and closed then: what was written, an alert, goes out."""
+        self._is_closing = True
+        self._stop_timer()
+        self._on_failed(self, error)
+        self._raw.close()
+
+    # Bytes
+
+    def _go_on(self) -> None:
+        if self._is_paused or self._is_closing:
+            return
+        if self._is_established:
+            self._decrypt()
+        elif self._incoming.pending:
+            self._shake()
+
+    def _decrypt(self) -> None:
+        """Give the protocol all that has arrived, a buffer of its own at a time."""
+        protocol = self._protocol
+        read: Callable[[int, memoryview], int] = self._object.read  # type: ignore[assignment]  # with a buffer
+        failure: ssl.SSLError | None = None
+        is_empty = is_over = False
+        while not (is_empty or self._is_paused or self._is_closing):
+            room = memoryview(protocol.get_buffer(-1))
+            size, have = len(room), 0
+            try:
+                while have < size:
+                    count = read(size - have, room[have:])  # one record, 16 KiB, at most
+                    if not count:
+                        is_empty = is_over = True
+                        break
+                    have += count
+            except ssl.SSLWantReadError:
+                is_empty = True
+            except ssl.SSLError as error:
+                failure, is_empty = error, True
+            if have:
+                protocol.buffer_updated(have)
+        if self._outgoing.pending:
+            self._send()
+        if failure is not None or is_over:
+            self._end(failure)
+
+    def _end(self, failure: ssl.SSLError | None) -> None:
+        """The other side has said goodbye, or what came is not what it has sent."""
+        if not self._is_closing:
+            self._protocol.eof_received()
+            if failure is None:
+                self.close()
+            else:
+                self.abort()
+
+    def _encrypt(self, data: Buffer) -> None:
+        write = self._object.write
+        try:
+            if len(data) <= PIECE_BYTES:
+                write(data)
+                self._raw.write(self._outgoing.read())
+                return
+            view = memoryview(data)
+            while view:
+                if self._is_blocked:
+                    self._backlog.appendleft(view)
+                    self._backlog_bytes += len(view)
+                    return
+                count = write(view[:PIECE_BYTES])
+                view = view[count:]
+                self._raw.write(self._outgoing.read())
+        except ssl.SSLError:  # it was shut down from the other side
+            self.abort()
+
+    def _drain(self) -> None:
+        while self._backlog and not self._is_blocked:
+            data = self._backlog.popleft()
+            self._backlog_bytes -= len(data)
+            self._encrypt(data)
+        if self._backlog or self._is_blocked:
+            return
+        if self._is_closing:
+            self._shut()
+        elif self._is_told:
+            self._is_told = False
+            self._protocol.resume_writing()
+
+    def _tell_blocked(self) -> None:
+        if not self._is_told and self._is_known:
+            self._is_told = True
+            self._protocol.pause_writing()
+
+    def _send(self) -> None:
+        if self._outgoing.pending:
+            self._raw.write(self._outgoing.read())
+
+    def _shut(self) -> None:
+        """Say goodbye, which tells the other side that nothing was cut off, and close."""
+        if self._is_established and not self._raw.is_closing():
+            try:
+                self._object.unwrap()
+            except ssl.SSLError:
+                pass  # the answer to it is not waited for
+            self._send()
+        self._raw.close()
+
+
+def _what_else(received: bytes) -> str:
+    """What plain bytes look like, where a TLS hello was expected."""
+    if received[:4] in (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE"):
+        return "this looks like plain HTTP on a TLS listener"
+    if received[:1] == b"\x00":
+        return "this looks like Kafka's protocol in plain text on a TLS listener; set security.protocol at the client"
+    return "this is no TLS hello"
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of the other side is not trusted: {error.verify_message}"
+    return (error.reason or "the other side does not keep to TLS").lower().replace("_", " ")
