@@ -35,8 +35,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "cooperative-sticky": CLASSIC | {"partition.assignment.strategy": "cooperative-sticky"},
     "consumer": {"group.protocol": "consumer"},
 }
-Assignment = frozenset[tuple[TopicPartition, int]]
-"""Partitions, and which object has their state."""
+Assignment = dict[TopicPartition, Any]
+"""Partitions, and the object that has their state (which is kept, so that no other one is taken for it)."""
 
 
 @dataclass(eq=False)
@@ -125,7 +125,7 @@ def reader(readings: Readings, topic: Any, kind: str) -> Any:
             topics=topic,
             **more,
         )
-        assignment: Assignment = frozenset()
+        assignment: Assignment = {}
         try:
             while not program.is_closing:
                 try:
@@ -162,9 +162,8 @@ def _restart(
 ) -> Assignment:
     """Without callbacks a rebalance shows in nothing but the state objects of the partitions."""
     states = consumer._engine.subscription.partitions
-    now = {(place, id(state)) for place, state in states.items()}
-    readings.begin(program.name, [place for place, _ in now - before], stints)
-    return frozenset(now)
+    readings.begin(program.name, [place for place, state in states.items() if before.get(place) is not state], stints)
+    return dict(states)
 
 
 async def _work(program: Program) -> None:
