@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Handle = Callable[[Broker, Any, RequestContext], Any | Awaitable[Any] | None]
     Interceptor = Callable[["Route", Handle, Broker, Any, RequestContext], Any | Awaitable[Any] | None]
     """Answers a request in the place of the route's handler, which it may call. See `Handler` for what it returns."""
+    Guard = Callable[["Route"], None]
+    """Puts checks of permissions in front of a route's handler (`ottla.server.broker.permissions`)."""
 
 # Size and correlation id; then, in the newer form, an empty tag section.
 _PACK_HEADER = Struct(">ii").pack
@@ -58,14 +60,14 @@ class Route:
         "version",
     )
 
-    def __init__(self, api: Api, version: int, metrics: RequestMetrics | None = None) -> None:
+    def __init__(
+        self, api: Api, version: int, metrics: RequestMetrics | None = None, guard: Guard | None = None
+    ) -> None:
         messages = import_module(api.message_module)
         handlers = import_module(api.handler_module)
         self.api = api
         self.version = version
         self.handle: Callable[[Broker, Any, RequestContext], Any | Awaitable[Any] | None] = handlers.handle
-        if api.forwarded:
-            self.handle = partial(at_controller, handlers.handle)
         self.error_response = getattr(handlers, "error_response", None) or self._top_level_error
         self.quick: Callable[[Broker, bytearray, int, int, RequestContext], Any] | None
         self.quick = getattr(handlers, "handle_quickly", None)
@@ -85,6 +87,11 @@ class Route:
         self.metrics.add(self)
         self.count_errors = error_counter(self.response_class)
         self._intercepted: tuple[Any, Any] | None = None
+        if guard is not None:
+            guard(self)
+        if api.forwarded:
+            # What is checked is checked where it is decided.
+            self.handle = partial(at_controller, self.handle)
 
     def intercept(self, interceptor: Interceptor | None) -> None:
         """Let requests go through this instead of the handler; None: to the handler again."""
@@ -133,10 +140,10 @@ class Router:
 
     `apis` is one of the tables in `api_table`. `unstable_versions`: those that Apache Kafka has not settled yet are
     served as well. `metrics` are those of the APIs that were asked for, by key, for several routers together. `log` is
-    there while requests, or slow ones, are logged.
+    there while requests, or slow ones, are logged. `guard` is set before the first request, if permissions are checked.
     """
 
-    __slots__ = ("_interceptor", "_names_requests", "_unstable_versions", "apis", "log", "metrics", "routes")
+    __slots__ = ("_interceptor", "_names_requests", "_unstable_versions", "apis", "guard", "log", "metrics", "routes")
 
     def __init__(
         self,
@@ -149,6 +156,7 @@ class Router:
         self.routes: dict[int, Route] = {}
         self.metrics: dict[int, RequestMetrics] = {} if metrics is None else metrics
         self.log: RequestLog | None = None
+        self.guard: Guard | None = None
         self._interceptor: Interceptor | None = None
         self._names_requests = False
         self._unstable_versions = unstable_versions
@@ -182,7 +190,7 @@ class Router:
             if metrics is None:
                 metrics = self.metrics[api_key] = RequestMetrics(api.name)
                 metrics.times_all = self.log is not None
-            route = self.routes[api_key << 16 | version] = Route(api, version, metrics)
+            route = self.routes[api_key << 16 | version] = Route(api, version, metrics, self.guard)
             if self._names_requests:
                 route.name_requests()
             if self._interceptor is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.produce import ProduceRequest, TopicProduceData
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.replicas import Replicas
+    from ottla.server.security.session import Session
 
 FIRST_FLEXIBLE_VERSION = 9
 FIRST_LOG_START_VERSION = 5
@@ -60,10 +61,12 @@ class ProduceShapes:
     that keeps changing between topics of different lengths is left alone after a while.
     """
 
-    __slots__ = ("_flexible", "_length", "_misses", "_noted", "_read_beginning", "_shapes", "version")
+    __slots__ = ("_flexible", "_length", "_misses", "_noted", "_read_beginning", "_shapes", "permitted", "version")
 
     def __init__(self, version: int) -> None:
         self.version = version
+        # With an authorizer: as of which of its versions, and for which session, they are permitted.
+        self.permitted: tuple[int | None, Session | None] | None = None
         self._flexible = version >= FIRST_FLEXIBLE_VERSION
         self._shapes: dict[bytes, Shape] = {}
         self._length = 0

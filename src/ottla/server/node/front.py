@@ -51,11 +51,13 @@ class Front:
 
     async def open_controllers(self) -> None:
         """Listen for controllers. Raises ListenError."""
+        self._guard()
         for listener in self.controller_listeners:
             await listener.start()
 
     async def bind(self) -> None:
         """Take the addresses for clients, whose ports are known then; nobody is let in. Raises ListenError."""
+        self._guard()
         for listener in self.listeners:
             await listener.bind()
 
@@ -99,6 +101,14 @@ class Front:
         for listener in (*self.listeners, *self.controller_listeners):
             listener.abort()
         self.listeners, self.controller_listeners = [], []
+
+    def _guard(self) -> None:
+        """Check permissions, if there is somebody who knows them."""
+        if self._broker.authorizer is not None:
+            from ottla.server.broker.permissions.table import guard
+
+            for router in self._routers:
+                router.guard = guard
 
     def _stop_finding_hosts(self) -> None:
         if self._finding_hosts is not None:

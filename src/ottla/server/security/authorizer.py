@@ -53,6 +53,9 @@ class Authorizer(ABC):
     client's address as text. `name` is the literal name of a resource, never a pattern.
     """
 
+    version: int | None = None
+    """As long as it is the same, the same question has the same answer, and who asks may keep it. None: nobody may."""
+
     def __init__(self, settings: Mapping[str, str | None]) -> None:  # noqa: B027  (need not have any)
         """`settings`: the node's configuration as given, for settings of the authorizer's own."""
 

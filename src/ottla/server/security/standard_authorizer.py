@@ -47,6 +47,8 @@ class StandardAuthorizer(Authorizer):
         self._index = AclIndex()
         self._is_loaded = False
         self._decisions: dict[tuple[Any, ...], bool] = {}
+        if type(self) is StandardAuthorizer:
+            self.version = 0
 
     def authorize(
         self,
@@ -96,7 +98,7 @@ class StandardAuthorizer(Authorizer):
             index.add(acl_id, acl)
         self._index = index
         self._is_loaded = True
-        self._decisions.clear()
+        self._forget()
 
     def change(self, added: Mapping[bytes, Acl], removed: Iterable[bytes]) -> None:
         """Know these ACLs besides, and those no more."""
@@ -104,11 +106,16 @@ class StandardAuthorizer(Authorizer):
             self._index.remove(acl_id)
         for acl_id, acl in added.items():
             self._index.add(acl_id, acl)
-        self._decisions.clear()
+        self._forget()
 
     def describe(self) -> dict[str, Any]:
         """How many ACLs it knows, and decisions it has at hand."""
         return {"acls": len(self._index), "decisions": len(self._decisions)}
+
+    def _forget(self) -> None:
+        self._decisions.clear()
+        if self.version is not None:
+            self.version += 1
 
     def _decide(self, question: tuple[str, tuple[str, ...], str, AclOperation, ResourceType, str]) -> bool:
         if not self._is_loaded:
