@@ -73,6 +73,12 @@ class Env:
             if candidate[0] >> 2 != _BASE64_DASH:
                 return candidate
 
+    def secret_bytes(self, count: int) -> bytes:
+        """Randomness that nobody can guess, for nonces, salts and keys."""
+        import secrets
+
+        return secrets.token_bytes(count)
+
     async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
         """Run a function that may wait for the disk in a worker thread; its result or exception becomes ours."""
         executor = self._executor

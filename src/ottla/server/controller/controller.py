@@ -18,6 +18,7 @@ from ottla.server.metadata.image import ConfigResource, ConfigResourceType, Meta
 if TYPE_CHECKING:
     from ottla.protocol.messages.alter_partition import AlterPartitionRequest
     from ottla.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
+    from ottla.protocol.messages.alter_user_scram_credentials import AlterUserScramCredentialsRequest
     from ottla.protocol.messages.assign_replicas_to_dirs import AssignReplicasToDirsRequest
     from ottla.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest
     from ottla.protocol.messages.broker_registration import BrokerRegistrationRequest
@@ -317,6 +318,12 @@ class ControllerCore:
     def delete_acls(self, filters: Sequence[AclFilter]) -> Result:
         """DeleteAcls; the response is a `Removal` for each filter. Raises ApiError INVALID_REQUEST for too many."""
         return self._acls.delete(filters)
+
+    def alter_user_scram_credentials(self, request: AlterUserScramCredentialsRequest) -> Result:
+        """AlterUserScramCredentials; the response is an AlterUserScramCredentialsResponse."""
+        from ottla.server.controller.scram import alter_credentials
+
+        return alter_credentials(self.image, request)
 
     def elect_leaders(self, request: ElectLeadersRequest) -> Result:
         """ElectLeaders; the response is an ElectLeadersResponse. Raises ApiError for an unknown election type."""

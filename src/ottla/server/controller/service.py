@@ -31,6 +31,10 @@ if TYPE_CHECKING:
         AlterPartitionReassignmentsRequest,
         AlterPartitionReassignmentsResponse,
     )
+    from ottla.protocol.messages.alter_user_scram_credentials import (
+        AlterUserScramCredentialsRequest,
+        AlterUserScramCredentialsResponse,
+    )
     from ottla.protocol.messages.assign_replicas_to_dirs import (
         AssignReplicasToDirsRequest,
         AssignReplicasToDirsResponse,
@@ -370,6 +374,15 @@ class Controller:
         """Remove ACLs; one answer for each filter. Raises ApiError INVALID_REQUEST for too many."""
         removals: list[Removal] = await self._execute(lambda: self._core.delete_acls(filters))
         return removals
+
+    async def alter_user_scram_credentials(
+        self, request: AlterUserScramCredentialsRequest
+    ) -> AlterUserScramCredentialsResponse:
+        """Answer AlterUserScramCredentials."""
+        response: AlterUserScramCredentialsResponse = await self._execute(
+            lambda: self._core.alter_user_scram_credentials(request)
+        )
+        return response
 
     async def alter_configs(
         self,

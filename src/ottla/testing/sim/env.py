@@ -74,6 +74,10 @@ class SimulatedEnv(Env):
         """Virtual time, in which our own code takes none."""
         return int(self._loop.time() * 1e9)
 
+    def secret_bytes(self, count: int) -> bytes:
+        """From the seed, as everything."""
+        return self.random.randbytes(count)
+
     async def run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
         wait_s = SHORTEST_DISK_DELAY + self.random.expovariate(1 / MEAN_DISK_DELAY)
         await asyncio.sleep(wait_s * self.disk_slowness)

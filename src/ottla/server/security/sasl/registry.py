@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from ottla.schema.definition import Password
 from ottla.security.errors import SecurityConfigError
 from ottla.security.jaas import parse_jaas
 
@@ -73,7 +74,7 @@ def jaas_options(surroundings: Surroundings, module: str) -> Mapping[str, str]:
             key, f'{key} is missing: {surroundings.mechanism} needs it, as in {module} required user_alice="…";'
         )
     try:
-        entry = parse_jaas(text)
+        entry = parse_jaas(text.value if isinstance(text, Password) else text)
     except SecurityConfigError as error:
         raise SecurityConfigError(key, error.message.replace(JAAS_CONFIG, key, 1)) from None
     if entry.module != module:

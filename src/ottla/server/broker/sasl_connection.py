@@ -1,0 +1,236 @@
+"""A connection whose client has to say who it is: the shell around `ottla.server.security.sasl.exchange`.
+
+Until that is done, what comes goes to the exchange; afterwards everything is as on any other connection, and the
+session is in the context. What a session's end costs is one comparison per batch of requests; a session without end
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ottla.protocol.apis import ApiKey
+from ottla.protocol.connection import NEED_DATA
+from ottla.protocol.errors import ProtocolError
+from ottla.protocol.headers import encode_request_header
+from ottla.server.broker.connection import Connection
+from ottla.server.security.sasl.exchange import Close, Done, Evaluate, Exchange, Refuse, Send
+from ottla.server.security.sasl.mechanism import AuthenticationError, BackendUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
+    from ottla.server.broker.broker import RequestContext
+    from ottla.server.broker.listener import Listener
+    from ottla.server.broker.sasl_listener import SaslListener
+    from ottla.server.security.sasl.mechanism import Mechanism
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_SESSION_S = 1.0
+"""Between the beginnings of two re-authentications, as in Kafka."""
+
+
+class SaslConnection(Connection):
+    """Handles no request before its client is authenticated."""
+
+    __slots__ = ("_ends_s", "_exchange", "_mechanism", "_reauthentication_s", "_sasl")
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener)
+        assert listener.sasl is not None
+        self._sasl: SaslListener = listener.sasl
+        self._exchange: Exchange | None = self._sasl.exchange(self.context)
+        self._mechanism: Mechanism | None = None
+        # When the session is over, and when the last re-authentication began; times of the loop.
+        self._ends_s: float | None = None
+        self._reauthentication_s: float | None = None
+        self._wire.max_frame_bytes = self._sasl.max_receive_bytes
+
+    def reauthenticate(
+        self, request: SaslHandshakeRequest, context: RequestContext
+    ) -> Coroutine[Any, Any, None] | None:
+        """Begin to authenticate again; None when that is not possible: the session has no end, or is too young."""
+        now_s = asyncio.get_running_loop().time()
+        last_s = self._reauthentication_s
+        if self._ends_s is None or (last_s is not None and now_s - last_s < SHORTEST_SESSION_S):
+            return None
+        self._reauthentication_s = now_s
+        header = encode_request_header(
+            ApiKey.SASL_HANDSHAKE, context.api_version, context.correlation_id, context.client_id
+        )
+        return self._begin_again(header + _encoded(request, context.api_version))
+
+    async def _begin_again(self, frame: bytes) -> None:
+        # In a task, so that earlier answers are written before this one.
+        exchange = self._exchange = self._sasl.exchange(self.context, self.context.session)
+        self._mechanism = None
+        self._wire.max_frame_bytes = self._sasl.max_receive_bytes
+        effect = exchange.receive(frame)
+        if isinstance(effect, Refuse):
+            await self._refuse_slowly(effect)
+        else:
+            self._carry_out(effect)
+
+    # Instead of requests
+
+    def _handle_requests(self, arrived_ns: int = 0) -> None:
+        if self._exchange is None and not self._is_over():
+            super()._handle_requests(arrived_ns)
+        elif self._exchange is not None:
+            self._converse()
+
+    def _converse(self) -> None:
+        next_frame = self._wire.next_frame
+        try:
+            while (
+                (exchange := self._exchange) is not None
+                and self._awaited is None
+                and not self._closing
+                and not self._stopped
+                and (frame := next_frame()) is not NEED_DATA
+            ):
+                buffer, offset, end = frame
+                self._carry_out(exchange.receive(bytes(buffer[offset:end])))
+        except ProtocolError as error:
+            assert self._exchange is not None
+            self._carry_out(self._exchange.too_large(str(error)))
+        if self._exchange is None and self._awaited is None and not self._closing and self._wire.has_unread():
+            self._handle_requests()
+
+    def _carry_out(self, effect: Send | Evaluate | Done | Refuse | Close) -> None:
+        match effect:
+            case Send(data):
+                self._write([data])
+            case Evaluate():
+                self._wait_for(self._evaluate(effect))
+            case Done():
+                self._let_in(effect)
+            case Refuse():
+                self._wait_for(self._refuse_slowly(effect))
+            case Close(reason):
+                self._refuse(ProtocolError(reason))
+                self._close_if_done()
+
+    def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._awaited = task
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Future[None]) -> None:
+        if self._awaited is None:
+            if not task.cancelled():
+                task.exception()
+            return  # the connection is gone
+        self._awaited = None
+        self.active = True
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the login of %s failed", self.client, exc_info=error)
+            self._closing = True
+        if self._closing:
+            self._close_if_done()
+        else:
+            self._go_on()
+
+    async def _evaluate(self, effect: Evaluate) -> None:
+        exchange, sasl, context = self._exchange, self._sasl, self.context
+        assert exchange is not None
+        if effect.begins:
+            hold_ms = sasl.failures.hold_ms(context.client_host, _now_ms())
+            if hold_ms:
+                await asyncio.sleep(hold_ms / 1000)
+            self._mechanism = sasl.begin(effect.mechanism, context.client_host)
+        assert self._mechanism is not None
+        try:
+            step = await self._mechanism.respond(effect.message)
+        except AuthenticationError as error:
+            await self._refuse_slowly(exchange.refuse(error))
+            return
+        except BackendUnavailableError as error:
+            logger.warning("nobody knows whether to let %s in: %s", self.client, error)
+            self._closing = True
+            return
+        after = exchange.proceed(step, self._broker.env.clock.now_ms())
+        if isinstance(after, Refuse):
+            await self._refuse_slowly(after)
+        else:
+            self._carry_out(after)
+
+    def _let_in(self, effect: Done) -> None:
+        context, session = self.context, effect.session
+        is_first = context.session is None
+        context.session, context.principal = session, session.principal
+        context.correlation_id = 0
+        self._exchange = self._mechanism = None
+        self._wire.max_frame_bytes = self._listener.max_request_bytes
+        lifetime_ms = effect.lifetime_ms
+        self._ends_s = None if lifetime_ms is None else asyncio.get_running_loop().time() + lifetime_ms / 1000
+        self._sasl.failures.succeeded(context.client_host, session.principal.partition(":")[2])
+        counts = self._listener.logins
+        if is_first:
+            counts.succeeded += 1
+        else:
+            counts.reauthenticated += 1
+        self._tell(session.mechanism, session.principal, True, "")
+        self._write([effect.data])
+
+    async def _refuse_slowly(self, effect: Refuse) -> None:
+        """Keep the client waiting, tell it, and close."""
+        context, counts = self.context, self._listener.logins
+        if context.session is None:
+            counts.failed += 1
+        else:
+            counts.failed_again += 1
+        logger.info(
+            "refusing %s (client id %r), user %r by %s: %s",
+            self.client,
+            context.client_id,
+            effect.user,
+            effect.mechanism or "no mechanism",
+            effect.reason,
+        )
+        self._tell(effect.mechanism, None if effect.user is None else f"User:{effect.user}", False, effect.reason)
+        delay_ms = self._sasl.failures.failed(context.client_host, effect.user, _now_ms())
+        if delay_ms:
+            await asyncio.sleep(delay_ms / 1000)
+        if effect.data is not None:
+            self._write([effect.data])
+        self._closing = True
+
+    def _tell(self, mechanism: str, principal: str | None, ok: bool, reason: str) -> None:
+        audit = self._broker.audit
+        if audit is not None:
+            context = self.context
+            audit.authentication(
+                context.client_host, self._listener.name, mechanism, principal, ok, reason, context.client_id
+            )
+
+    def _is_over(self) -> bool:
+        """Whether the session has ended; only another login goes on then, anything else closes the connection."""
+        if self._ends_s is None or asyncio.get_running_loop().time() <= self._ends_s or self._owed:
+            return False
+        frame = self._wire.next_frame()
+        if frame is NEED_DATA:
+            return True
+        buffer, offset, _ = frame
+        if int.from_bytes(buffer[offset : offset + 2], "big") == ApiKey.SASL_HANDSHAKE:
+            self._wire.put_back(offset)
+            return False
+        self._listener.logins.expired += 1
+        logger.debug("closing the connection of %s: its session is over", self.client)
+        self._closing = True
+        self._close_if_done()
+        return True
+
+
+def _encoded(request: SaslHandshakeRequest, version: int) -> bytes:
+    from ottla.protocol.codec import encode
+
+    return encode(request, version)
+
+
+def _now_ms() -> float:
+    return asyncio.get_running_loop().time() * 1000
