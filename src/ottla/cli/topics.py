@@ -49,7 +49,14 @@ def _add_create(actions: Actions) -> None:
     parser = actions.add("create", _create, "Create topics.", changes=True)
     parser.add_argument("topics", nargs="+", metavar="TOPIC")
     parser.add_argument("-p", "--partitions", type=whole(1), metavar="N", help="how many; the broker's default without")
-    parser.add_argument("-r", "--replicas", type=whole(1), metavar="N", help="on how many brokers each partition is")
+    parser.add_argument(
+        "-r",
+        "--replicas",
+        "--replication-factor",
+        type=whole(1),
+        metavar="N",
+        help="on how many brokers each partition is",
+    )
     parser.add_argument(
         "--assign",
         metavar="BROKERS",
