@@ -23,6 +23,7 @@ compression.lz4.level: Level at which the broker compresses with lz4.
 compression.type: Codec in which batches are stored; producer keeps what the producer chose.
 compression.zstd.level: Level at which the broker compresses with zstd.
 config.providers: Names of providers that fill in variables such as ${env:NAME} inside values.
+connections.first.request.timeout.ms: A new connection is closed that has not sent a request, or not logged in, by then.
 connections.max.idle.ms: Close a connection on which nothing has happened for this long.
 controlled.shutdown.enable: Whether a broker that stops hands over what it leads first.
 controller.listener.names: Listeners that controllers use among each other; clients are not served on them.
@@ -114,6 +115,23 @@ index.interval.bytes: Bytes of log between two entries of its offset index.
 initial.broker.registration.timeout.ms: A broker that the cluster has not taken within this time gives up.
 inter.broker.listener.name: Listener that brokers use among each other.
 internal.metadata.log.segment.bytes: Like metadata.log.segment.bytes, without a least value; for tests.
+ldap.bind.dn: Who searches the directory; null: nobody in particular, or with ldap.user.dn.pattern the user.
+ldap.bind.password: The password of ldap.bind.dn.
+ldap.cache.ms: How long a password that the directory has accepted is accepted without asking again; 0: not at all.
+ldap.group.name.attribute: The attribute that holds a group's name.
+ldap.group.search.base: Below which entry groups are searched; null: users have no groups.
+ldap.group.search.filter: What finds a user's groups; {dn} and {user} are the user's distinguished name and name.
+ldap.pool.size: Logins that ask the directory at a time, each on a connection that is kept.
+ldap.start.tls: Whether connections to ldap:// turn to TLS before anything is said.
+ldap.timeout.ms: How long a login may wait for the directory.
+ldap.truststore.location: Who signs the directory's certificate; null: the system's authorities.
+ldap.truststore.password: The password of ldap.truststore.location.
+ldap.truststore.type: The kind of ldap.truststore.location: PEM, PKCS12 or JKS; null: told from its content.
+ldap.url: Directories that check the passwords of PLAIN, such as ldaps://host; the next one when one is down.
+ldap.user.dn.pattern: The distinguished name of users, such as uid={user},ou=people,dc=example,dc=com.
+ldap.user.name.attribute: The attribute that holds a user's name, which must be spelled as the client spells it.
+ldap.user.search.base: Below which entry users are searched, instead of ldap.user.dn.pattern.
+ldap.user.search.filter: What finds a user; {user} is the name.
 leader.imbalance.check.interval.seconds: How often leaders are looked at for auto.leader.rebalance.enable.
 leader.replication.throttled.rate: Bytes per second at which a leader feeds throttled replicas.
 leader.replication.throttled.replicas: Replicas that are fed throttled, as partition:broker, or * for all.
@@ -201,6 +219,8 @@ preallocate: Reserve a segment's file on disk in advance.
 process.roles: What this node is: broker, controller or both.
 producer.id.expiration.check.interval.ms: How often idle producers are looked for.
 producer.id.expiration.ms: After this time without a write, a producer's sequence state is forgotten.
+queued.max.request.bytes: Bytes of requests that are read or worked on; above it no large one is begun; -1: no limit.
+queued.max.response.bytes: Bytes of answers that clients do not read; the oldest go; 0: a quarter of the memory.
 quota.window.num: Samples over which the rates of quotas are measured.
 quota.window.size.seconds: Length of a sample; also the longest wait for request_percentage and connection rates.
 replica.fetch.backoff.ms: Pause before a partition that could not be fetched is fetched again.
@@ -214,10 +234,27 @@ replica.selector.class: With Kafka's RackAwareReplicaSelector consumers read fro
 replica.socket.timeout.ms: How long a follower waits for its leader's answer.
 replication.quota.window.num: Samples that the rate of throttled replication is measured by.
 replication.quota.window.size.seconds: Length of a sample of throttled replication.
+request.receive.min.bytes.per.second: What has to come of a request that has begun, on average.
+request.receive.timeout.ms: A request of which less came within this time is given up, with its connection; 0: never.
 request.slow.threshold.ms: A request that takes longer is logged with where its time went; -1: none.
 request.timeout.ms: How long a broker waits for others: for replicas when it writes transaction markers and states.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
 retention.ms: Age at which segments are deleted; -1 is never.
+sasl.jaas.config: The login module of a SASL mechanism with its options: users of PLAIN, keytab of GSSAPI.
+sasl.kerberos.principal.to.local.rules: Rules (auth_to_local) for names of Kerberos principals.
+sasl.kerberos.service.name: The first part of the Kerberos principal that brokers run as.
+sasl.oauthbearer.clock.skew.seconds: How far the clocks of issuer and broker may differ.
+sasl.oauthbearer.expected.audience: Whom tokens must be for (aud): one of these; unset: nobody in particular.
+sasl.oauthbearer.expected.issuer: Who tokens must be from (iss).
+sasl.oauthbearer.groups.claim.name: The claim with a client's groups; /realm_access/roles is a path into claims.
+sasl.oauthbearer.jwks.endpoint.refresh.ms: How long the keys are used before they are fetched again.
+sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms: Longest such pause; also the one between unknown keys.
+sasl.oauthbearer.jwks.endpoint.retry.backoff.ms: First pause before unreachable keys are asked for again.
+sasl.oauthbearer.jwks.endpoint.url: Where the keys of who issues tokens are: https:, or file:.
+sasl.oauthbearer.jwt.validator.class: Kafka's Default- or BrokerJwtValidator, the same here.
+sasl.oauthbearer.scope.claim.name: The claim with the scopes of a token.
+sasl.oauthbearer.sub.claim.name: The claim that says who the client is.
+sasl.server.callback.handler.class: Who knows passwords or tokens: a class of Kafka's, or module:Class.
 security.inter.broker.protocol: Protocol of the listener that brokers use among each other, when that is not named.
 segment.bytes: Size at which a new segment is begun.
 segment.index.bytes: Size of a segment's index files.

@@ -11,13 +11,35 @@ audit.log.max.bytes       long   low    read-only    104857600 [65536,...]
 audit.log.max.events.per.second int low read-only    1000 [10,...]
 audit.log.max.files       int    low    read-only    10 [2,...,1000]
 cluster.id                string low    read-only    null
+connections.first.request.timeout.ms long low read-only 60000 [0,...]
 http.listeners            list   medium read-only    []
+ldap.bind.dn              string medium read-only    null
+ldap.bind.password        password medium read-only  null
+ldap.cache.ms             long   low    read-only    30000 [0,...,3600000]
+ldap.group.name.attribute string low    read-only    cn
+ldap.group.search.base    string medium read-only    null
+ldap.group.search.filter  string low    read-only    (member={dn})
+ldap.pool.size            int    low    read-only    4 [1,...,64]
+ldap.start.tls            boolean medium read-only   false
+ldap.timeout.ms           int    low    read-only    5000 [100,...,60000]
+ldap.truststore.location  string low    read-only    null
+ldap.truststore.password  password low  read-only    null
+ldap.truststore.type      string low    read-only    null
+ldap.url                  list   medium read-only    []
+ldap.user.dn.pattern      string medium read-only    null
+ldap.user.name.attribute  string low    read-only    uid
+ldap.user.search.base     string medium read-only    null
+ldap.user.search.filter   string low    read-only    (uid={user})
 logging.format            string low    read-only    text [text, json]
 logging.level             string low    read-only    info [debug, info, warning, error]
 metrics.names list low cluster-wide confluent,strimzi,exporter,burrow [burrow, confluent, exporter, strimzi]
 opentelemetry.endpoint    string low    read-only    null
 opentelemetry.interval.ms int    low    read-only    60000 [1000,...]
+queued.max.response.bytes long   medium read-only    0 [-1,...]
+request.receive.min.bytes.per.second int low read-only 512 [1,...]
+request.receive.timeout.ms long  low    read-only    60000 [0,...]
 request.slow.threshold.ms long   low    cluster-wide -1 [-1,...]
+sasl.oauthbearer.groups.claim.name string low read-only null
 """,
     has_dynamic=True,
 )

@@ -246,9 +246,9 @@ def _tls(settings: Mapping[str, Any], url: str) -> ssl.SSLContext | None:
     from ottla.security.tls import client_context
 
     options = _jaas_options(settings)
-    named = ("truststore.location", "truststore.type", "truststore.password", "truststore.certificates")
+    named = ("ssl.truststore.location", "ssl.truststore.type", "ssl.truststore.password", "ssl.truststore.certificates")
     given: dict[str, Any] = {
-        name.replace(".", "_"): options[f"ssl.{name}"] for name in named if f"ssl.{name}" in options
+        name.removeprefix("ssl.").replace(".", "_"): options[name] for name in named if name in options
     }
     return client_context(TlsSettings(**given))
 
