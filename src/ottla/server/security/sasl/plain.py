@@ -1,6 +1,7 @@
 """PLAIN (RFC 4616): user name and password as they are, so listeners that offer it should use TLS.
 
-Passwords are those of `sasl.jaas.config` of the listener and mechanism (`user_alice="secret"`), or whatever the class
+Passwords are those of `sasl.jaas.config` of the listener and mechanism (`user_alice="secret"`), those of a directory
+where `ldap.url` is set, or whatever the class
 of `sasl.server.callback.handler.class` looks them up in: `Passwords` says what such a class has.
 """
 
@@ -108,4 +109,8 @@ def open_service(surroundings: Surroundings) -> PlainService:
     """PLAIN as the listener's settings say. Raises SecurityConfigError."""
     from ottla.server.security.sasl.registry import jaas_options
 
+    if surroundings.settings.get("ldap.url"):
+        from ottla.server.security.ldap.passwords import open_passwords
+
+        return PlainService(open_passwords(surroundings))
     return PlainService(JaasPasswords(jaas_options(surroundings, "PlainLoginModule"), surroundings.secret))
