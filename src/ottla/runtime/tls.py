@@ -72,14 +72,15 @@ class ReceiveBuffer:
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """TLS for one connection; `server_hostname` makes it the client's side, and is what its certificate must say.
 
-    `on_established` is called when the handshake is over, before anything is received, and may abort; `on_failed` when
-    there is none, unless it was aborted from here. A client's protocol gets its transport after `on_established`.
+    `on_established` is called when the handshake is over, before anything is received, and may abort; if there is none,
+    `on_failed` is called, once. A client's protocol gets its transport after `on_established`.
     """
 
     __slots__ = (
         "_backlog",
         "_backlog_bytes",
         "_context",
+        "_has_failed",
         "_incoming",
         "_is_blocked",
         "_is_closing",
@@ -130,6 +131,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         # Plain bytes that wait until the transport below takes more.
         self._backlog: deque[Buffer] = deque()
         self._backlog_bytes = 0
+        self._has_failed = False
         self._is_known = False  # the protocol has got its transport
         self._is_established = False
         self._is_paused = False  # the protocol does not want to receive
@@ -211,12 +213,13 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        was_given_up, self._is_closing = self._is_closing, True
+        by_whom = "from here" if self._is_closing else "from the other side"
+        self._is_closing = True
         self._stop_timer()
         self._backlog.clear()
         self._backlog_bytes = 0
-        if not self._is_established and not was_given_up:
-            self._on_failed(self, HandshakeError("it was closed from the other side", is_silent=True))
+        if not self._is_established and not self._has_failed:
+            self._on_failed(self, HandshakeError(f"the connection was closed {by_whom}", is_silent=True))
         if self._is_known:
             self._protocol.connection_lost(exc)
 
@@ -347,7 +350,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _fail(self, error: HandshakeError) -> None:
         """Told first, and closed then: what was written, an alert, goes out."""
-        self._is_closing = True
+        self._is_closing = self._has_failed = True
         self._stop_timer()
         self._on_failed(self, error)
         self._raw.close()

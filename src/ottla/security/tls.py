@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Callable
+from dataclasses import replace
 
 from ottla.security.ciphers import openssl_ciphers
 from ottla.security.errors import SecurityConfigError
@@ -32,10 +35,14 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
     """The context of who listens; with the truststore, or the system's, only where certificates are asked for.
 
+    Where `ssl.keystore.location` is a directory, each file in it is a keystore, and the client's hello (SNI) chooses
+    among their certificates; the one in `default.*`, or else the first by name, is for all other clients.
+
     Raises `SecurityConfigError` as `client_context`.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _choose_versions(context, settings)
+    location = settings.keystore_location
+    if location is not None and os.path.isdir(location):
+        return _chosen_by_name(settings, location)
     pair = read_key_pair(settings)
     if pair is None:
         raise SecurityConfigError(
@@ -43,11 +50,78 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
             "TLS needs a key and a certificate. Set ssl.keystore.location, or ssl.keystore.key with "
             "ssl.keystore.certificate.chain.",
         )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # A client could make us compute for ever.
+    _choose_versions(context, settings)
     _load_key_pair(context, pair)
     context.verify_mode = _CLIENT_AUTH[settings.client_auth]
     if settings.client_auth != "none":
         _trust(context, settings)
     return context
+
+
+def key_pairs(settings: TlsSettings) -> list[KeyPair]:
+    """All keys of a server with their certificates, the one for clients that name no host first."""
+    location = settings.keystore_location
+    if location is not None and os.path.isdir(location):
+        found = [read_key_pair(replace(settings, keystore_location=path)) for path in _stores_in(location)]
+    else:
+        found = [read_key_pair(settings)]
+    return [pair for pair in found if pair is not None]
+
+
+def _stores_in(directory: str) -> list[str]:
+    try:
+        names = [name for name in os.listdir(directory) if not name.startswith(".")]
+    except OSError as error:
+        setting = "ssl.keystore.location"
+        raise SecurityConfigError(setting, f"{setting}: cannot read {directory}: {error.strerror or error}.") from None
+    paths = [os.path.join(directory, name) for name in sorted(names, key=lambda each: (_stem(each) != "default", each))]
+    found = [path for path in paths if os.path.isfile(path)]
+    if not found:
+        raise SecurityConfigError("ssl.keystore.location", f"ssl.keystore.location: {directory} holds no keystores.")
+    return found
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0].lower()
+
+
+def _chosen_by_name(settings: TlsSettings, directory: str) -> ssl.SSLContext:
+    from ottla.security.certificates import is_for, leaf_of
+
+    contexts = []
+    for path in _stores_in(directory):
+        one = replace(settings, keystore_location=path)
+        pair = read_key_pair(one)
+        assert pair is not None
+        contexts.append((leaf_of(pair).hosts, server_context(one)))
+    default = contexts[0][1]
+
+    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        if name is not None:
+            connection.context = next((context for hosts, context in contexts if is_for(hosts, name)), default)
+
+    default.sni_callback = choose
+    return default
+
+
+def check_handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Raises ssl.SSLError unless one side of a connection believes the other, whatever its name."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    near = client.wrap_bio(to_client, to_server)
+    left: list[Callable[[], object]] = [near.do_handshake, far.do_handshake]
+    for _ in range(10):
+        for each in list(left):
+            try:
+                each()
+                left.remove(each)
+            except ssl.SSLWantReadError:
+                pass
+        if not left:
+            return
+    raise ssl.SSLError("the handshake does not end")
 
 
 def load_trusted(context: ssl.SSLContext, trusted: Trusted) -> None:
