@@ -9,7 +9,7 @@ from __future__ import annotations
 
 _ACTED_ON = """
 add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners
-allow.everyone.if.no.acl.found audit.log.allowed audit.log.file audit.log.interval.ms audit.log.max.bytes
+audit.log.allowed audit.log.file audit.log.interval.ms audit.log.max.bytes
 audit.log.max.events.per.second audit.log.max.files authorizer.class.name auto.create.topics.enable
 auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.id broker.rack broker.session.timeout.ms cluster.id
 compression.gzip.level compression.lz4.level compression.type compression.zstd.level config.providers
@@ -77,7 +77,7 @@ share.coordinator.snapshot.update.records.per.snapshot share.coordinator.state.t
 share.coordinator.state.topic.min.isr share.coordinator.state.topic.num.partitions
 share.coordinator.state.topic.prune.interval.ms share.coordinator.state.topic.replication.factor
 share.coordinator.state.topic.segment.bytes share.coordinator.write.timeout.ms socket.connection.setup.timeout.ms
-socket.listen.backlog.size socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes super.users
+socket.listen.backlog.size socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes
 telemetry.max.bytes transaction.abort.timed.out.transaction.cleanup.interval.ms transaction.max.timeout.ms
 transaction.partition.verification.enable transaction.remove.expired.transaction.cleanup.interval.ms
 transaction.state.log.load.buffer.size transaction.state.log.min.isr transaction.state.log.num.partitions
@@ -87,6 +87,9 @@ unstable.api.versions.enable unstable.feature.versions.enable
 """
 
 ACTED_ON = frozenset(_ACTED_ON.split())
+
+_FREE_FORM = ("allow.everyone.if.no.acl.found", "authorizer.plugin.", "config.providers.", "super.users")
+"""Acted on as well, though they are no settings of a broker: an authorizer's, and those of config providers."""
 
 TOPIC_SETTINGS_WITHOUT_EFFECT = (
     "local.retention.bytes",
@@ -104,4 +107,4 @@ TOPIC_SETTINGS_WITHOUT_EFFECT = (
 
 def has_effect(name: str) -> bool:
     """Whether a given setting does something, so that no warning about it is needed."""
-    return name in ACTED_ON or name.startswith(("authorizer.plugin.", "config.providers."))
+    return name in ACTED_ON or name.startswith(_FREE_FORM)
