@@ -14,8 +14,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-SETTING: Final = "ssl.principal.mapping.rules"
-
 _RULE: Final = re.compile(
     r"""
     \s* (?:
@@ -80,7 +78,7 @@ class PrincipalRules:
             if rule.pattern.fullmatch(subject):
                 name = rule.pattern.sub(lambda match: _expand(rule.replacement, match), subject)  # noqa: B023 (at once)
                 return name.lower() if rule.case == "L" else name.upper() if rule.case == "U" else name
-        raise NoMatchingRuleError(f"no rule of {SETTING} applies to {subject!r}")
+        raise NoMatchingRuleError(f"no rule of ssl.principal.mapping.rules applies to {subject!r}")
 
     def __repr__(self) -> str:
         return f"PrincipalRules({self.text!r})"

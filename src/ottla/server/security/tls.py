@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ottla.schema.definition import Password, SettingError
 from ottla.security.certificates import Leaf, leaf_of
 from ottla.security.errors import SecurityConfigError
-from ottla.security.principal_rules import SETTING as PRINCIPAL_RULES
 from ottla.security.principal_rules import PrincipalRules
 from ottla.security.settings import TlsSettings
 from ottla.security.tls import check_handshake, client_context, key_pairs, server_context
@@ -76,10 +75,11 @@ def tls_config(config: ListenerConfig, protocol: str) -> TlsConfig:
 
 def principal_rules(config: ListenerConfig) -> PrincipalRules:
     """`ssl.principal.mapping.rules` of a listener. Raises SettingError."""
+    name = "ssl.principal.mapping.rules"
     try:
-        return PrincipalRules.parse(config[PRINCIPAL_RULES] or "DEFAULT")
+        return PrincipalRules.parse(config[name] or "DEFAULT")
     except ValueError as error:
-        key = config.key(PRINCIPAL_RULES)
+        key = config.key(name)
         raise SettingError(key, f"{key}: {error}") from None
 
 
