@@ -50,6 +50,25 @@ def handle(broker: Broker, request: AlterReplicaLogDirsRequest, context: Request
     return AlterReplicaLogDirsResponse(results=list(topics.values()))
 
 
+def error_response(
+    request: AlterReplicaLogDirsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> AlterReplicaLogDirsResponse:
+    """The same code for every partition."""
+    return AlterReplicaLogDirsResponse(
+        results=[
+            AlterReplicaLogDirTopicResult(
+                topic_name=topic.name,
+                partitions=[
+                    AlterReplicaLogDirPartitionResult(partition_index=index, error_code=code)
+                    for index in topic.partitions
+                ],
+            )
+            for directory in request.dirs
+            for topic in directory.topics
+        ]
+    )
+
+
 def _alter(broker: Broker, key: TopicPartition, path: str) -> ErrorCode:
     directories = broker.log_directories
     if len(key.topic) + len(str(key.partition)) + MARK_LENGTH > LONGEST_NAME:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ottla.core.errors import ApiError, ErrorCode
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.consumer_group_describe import ConsumerGroupDescribeResponse, DescribedGroup
 from ottla.server.broker.group_answers import ALL_GROUP_OPERATIONS, answer_all
 from ottla.server.broker.group_protocols import check_protocol
@@ -22,11 +22,7 @@ def handle(
     broker: Broker, request: ConsumerGroupDescribeRequest, context: RequestContext
 ) -> ConsumerGroupDescribeResponse | DelayedResponse:
     """One entry per asked group, in the order asked; groups of other kinds are not found."""
-    try:
-        check_protocol(broker, "consumer")
-    except ApiError as error:
-        refused = [DescribedGroup(group_id=group_id, error_code=error.code) for group_id in request.group_ids]
-        return ConsumerGroupDescribeResponse(groups=refused)
+    check_protocol(broker, "consumer")
 
     def shape(groups: list[DescribedGroup]) -> ConsumerGroupDescribeResponse:
         if request.include_authorized_operations:
@@ -37,4 +33,13 @@ def handle(
 
     return answer_all(
         [consumer_group_service.describe(broker.groups, group_id) for group_id in request.group_ids], shape
+    )
+
+
+def error_response(
+    request: ConsumerGroupDescribeRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> ConsumerGroupDescribeResponse:
+    """The same code for every group."""
+    return ConsumerGroupDescribeResponse(
+        groups=[DescribedGroup(group_id=group_id, error_code=code) for group_id in request.group_ids]
     )

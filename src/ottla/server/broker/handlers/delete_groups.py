@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError
-from ottla.protocol.messages.delete_groups import DeleteGroupsResponse
+from ottla.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsResponse
 from ottla.server.broker.group_answers import answer_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ottla.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest
+    from ottla.core.errors import ErrorCode
+    from ottla.protocol.messages.delete_groups import DeleteGroupsRequest
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
     from ottla.server.coordinator.result import Pending
 
@@ -32,6 +33,16 @@ def handle(
         return _delete_with_share_groups(broker, group_ids)
     outcomes = [broker.groups.delete_group(group_id) for group_id in group_ids]
     return answer_all(outcomes, lambda results: DeleteGroupsResponse(results=results))
+
+
+def error_response(
+    request: DeleteGroupsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> DeleteGroupsResponse:
+    """The same code for every group."""
+    group_ids = dict.fromkeys(request.groups_names)
+    return DeleteGroupsResponse(
+        results=[DeletableGroupResult(group_id=group_id, error_code=code) for group_id in group_ids]
+    )
 
 
 async def _delete_with_share_groups(broker: Broker, group_ids: list[str]) -> DeleteGroupsResponse:

@@ -39,6 +39,15 @@ def handle(
     return answer_all(outcomes, shape)
 
 
+def error_response(
+    request: DescribeGroupsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> DescribeGroupsResponse:
+    """The same code for every group."""
+    return DescribeGroupsResponse(
+        groups=[DescribedGroup(group_id=group_id, error_code=code) for group_id in request.groups]
+    )
+
+
 def _described(group_id: str, outcome: DescribedGroup | ErrorCode, version: int) -> DescribedGroup:
     if isinstance(outcome, DescribedGroup):
         return outcome

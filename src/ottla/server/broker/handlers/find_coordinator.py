@@ -44,6 +44,16 @@ def handle(
     return _answer(broker, request, version, listener_name)
 
 
+def error_response(
+    request: FindCoordinatorRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> FindCoordinatorResponse:
+    """The same refusal for every key."""
+    text = message or code.message
+    if context.api_version >= _FIRST_VERSION_WITH_KEYS:
+        return FindCoordinatorResponse(coordinators=[_refused(key, code, text) for key in request.coordinator_keys])
+    return FindCoordinatorResponse(error_code=code, error_message=text, node_id=-1, host="", port=-1)
+
+
 async def _create_and_answer(
     broker: Broker, coordinator: Any, request: FindCoordinatorRequest, version: int, listener_name: str
 ) -> FindCoordinatorResponse:

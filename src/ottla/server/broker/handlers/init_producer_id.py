@@ -45,6 +45,13 @@ def handle(
     return InitProducerIdResponse(producer_id=producer_id, producer_epoch=0)
 
 
+def error_response(
+    request: InitProducerIdRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> InitProducerIdResponse:
+    """No id."""
+    return _refused(code)
+
+
 def _begin(
     broker: Broker, request: InitProducerIdRequest, transactional_id: str, version: int
 ) -> InitProducerIdResponse | DelayedResponse | Awaitable[InitProducerIdResponse]:

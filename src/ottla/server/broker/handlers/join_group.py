@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.protocol.messages.join_group import JoinGroupResponse
 from ottla.server.broker.group_answers import answer, answer_plain
 
 if TYPE_CHECKING:
-    from ottla.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+    from ottla.core.errors import ErrorCode
+    from ottla.protocol.messages.join_group import JoinGroupRequest
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
 
 _FIRST_VERSION_WITHOUT_NAME = 7
@@ -26,6 +28,14 @@ def handle(broker: Broker, request: JoinGroupRequest, context: RequestContext) -
     if version < _FIRST_VERSION_WITHOUT_NAME:
         return answer_plain(outcome)
     return answer(outcome, _without_name)
+
+
+def error_response(
+    request: JoinGroupRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> JoinGroupResponse:
+    """A refusal of the member."""
+    response = JoinGroupResponse(error_code=code, generation_id=-1)
+    return response if context.api_version < _FIRST_VERSION_WITHOUT_NAME else _without_name(response)
 
 
 def _without_name(response: JoinGroupResponse) -> JoinGroupResponse:

@@ -19,6 +19,7 @@ from ottla.protocol.messages.offset_commit import (
     OffsetCommitResponseTopic,
 )
 from ottla.server.broker.group_answers import answer, answer_plain
+from ottla.server.coordinator.service import refused_commit
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
@@ -38,6 +39,13 @@ def handle(
         if found is None or any(partition.partition_index not in found.partitions for partition in topic.partitions):
             return _handle_with_unknown(broker, request, version)
     return answer_plain(broker.groups.commit_offsets(request, version))
+
+
+def error_response(
+    request: OffsetCommitRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> OffsetCommitResponse:
+    """The same code for every partition."""
+    return refused_commit(request, code)
 
 
 def _find(topics: TopicsImage, topic: OffsetCommitRequestTopic, version: int) -> TopicImage | None:

@@ -68,6 +68,17 @@ def handle(
     return answer_all(outcomes, shape)
 
 
+def error_response(
+    request: OffsetFetchRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> OffsetFetchResponse:
+    """The same code for every group; before version 8 there is one."""
+    if context.api_version < _FIRST_VERSION_WITH_GROUPS:
+        return _single(request, OffsetFetchResponseGroup(error_code=code), context.api_version)
+    return OffsetFetchResponse(
+        groups=[OffsetFetchResponseGroup(group_id=group.group_id, error_code=code) for group in request.groups]
+    )
+
+
 def _named(group: OffsetFetchRequestGroup, known: TopicsImage) -> OffsetFetchRequestGroup:
     """The group with those of its topics that exist, named."""
     topics = None

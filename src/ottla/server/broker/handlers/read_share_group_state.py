@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.protocol.messages.read_share_group_state import PartitionResult, ReadShareGroupStateResponse, ReadStateResult
 from ottla.server.broker.group_answers import answer_plain
+from ottla.server.broker.share_state_answers import refused_state
 
 if TYPE_CHECKING:
-    from ottla.protocol.messages.read_share_group_state import (
-        ReadShareGroupStateRequest,
-        ReadShareGroupStateResponse,
-    )
+    from ottla.core.errors import ErrorCode
+    from ottla.protocol.messages.read_share_group_state import ReadShareGroupStateRequest
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
 
 
@@ -22,3 +22,10 @@ def handle(
 ) -> ReadShareGroupStateResponse | DelayedResponse:
     """Start offset and states of records in flight."""
     return answer_plain(broker.share_state.read(request))
+
+
+def error_response(
+    request: ReadShareGroupStateRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> ReadShareGroupStateResponse:
+    """The same code for every partition."""
+    return refused_state(request, code, ReadShareGroupStateResponse, ReadStateResult, PartitionResult)

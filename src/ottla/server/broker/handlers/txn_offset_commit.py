@@ -69,6 +69,13 @@ def handle(
     return _commit_when_verified(broker, existing, version, partition, verdict, shape)
 
 
+def error_response(
+    request: TxnOffsetCommitRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> TxnOffsetCommitResponse:
+    """The same code for every partition."""
+    return refused_commit_in_transaction(request, code)
+
+
 async def _commit_when_verified(
     broker: Broker,
     request: TxnOffsetCommitRequest,

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.protocol.messages.write_share_group_state import (
+    PartitionResult,
+    WriteShareGroupStateResponse,
+    WriteStateResult,
+)
 from ottla.server.broker.group_answers import answer_plain
+from ottla.server.broker.share_state_answers import refused_state
 
 if TYPE_CHECKING:
-    from ottla.protocol.messages.write_share_group_state import (
-        WriteShareGroupStateRequest,
-        WriteShareGroupStateResponse,
-    )
+    from ottla.core.errors import ErrorCode
+    from ottla.protocol.messages.write_share_group_state import WriteShareGroupStateRequest
     from ottla.server.broker.broker import Broker, DelayedResponse, RequestContext
 
 
@@ -22,3 +26,10 @@ def handle(
 ) -> WriteShareGroupStateResponse | DelayedResponse:
     """Written down before it is answered."""
     return answer_plain(broker.share_state.write(request))
+
+
+def error_response(
+    request: WriteShareGroupStateRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> WriteShareGroupStateResponse:
+    """The same code for every partition."""
+    return refused_state(request, code, WriteShareGroupStateResponse, WriteStateResult, PartitionResult)

@@ -148,8 +148,9 @@ class Each:
     """Each item of the request needs an operation on its resource; those without it are refused one by one.
 
     The items are in the request's field `items`, their answers in the response's field `answers`. `unless`: with this
-    operation on the cluster, no item is looked at. `explained`: a refusal comes with a text. `is_always_handled`: the
-    handler is asked even if no item is left, because it has something to say of the whole.
+    operation on the cluster, no item is looked at. `explained`: a refusal has a text. `refuse` makes the answer of
+    an item where the API's refusal is for the whole; then the handler is asked even if no item is left, because it has
+    something to say of the whole.
     """
 
     operation: AclOperation
@@ -158,7 +159,7 @@ class Each:
     resource_of: ResourceOf
     unless: AclOperation | None = None
     explained: bool = False
-    is_always_handled: bool = False
+    refuse: Callable[[Any, ErrorCode], Any] | None = None
 
     def __call__(self, route: Route, handle: Handle, broker: Broker, request: Any, context: RequestContext) -> Any:
         """Have the rest of it handled."""
@@ -181,9 +182,12 @@ class Each:
             return handle(broker, request, context)
         refused: list[Any] = []
         for code, items in denied.items():
+            if self.refuse is not None:
+                refused += [self.refuse(item, code) for item in items]
+                continue
             text = code.message if self.explained else None
             refused += refusals(route, with_field(request, self.items, items), context, code, self.answers, text)
-        if not kept and not self.is_always_handled:
+        if not kept and self.refuse is None:
             return route.response_class(**{self.answers: refused})
         response = handle(broker, with_field(request, self.items, kept), context)
         return then(response, partial(with_more, self.answers, refused))

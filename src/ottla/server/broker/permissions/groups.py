@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.ids import ZERO_UUID
-from ottla.protocol.messages import offset_fetch
+from ottla.protocol.messages import alter_share_group_offsets, offset_fetch
+from ottla.protocol.messages.delete_share_group_offsets import DeleteShareGroupOffsetsResponseTopic
 from ottla.protocol.messages.describe_share_group_offsets import (
     DescribeShareGroupOffsetsResponsePartition,
     DescribeShareGroupOffsetsResponseTopic,
 )
+from ottla.protocol.messages.offset_delete import OffsetDeleteResponsePartition, OffsetDeleteResponseTopic
 from ottla.server.broker.authorization import (
     AclOperation,
     ResourceType,
@@ -221,6 +223,38 @@ def _refused_share_offsets(topic: Any) -> Any:
             )
             for index in topic.partitions
         ],
+    )
+
+
+def refused_deletion(topic: Any, code: ErrorCode) -> Any:
+    """What OffsetDelete answers of a topic."""
+    return OffsetDeleteResponseTopic(
+        name=topic.name,
+        partitions=[
+            OffsetDeleteResponsePartition(partition_index=partition.partition_index, error_code=code)
+            for partition in topic.partitions
+        ],
+    )
+
+
+def refused_change(topic: Any, code: ErrorCode) -> Any:
+    """What AlterShareGroupOffsets answers of a topic."""
+    return alter_share_group_offsets.AlterShareGroupOffsetsResponseTopic(
+        topic_name=topic.topic_name,
+        topic_id=ZERO_UUID,
+        partitions=[
+            alter_share_group_offsets.AlterShareGroupOffsetsResponsePartition(
+                partition_index=partition.partition_index, error_code=code, error_message=code.message
+            )
+            for partition in topic.partitions
+        ],
+    )
+
+
+def refused_forgetting(topic: Any, code: ErrorCode) -> Any:
+    """What DeleteShareGroupOffsets answers of a topic."""
+    return DeleteShareGroupOffsetsResponseTopic(
+        topic_name=topic.topic_name, topic_id=ZERO_UUID, error_code=code, error_message=code.message
     )
 
 

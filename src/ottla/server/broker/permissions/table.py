@@ -124,7 +124,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     "offset_fetch": (groups.fetch_offsets,),
     "offset_delete": (
         _DELETE_GROUP,
-        Each(READ, "topics", "topics", by_name(TOPIC, "name"), is_always_handled=True),
+        Each(READ, "topics", "topics", by_name(TOPIC, "name"), refuse=groups.refused_deletion),
     ),
     # Consumer, share and streams groups
     "consumer_group_heartbeat": (
@@ -144,12 +144,12 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     "alter_share_group_offsets": (
         _USES_SHARE_GROUPS,
         _READ_GROUP,
-        Each(READ, "topics", "responses", by_name(TOPIC, "topic_name"), explained=True, is_always_handled=True),
+        Each(READ, "topics", "responses", by_name(TOPIC, "topic_name"), refuse=groups.refused_change),
     ),
     "delete_share_group_offsets": (
         _USES_SHARE_GROUPS,
         _DELETE_GROUP,
-        Each(READ, "topics", "responses", by_name(TOPIC, "topic_name"), explained=True, is_always_handled=True),
+        Each(READ, "topics", "responses", by_name(TOPIC, "topic_name"), refuse=groups.refused_forgetting),
     ),
     "streams_group_heartbeat": (
         First(groups.uses_protocol("streams")),
