@@ -1,15 +1,16 @@
-"""The disk port: the real disk and the one in memory behave the same."""
+"""The disk port: the real disk, the one in memory, and an encrypted one over either behave the same."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from ottla.runtime.disk import Disk, DiskError, DiskLockedError, File, MissingFileError
+from ottla.runtime.encryption.disk import EncryptedDisk
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.runtime.real_disk import RealDisk
 
@@ -17,15 +18,33 @@ NAMES = ["a", "b", "directory/a", "directory/b", "directory/deep/c", "missing/d"
 DIRECTORIES = ["directory", "directory/deep", "other"]
 
 
-@pytest.fixture(params=["real", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Disk, str]]:
+KEY_ID, KEY = b"i" * 16, b"k" * 32
+
+
+class OneKey:
+    """Encrypts everything with the same key."""
+
+    def current(self, path: str) -> tuple[bytes, bytes] | None:
+        return KEY_ID, KEY
+
+    def find(self, key_id: bytes) -> bytes | None:
+        return KEY if key_id == KEY_ID else None
+
+
+def encrypted(inner: Disk, seed: int = 0) -> EncryptedDisk:
+    return EncryptedDisk(inner, OneKey(), random_bytes=Random(seed).randbytes)
+
+
+@pytest.fixture(params=["real", "memory", "encrypted real", "encrypted memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Disk, str]:
     """A disk and an empty directory on it."""
-    if request.param == "real":
-        yield RealDisk(), str(tmp_path)
+    if request.param.endswith("real"):
+        disk: Disk = RealDisk()
+        root = str(tmp_path)
     else:
-        disk = MemoryDisk()
-        disk.make_directories("/data")
-        yield disk, "/data"
+        disk, root = MemoryDisk(), "/data"
+        disk.make_directories(root)
+    return encrypted(disk) if request.param.startswith("encrypted") else disk, root
 
 
 def outcome(disk: Disk, root: str, files: dict[str, File], random: Random) -> object:
@@ -90,10 +109,22 @@ def outcome(disk: Disk, root: str, files: dict[str, File], random: Random) -> ob
     return None
 
 
+def plain(disk: Disk) -> Disk:
+    return disk
+
+
+@pytest.mark.parametrize(
+    ("around_real", "around_memory"),
+    [(plain, plain), (encrypted, plain), (plain, encrypted)],
+    ids=["plain", "real encrypted", "memory encrypted"],
+)
 @pytest.mark.parametrize("seed", range(25))
-def test_random_operations_have_the_same_outcome_on_both(seed: int, tmp_path: Path) -> None:
-    real, memory = RealDisk(), MemoryDisk()
-    memory.make_directories("/data")
+def test_random_operations_have_the_same_outcome_on_both(
+    seed: int, tmp_path: Path, around_real: Callable[[Disk], Disk], around_memory: Callable[[Disk], Disk]
+) -> None:
+    memory_below = MemoryDisk()
+    memory_below.make_directories("/data")
+    real, memory = around_real(RealDisk()), around_memory(memory_below)
     real_files: dict[str, File] = {}
     memory_files: dict[str, File] = {}
     for step in range(200):
@@ -104,7 +135,7 @@ def test_random_operations_have_the_same_outcome_on_both(seed: int, tmp_path: Pa
         name = f"/data/{path.relative_to(tmp_path)}"
         assert memory.is_directory(name) == path.is_dir()
         if path.is_file():
-            assert memory.read(name) == path.read_bytes()
+            assert memory.read(name) == real.read(str(path))
     for file in real_files.values():
         file.close()
 

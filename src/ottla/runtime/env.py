@@ -6,11 +6,12 @@ Monotonic time and timers are not here: they come from the asyncio loop, so that
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Protocol, Self, TypeVar, TypeVarTuple
 
 from ottla.runtime.disk import Disk
 
@@ -49,6 +50,13 @@ class Env:
         self.random = random
         self._worker_threads = worker_threads
         self._executor: ThreadPoolExecutor | None = None
+
+    def with_disk(self, disk: Disk) -> Self:
+        """The same surroundings with another disk, and worker threads of their own."""
+        other = copy.copy(self)
+        other.disk = disk
+        other._executor = None
+        return other
 
     def work_ns(self) -> int:
         """A fine steady clock (nanoseconds) that tells how long our own code takes."""

@@ -45,6 +45,17 @@ cordoned.log.dirs: Data directories that get no new partitions.
 default.replication.factor: Replicas of a topic that is created without saying how many.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
 delete.topic.enable: Whether topics may be deleted.
+encryption.enabled: With encryption.key set: whether files are encrypted, or (false) made plain again.
+encryption.key: Master key for encryption at rest, as file:PATH, env:VARIABLE, vault:MOUNT/KEY, pkcs11:TOKEN/LABEL.
+encryption.pkcs11.library: The PKCS#11 library (.so) of the token that encryption.key names.
+encryption.pkcs11.pin: PIN of the token that encryption.key names.
+encryption.previous.key: The master key until now; what it wrapped is wrapped by encryption.key at the start.
+encryption.vault.address: URL of the HashiCorp Vault that encryption.key names, such as https://vault:8200.
+encryption.vault.ca: A PEM file with the authorities that may sign Vault's certificate; the system's when not set.
+encryption.vault.namespace: Vault's namespace, where it has some.
+encryption.vault.role.id: Role id of an AppRole to log in to Vault with, instead of a token.
+encryption.vault.secret.id: Secret id of the AppRole.
+encryption.vault.token: Token for Vault.
 errors.deadletterqueue.auto.create.topics.enable: Whether the dead-letter queue of a share group is created if need be.
 errors.deadletterqueue.group.enable: Whether share groups may use the topic as their dead-letter queue.
 errors.deadletterqueue.topic.name.prefix: What names of dead-letter queues have to begin with; empty for anything.
@@ -276,6 +287,26 @@ socket.listen.backlog.size: Connections that may wait to be accepted.
 socket.receive.buffer.bytes: Receive buffer of a connection; -1 leaves it to the system.
 socket.request.max.bytes: Largest request that is read.
 socket.send.buffer.bytes: Send buffer of a connection; -1 leaves it to the system.
+ssl.allow.dn.changes: Whether a keystore may be replaced by one for another subject while the broker runs.
+ssl.allow.san.changes: Whether it may be replaced by one that lacks alternative names which the one before had.
+ssl.cipher.suites: Cipher suites to take, by Java's or OpenSSL's names; those of TLS 1.3 cannot be chosen one by one.
+ssl.client.auth: Whether clients must (required), may (requested) or need not (none) show a certificate.
+ssl.enabled.protocols: Versions of TLS that are spoken.
+ssl.endpoint.identification.algorithm: Whether brokers check each other's names in certificates (https) or not (empty).
+ssl.handshake.max.pending: Handshakes under way on a listener; when there are more, the oldest is ended.
+ssl.handshake.timeout.ms: A TLS handshake that takes longer is ended.
+ssl.key.password: Password of the private key.
+ssl.keystore.certificate.chain: The broker's certificate and its chain, as PEM text.
+ssl.keystore.key: The broker's private key, as PEM text.
+ssl.keystore.location: File with key and certificates: PEM, PKCS12 or JKS; or a directory of such, chosen by SNI.
+ssl.keystore.password: Password of that file.
+ssl.keystore.type: What that file is, if it is to be checked.
+ssl.principal.mapping.rules: How principals are made of certificates: RULE:pattern/replacement/[LU], DEFAULT.
+ssl.protocol: Java's name for a TLS context; ssl.enabled.protocols says which versions are spoken.
+ssl.truststore.certificates: Certificates that clients and brokers are checked against, as PEM text.
+ssl.truststore.location: File with certificates that clients and brokers are checked against: PEM, PKCS12 or JKS.
+ssl.truststore.password: Password of that file.
+ssl.truststore.type: What that file is, if it is to be checked.
 telemetry.max.bytes: Most bytes of metrics that a client may push at once, compressed or not.
 transaction.abort.timed.out.transaction.cleanup.interval.ms: How often timed out transactions are aborted.
 transaction.max.timeout.ms: Longest timeout that a producer may ask for its transactions.

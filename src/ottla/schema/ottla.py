@@ -12,6 +12,17 @@ audit.log.max.events.per.second int low read-only    1000 [10,...]
 audit.log.max.files       int    low    read-only    10 [2,...,1000]
 cluster.id                string low    read-only    null
 connections.first.request.timeout.ms long low read-only 60000 [0,...]
+encryption.enabled        boolean medium read-only   true
+encryption.key            string medium read-only    null
+encryption.pkcs11.library string low    read-only    null
+encryption.pkcs11.pin     password low  read-only    null
+encryption.previous.key   string low    read-only    null
+encryption.vault.address  string low    read-only    null
+encryption.vault.ca       string low    read-only    null
+encryption.vault.namespace string low   read-only    null
+encryption.vault.role.id  string low    read-only    null
+encryption.vault.secret.id password low read-only    null
+encryption.vault.token    password low  read-only    null
 http.listeners            list   medium read-only    []
 ldap.bind.dn              string medium read-only    null
 ldap.bind.password        password medium read-only  null
@@ -40,6 +51,8 @@ request.receive.min.bytes.per.second int low read-only 512 [1,...]
 request.receive.timeout.ms long  low    read-only    60000 [0,...]
 request.slow.threshold.ms long   low    cluster-wide -1 [-1,...]
 sasl.oauthbearer.groups.claim.name string low read-only null
+ssl.handshake.max.pending int    low    read-only    1000 [1,...]
+ssl.handshake.timeout.ms  long   low    read-only    10000 [1,...]
 """,
     has_dynamic=True,
 )

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ottla.server.node.observation import Observation
     from ottla.server.raft.metadata_log import MetadataLog
     from ottla.server.security.audit_log import AuditLog
+    from ottla.server.security.encryption.service import Encryption
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Node:
         self._acl_feed: AclFeed | None = None
         self._endpoint: HttpEndpoint | None = None
         self._observation: Observation | None = None
+        self._encryption: Encryption | None = None
         self._audit_log: AuditLog | None = None
 
     @property
@@ -120,6 +122,9 @@ class Node:
         if config["http.listeners"]:
             await self._open_endpoint()
         _raise_open_files_limit()
+        if self._is_encrypted():
+            await self._open_encryption()
+            env = self.env
         if not config.is_single or config.controller_listeners:
             await self._open_membership()
         directories = self._log_directories = LogDirectories(config, env)
@@ -134,8 +139,27 @@ class Node:
         metadata.start_snapshots(metadata_log)
         if config.is_broker:
             await self._start_broker(front, metadata, directories)
+        if self._encryption is not None:
+            self._encryption.start()
         if self._observation is not None:
             self._observation.started(self)
+
+    def _is_encrypted(self) -> bool:
+        """Whether a key was given, or a directory wants one."""
+        config = self.config
+        if config["encryption.key"] is not None:
+            return True
+        paths = {*config.log_dirs, config.metadata_log_dir}
+        return any(self.env.disk.exists(f"{path}/.ottla-keys") for path in paths)
+
+    async def _open_encryption(self) -> None:
+        """From here on the node's disk encrypts. Raises `SettingError` when the key is missing, or another one."""
+        from ottla.server.security.encryption.service import Encryption, data_directories, refuse_without_key
+
+        if self.config["encryption.key"] is None:
+            refuse_without_key(self.env.disk, data_directories(self.config))
+        self._encryption = Encryption(self.config, self.env)
+        self.env = await self._encryption.open()
 
     async def _open_endpoint(self) -> None:
         """From the start on it can be asked whether the node is ready."""
@@ -303,6 +327,8 @@ class Node:
             await membership.close()
         self._front = self._membership = None
         directories, self._log_directories = self._log_directories, None
+        if self._encryption is not None:
+            await self._encryption.stop()
         if directories is not None:
             await directories.stop(broker_epoch=broker_epoch, clean=clean)
         await self._close_endpoint()
@@ -345,6 +371,8 @@ class Node:
         self._coordinators.stop()
         self._controller = self._metadata = None
         directories, self._log_directories = self._log_directories, None
+        if self._encryption is not None:
+            await self._encryption.stop()
         if directories is not None:
             await directories.stop(clean=False)
         await self._close_endpoint()

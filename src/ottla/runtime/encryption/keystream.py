@@ -1,0 +1,92 @@
+"""AES-256 in counter mode over a file: which keystream belongs to which byte."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from ottla.core.binary import Buffer
+
+PAGE_BYTES: Final = 4096
+FOREVER: Final = 2**63
+"""The end of an extent that has none."""
+
+_BLOCK_BYTES = 16
+_ZEROS = bytes(_BLOCK_BYTES)
+_COUNTERS = 2**128
+
+
+class Extents(NamedTuple):
+    """Nonces by where they begin to count: `nonces[i]` from `starts[i]` to the next start."""
+
+    starts: tuple[int, ...]
+    nonces: tuple[int, ...]
+
+    def over(self, start: int, end: int, nonce: int) -> Extents:
+        """These, with `nonce` from `start` to `end`."""
+        pieces = [piece for piece in zip(self.starts, self.nonces, strict=True) if piece[0] < start]
+        pieces.append((start, nonce))
+        if end < FOREVER:
+            pieces.append((end, self.nonces[bisect_right(self.starts, end) - 1]))
+            pieces += [piece for piece in zip(self.starts, self.nonces, strict=True) if piece[0] > end]
+        return Extents(tuple(start for start, _ in pieces), tuple(nonce for _, nonce in pieces))
+
+
+class Keystream:
+    """What a file is encrypted and decrypted with. `extents` is replaced, never changed: any thread may read."""
+
+    __slots__ = ("_aes", "extents")
+
+    def __init__(self, key: bytes) -> None:
+        self._aes = AES(key)
+        self.extents = Extents((0,), (0,))
+
+    def apply(self, source: Buffer, target: bytearray | memoryview, position: int) -> None:
+        """Encrypt, or decrypt, all of `source`, which stands at `position` of the file, into `target` (or itself)."""
+        starts, nonces = self.extents
+        index = bisect_right(starts, position) - 1
+        size = len(source)
+        if index + 1 == len(starts) or starts[index + 1] >= position + size:
+            self._apply(source, target, position, nonces[index])
+            return
+        inputs, outputs = memoryview(source), memoryview(target)
+        done = 0
+        while done < size:
+            end = starts[index + 1] - position if index + 1 < len(starts) else size
+            end = min(end, size)
+            self._apply(inputs[done:end], outputs[done:end], position + done, nonces[index])
+            done, index = end, index + 1
+
+    def decrypted(self, data: bytes | bytearray, position: int) -> bytearray:
+        """The plain text of ciphertext at `position`; in place where that can be."""
+        plain = data if isinstance(data, bytearray) else bytearray(data)
+        lost = _lost_pages(plain, position)
+        self.apply(plain, plain, position)
+        for start, end in lost:
+            plain[start:end] = bytes(end - start)
+        return plain
+
+    def _apply(self, source: Buffer, target: bytearray | memoryview, position: int, nonce: int) -> None:
+        counter = (nonce + position // _BLOCK_BYTES) % _COUNTERS
+        encryptor = Cipher(self._aes, CTR(counter.to_bytes(16))).encryptor()
+        if skip := position % _BLOCK_BYTES:
+            encryptor.update(_ZEROS[:skip])
+        encryptor.update_into(source, target)
+
+
+def _lost_pages(data: bytearray, position: int) -> list[tuple[int, int]]:
+    """Where `data` has zeros at the beginning of a page: ciphertext never has sixteen of them."""
+    lost: list[tuple[int, int]] = []
+    size = len(data)
+    for start in range(-position % PAGE_BYTES, size - _BLOCK_BYTES + 1, PAGE_BYTES):
+        if data[start : start + _BLOCK_BYTES] == _ZEROS:
+            end = start + _BLOCK_BYTES
+            page_end = min(start + PAGE_BYTES, size)
+            while end < page_end and not any(data[end : min(end + _BLOCK_BYTES, page_end)]):
+                end = min(end + _BLOCK_BYTES, page_end)
+            lost.append((start, end))
+    return lost
