@@ -1,4 +1,5 @@
-"""`ottla acls`, `ottla users`, `ottla quotas` on our broker; with an authorizer: tests/compatibility/test_cli.py."""
+"""`ottla acls`, `ottla users`, `ottla quotas` on our broker; with an authorizer: test_users.py, and
+tests/compatibility/test_cli.py."""
 
 import io
 
@@ -78,15 +79,6 @@ def test_rules_as_sentences():
         parse_resource("topic/")
 
 
-def test_a_broker_without_scram_says_so_in_one_line(ottla, name, tmp_path):
-    file = tmp_path / "password"
-    file.write_text("geheim\n")
-    for arguments in (["list"], ["set", name, "-p", str(file)], ["set", name, "--dry-run"], ["delete", name, "-y"]):
-        said = ottla("users", *arguments, code=(0 if arguments[0] == "list" or "--dry-run" in arguments else 1))
-        assert "geheim" not in said.err
-        assert said.err.count("\n") <= 1
-
-
 def test_passwords_that_are_none(ottla, name, tmp_path, monkeypatch):
     empty = tmp_path / "password"
     empty.write_text("\n")
@@ -94,6 +86,6 @@ def test_passwords_that_are_none(ottla, name, tmp_path, monkeypatch):
     for arguments, message in (
         (["-p", str(empty)], "the password is empty; nothing was changed"),
         (["-p", str(tmp_path / "nowhere")], "cannot read the file of --password-file"),
-        ([], "no terminal to ask for the password on; say --password-file FILE, or - to pipe it in"),
+        ([], "no terminal to ask for the password on; say --password-file FILE (- to pipe it in), or --generate"),
     ):
         assert ottla("users", "set", name, *arguments, code=1).err.startswith(f"ottla: error: {message}")

@@ -10,7 +10,19 @@ import pytest
 from ottla.cli.main import COMMANDS, command_parser
 
 GUIDE = Path(__file__).parents[2] / "docs" / "command-line.md"
-OURS = ("topics", "offsets", "partitions", "configs", "cluster", "features", "metadata", "acls", "users", "quotas")
+OURS = (
+    "topics",
+    "offsets",
+    "partitions",
+    "configs",
+    "cluster",
+    "features",
+    "metadata",
+    "acls",
+    "users",
+    "tokens",
+    "quotas",
+)
 
 
 def test_examples(ottla, make_broker, monkeypatch, tmp_path):
@@ -39,6 +51,6 @@ def test_every_action_has_json_and_changes_have_a_dry_run(name):
         known = options._option_string_actions
         assert "--json" in known, action
         reads = ("list", "ls", "describe", "get", "info", "brokers", "nodes", "log-dirs", "id", "quorum", "status")
-        reads += ("voters", "log", "show", "plan", "moves", "verify")
+        reads += ("voters", "log", "show", "plan", "moves", "verify", "roles")
         if action not in reads and name != "profiles":
             assert "--dry-run" in known, action

@@ -54,8 +54,13 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "who may do what": {
+        "security": (
+            "ottla.cli.security",
+            "Make a secured broker: authority, certificates, administrator, settings; renew, check.",
+        ),
         "acls": ("ottla.cli.acls", "Show, add and remove access rules."),
-        "users": ("ottla.cli.users", "Users with SCRAM credentials."),
+        "users": ("ottla.cli.users", "Users: passwords (SCRAM), and what they may do, by roles."),
+        "tokens": ("ottla.cli.tokens", "Delegation tokens, to log in with for a while: make, renew, end them."),
         "quotas": ("ottla.cli.quotas", "How much users, clients and addresses may have."),
     },
     "other": {
