@@ -227,8 +227,9 @@ def test_gssapi_takes_a_principal_from_a_keytab():
 
 def test_gssapi_says_what_to_do_without_a_ticket():
     mechanism = Gssapi("kafka", "broker1", principal="me", gssapi=FakeGssapi(error="No credentials\n found"))
-    with pytest.raises(MechanismError, match=r"as me: No credentials found\. Run kinit or set"):
+    with pytest.raises(MechanismError, match=r"as me: No credentials found\.") as caught:
         mechanism.first_message()
+    assert caught.value.hint.startswith("Run kinit or set")
 
 
 @pytest.mark.parametrize("offered", [b"\x06\0\0\0", b"\x01"])

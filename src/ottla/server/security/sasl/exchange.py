@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ottla.core.errors import ErrorCode
 from ottla.protocol.apis import APIS, ApiKey
 from ottla.protocol.codec import decoder, encode
-from ottla.protocol.errors import ProtocolError
+from ottla.protocol.errors import ProtocolError, UnsupportedVersionError
 from ottla.protocol.headers import parse_request_header, response_header_version
 from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
@@ -170,7 +170,7 @@ class Exchange:
             if self.is_over:
                 return Close("it goes on after its end")
             return self._request(frame)
-        except ProtocolError as error:
+        except (ProtocolError, UnsupportedVersionError) as error:
             return self._close(f"this is not what a login begins with: {error}")
 
     def proceed(self, step: Step, now_ms: int) -> Send | Done | Refuse:
