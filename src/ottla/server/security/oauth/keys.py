@@ -109,7 +109,11 @@ class IssuerKeys:
 
     async def _renewed(self) -> None:
         # Who waits may go away; the others wait for the same answer.
-        await asyncio.shield(self._start())
+        task = self._start()
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise BackendUnavailableError("no token can be judged: the listener's settings are being replaced")
+        task.result()
 
     async def _renew(self) -> None:
         try:

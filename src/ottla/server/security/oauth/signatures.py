@@ -116,6 +116,8 @@ def _public_key(entry: object) -> Any | None:
     kept = {name: value for name, value in entry.items() if name not in _PRIVATE and name in _USED}
     try:
         if kept.get("kty") == "RSA":
+            if len(kept["n"]) * 6 < _SHORTEST_RSA_BITS:
+                return None
             rsa = RSAKey.import_key(kept)
             return rsa if rsa.raw_value.key_size >= _SHORTEST_RSA_BITS else None
         if kept.get("kty") == "EC":

@@ -60,8 +60,7 @@ class GssapiService:
         return GssapiExchange(self)
 
     async def close(self) -> None:
-        """Forget the key."""
-        self.credentials = None
+        """Nothing is held but the key, which exchanges that are under way still need."""
 
 
 class GssapiExchange:
