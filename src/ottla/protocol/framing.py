@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
+from typing import Final
 
 from ottla.core.binary import Buffer
 from ottla.protocol.codec import Encoder, M, encode_into, encoder
@@ -47,7 +48,19 @@ def encode_request(message: Request, version: int, correlation_id: int, client_i
     return parts
 
 
+_TLS: Final = (0x1503, 0x1603)
+_GREETINGS: Final = {
+    0x1503: "a TLS alert",
+    0x1603: "a TLS hello",
+    **{int.from_bytes(word, "big"): "HTTP" for word in (b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP")},
+}
+"""What length prefixes often are when somebody speaks another protocol."""
+
+
 def check_frame_size(size: int, max_frame_bytes: int) -> None:
     """ProtocolError when a length prefix is negative or above the limit (socket.request.max.bytes)."""
     if not 0 <= size <= max_frame_bytes:
+        looks_like = _GREETINGS.get(size if size >> 16 not in _TLS else size >> 16)
+        if looks_like is not None:
+            raise ProtocolError(f"this looks like {looks_like}, where Kafka's protocol is spoken in plain text")
         raise ProtocolError(f"a frame of {size} bytes: the limit is {max_frame_bytes}")

@@ -80,6 +80,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_backlog",
         "_backlog_bytes",
         "_context",
+        "_failure",
         "_has_failed",
         "_incoming",
         "_is_blocked",
@@ -132,6 +133,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._backlog: deque[Buffer] = deque()
         self._backlog_bytes = 0
         self._has_failed = False
+        self._failure: ConnectionAbortedError | None = None
         self._is_known = False  # the protocol has got its transport
         self._is_established = False
         self._is_paused = False  # the protocol does not want to receive
@@ -221,7 +223,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._is_established and not self._has_failed:
             self._on_failed(self, HandshakeError(f"the connection was closed {by_whom}", is_silent=True))
         if self._is_known:
-            self._protocol.connection_lost(exc)
+            self._protocol.connection_lost(exc or self._failure)
 
     # The transport of the protocol behind
 
@@ -399,6 +401,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             if failure is None:
                 self.close()
             else:
+                self._failure = ConnectionAbortedError(f"TLS: {_reason(failure)}")
                 self.abort()
 
     def _encrypt(self, data: Buffer) -> None:
@@ -451,6 +454,47 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 pass  # the answer to it is not waited for
             self._send()
         self._raw.close()
+
+
+async def connect_tls(
+    protocol: asyncio.BufferedProtocol,
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    *,
+    receive_buffer: ReceiveBuffer,
+    timeout_s: float,
+) -> None:
+    """Connect, and agree on TLS with who must be `host`; `protocol` has its transport then.
+
+    Raises OSError, and HandshakeError.
+    """
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def established(_: TlsTransport) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    def failed(_: TlsTransport, error: HandshakeError) -> None:
+        if not over.done():
+            over.set_exception(error)
+
+    transport = TlsTransport(
+        protocol,
+        context,
+        receive_buffer=receive_buffer,
+        timeout_s=timeout_s,
+        on_established=established,
+        on_failed=failed,
+        server_hostname=host,
+    )
+    await loop.create_connection(lambda: transport, host, port)
+    try:
+        await over
+    except asyncio.CancelledError:
+        transport.abort()
+        raise
 
 
 def _what_else(received: bytes) -> str:

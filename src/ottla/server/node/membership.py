@@ -17,6 +17,7 @@ from ottla.server.log.errors import LogError
 from ottla.server.log.files import META_PROPERTIES
 from ottla.server.node.controller_registration import ControllerRegistration
 from ottla.server.node.identity import NODE_CLIENT_ID
+from ottla.server.node.peer_security import outgoing_security
 from ottla.server.peers.peers import Peers, PeerSettings
 from ottla.server.replication.replication import Replication
 
@@ -63,12 +64,18 @@ def check_formatted(config: BrokerConfig, disk: Disk) -> None:
 
 
 class Membership:
-    """Made before the metadata log, which needs connections; `compose` when the broker's parts are there."""
+    """Made before the metadata log, which needs connections; `compose` when the broker's parts are there.
+
+    Raises SettingError when the security of other nodes' listeners cannot be had.
+    """
 
     def __init__(self, config: BrokerConfig, env: Env) -> None:
+        self.security = outgoing_security(config)
         self.peers = Peers(
             client_id=f"{NODE_CLIENT_ID}{config.node_id}",
-            settings=PeerSettings(connection_setup_timeout_ms=config["socket.connection.setup.timeout.ms"]),
+            settings=PeerSettings(
+                connection_setup_timeout_ms=config["socket.connection.setup.timeout.ms"], security=self.security
+            ),
         )
         self.lifecycle: BrokerLifecycle | None = None
         self._config = config

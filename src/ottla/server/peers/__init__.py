@@ -10,5 +10,6 @@ request opens a new one. A request that is not answered in time is such a case: 
 either. Nothing is sent twice here, and nobody waits between attempts: whether and when to try again is the business of
 who asks, who knows what a repetition would do.
 
-All traffic is in plain text: TLS and SASL of the cluster's own listeners belong where `Peers` opens a connection.
+`PeerSecurity` is how the listener on the other side is secured: TLS under everything, SASL between the greeting and
+the first request. Who makes `Peers` knows the settings; here it is only known which channel needs what.
 """

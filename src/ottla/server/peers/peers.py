@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,10 @@ from ottla.server.peers.connection import PeerConnection, reason_of
 from ottla.server.peers.errors import PeerError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from ottla.protocol.message import Request
+    from ottla.runtime.tls import ReceiveBuffer
 
 _STOPPING = "this node is stopping."
 
@@ -20,11 +24,23 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSecurity:
+    """How connections to one of the other nodes' listeners are secured."""
+
+    context: Callable[[], SSLContext] | None = None
+    """What TLS is spoken with, asked anew for each connection; None for none."""
+    authenticate: Callable[[PeerConnection, str], Awaitable[None]] | None = None
+    """Says who this node is (SASL), given a connection that was greeted and its host. Raises PeerError."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSettings:
     """How connections to other nodes are made."""
 
     connection_setup_timeout_ms: int = 10_000
     """socket.connection.setup.timeout.ms: so long may opening a connection take, the first ApiVersions included."""
+    security: Callable[[str], PeerSecurity | None] | None = None
+    """By channel, since that tells which listener is on the other side; None where all is in plain text."""
 
 
 class Peers:
@@ -35,6 +51,7 @@ class Peers:
         self._settings = settings or PeerSettings()
         self._connections: dict[tuple[Address, str], PeerConnection] = {}
         self._opening: dict[tuple[Address, str], asyncio.Task[PeerConnection]] = {}
+        self._receive_buffer: ReceiveBuffer | None = None
         self._is_closed = False
 
     async def send(
@@ -122,8 +139,15 @@ class Peers:
         timeout_ms = self._settings.connection_setup_timeout_ms
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+                choose = self._settings.security
+                security = None if choose is None else choose(key[1])
+                if security is None or security.context is None:
+                    await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+                else:
+                    await self._connect_tls(connection, key[0], security.context())
                 await connection.greet()
+                if security is not None and security.authenticate is not None:
+                    await security.authenticate(connection, host)
         except TimeoutError:
             error = PeerError(f"no connection to {name} within {timeout_ms} ms.")
             connection.abort(error)
@@ -139,6 +163,22 @@ class Peers:
             raise
         self._connections[key] = connection
         return connection
+
+    async def _connect_tls(self, connection: PeerConnection, address: Address, context: SSLContext) -> None:
+        from ottla.runtime.tls import HandshakeError, ReceiveBuffer, connect_tls
+
+        if self._receive_buffer is None:
+            self._receive_buffer = ReceiveBuffer()
+        try:
+            await connect_tls(
+                connection,
+                *address,
+                context,
+                receive_buffer=self._receive_buffer,
+                timeout_s=self._settings.connection_setup_timeout_ms / 1000,
+            )
+        except HandshakeError as error:
+            raise PeerError(f"no TLS with {connection.name}: {error}.") from None
 
     def _opened(self, key: tuple[Address, str], task: asyncio.Task[PeerConnection]) -> None:
         del self._opening[key]

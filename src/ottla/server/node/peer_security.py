@@ -1,0 +1,68 @@
+"""How this node's connections to other nodes are secured: as the listeners are that it connects to.
+
+Brokers are reached on the inter-broker listener, controllers on the first of `controller.listener.names`; what is set
+for these listeners (`listener.name.<name>.…`) counts for both ends. A node where both speak PLAINTEXT loads nothing of
+this.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla.server.broker.controller_channel import CHANNEL_PREFIX
+from ottla.server.peers.peers import PeerSecurity
+from ottla.server.raft.node import CHANNEL
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from ottla.schema.config import BrokerConfig
+    from ottla.server.security.tls import RenewedContext
+
+
+class OutgoingSecurity:
+    """What `PeerSettings.security` is on a node of a secured cluster. Reads files. Raises SettingError."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self.contexts: list[RenewedContext] = []
+        """The TLS of outgoing connections, to be renewed when files or settings change."""
+        broker, controller = _ways(config)
+        self._brokers = self._security(config, *broker)
+        self._controllers = self._security(config, *controller)
+
+    def __call__(self, channel: str) -> PeerSecurity | None:
+        """The security of connections of a channel."""
+        is_for_controllers = channel == CHANNEL or channel.startswith(CHANNEL_PREFIX)
+        return self._controllers if is_for_controllers else self._brokers
+
+    def _security(self, config: BrokerConfig, name: str, protocol: str) -> PeerSecurity | None:
+        if protocol == "PLAINTEXT":
+            return None
+        context = None
+        if protocol.endswith("SSL"):
+            from ottla.server.security.tls import RenewedContext
+
+            renewed = RenewedContext(config, name, protocol, is_server=False)
+            self.contexts.append(renewed)
+
+            def context() -> SSLContext:
+                return renewed.context
+
+        return PeerSecurity(context=context)
+
+
+def outgoing_security(config: BrokerConfig) -> OutgoingSecurity | None:
+    """None where other nodes are spoken with in plain text."""
+    if all(protocol == "PLAINTEXT" for _, protocol in _ways(config)):
+        return None
+    return OutgoingSecurity(config)
+
+
+def _ways(config: BrokerConfig) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Names and protocols of the listeners of brokers and of controllers."""
+    controller = ("", "PLAINTEXT")
+    if config.controller_listener_names:
+        controller = (config.controller_listener_names[0], config.controller_protocol())
+    name = config.inter_broker_listener_name
+    broker = next(((name, each.protocol) for each in config.listeners if each.name == name), ("", "PLAINTEXT"))
+    return broker, controller
