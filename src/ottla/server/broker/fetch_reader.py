@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ottla.protocol.messages.fetch import FetchPartition
     from ottla.server.broker.broker import Broker
     from ottla.server.broker.fetch_sessions import FetchedPartition
+    from ottla.server.broker.permissions.asking import Visible
     from ottla.server.log.slice import LogSlice
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.replicas import HostedTopic
@@ -32,6 +33,7 @@ ColdRead = bytes | DiskError | CorruptRecordError
 # Ranges from this size on are sent by the kernel: below it, a copy costs less than further system calls.
 SENT_AS_FILE_BYTES = 65_536
 EMPTY = b""
+_NOTHING: frozenset[str | bytes] = frozenset()
 
 _FIRST_TOPIC_ID_VERSION = 13
 _FIRST_RACK_VERSION = 11
@@ -55,6 +57,7 @@ class FetchReader:
         "broker",
         "broker_epoch",
         "client_rack",
+        "denied",
         "entries",
         "fetched_at_ms",
         "isolation_level",
@@ -99,7 +102,11 @@ class FetchReader:
         self.max_bytes = max_bytes
         self.send_files = send_files
         replicas = broker.replicas
-        self.topics: dict[Any, HostedTopic] = replicas.by_id if version >= _FIRST_TOPIC_ID_VERSION else replicas.by_name
+        # Topics that the client may not read, which are not found among the others then.
+        self.denied: frozenset[str | bytes] = _NOTHING
+        self.topics: dict[Any, HostedTopic] | Visible = (
+            replicas.by_id if version >= _FIRST_TOPIC_ID_VERSION else replicas.by_name
+        )
         self.results: list[PartitionData] = []
         self.slices: list[LogSlice | None] = []
         self.total_bytes = 0
@@ -242,6 +249,8 @@ class FetchReader:
         name = image.topics.name_of(topic) if isinstance(topic, bytes) else topic
         if name is None:
             return ErrorCode.UNKNOWN_TOPIC_ID
+        if topic in self.denied:
+            return ErrorCode.TOPIC_AUTHORIZATION_FAILED
         return self.broker.replicas.missing_partition_error(name, entry.request.partition, image)
 
     def _failed(self, entry: FetchedPartition, code: ErrorCode) -> PartitionData:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ErrorCode
-from ottla.protocol.messages.fetch import FetchResponse
+from ottla.protocol.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
 from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.fetch_answers import add_endpoints, by_topic
 from ottla.server.broker.fetch_reader import FetchReader
@@ -32,7 +32,7 @@ from ottla.server.broker.fetch_sessions import (
 )
 
 if TYPE_CHECKING:
-    from ottla.protocol.messages.fetch import FetchRequest, PartitionData
+    from ottla.protocol.messages.fetch import FetchRequest
     from ottla.server.broker.broker import Broker, RequestContext
     from ottla.server.replication.partition import Partition
     from ottla.server.replication.throttle import ReplicationThrottle
@@ -79,6 +79,37 @@ def handle_follower(broker: Broker, request: FetchRequest, context: RequestConte
             return FetchResponse()
         sessions.advance(session, broker.env.clock.now_ms())
     return fetches.fetch(request, context, is_full=is_full)
+
+
+def refused_follower(broker: Broker, request: FetchRequest, context: RequestContext) -> FetchResponse | None:
+    """What is answered to somebody who is no broker: of each partition that it may not be fetched.
+
+    A session is not gone on with: who goes on with one was allowed to before, and hears why after it has begun anew.
+    """
+    from ottla.server.broker.authorization import AclOperation, allows_cluster
+
+    if allows_cluster(broker, context, AclOperation.CLUSTER_ACTION):
+        return None
+    if request.session_id and request.session_epoch not in (FINAL_EPOCH, INITIAL_EPOCH):
+        return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+    return FetchResponse(
+        responses=[
+            FetchableTopicResponse(
+                topic=topic.topic,
+                topic_id=topic.topic_id,
+                partitions=[
+                    PartitionData(
+                        partition_index=wanted.partition,
+                        error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED,
+                        high_watermark=-1,
+                        records=b"",
+                    )
+                    for wanted in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
 
 
 class FollowerFetches:

@@ -94,9 +94,14 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
     # -- membership
 
     def join(
-        self, request: JoinGroupRequest, version: int, client_id: str, client_host: str
+        self,
+        request: JoinGroupRequest,
+        version: int,
+        client_id: str,
+        client_host: str,
+        may_describe: Callable[[str], bool] | None = None,
     ) -> JoinGroupResponse | Pending[JoinGroupResponse]:
-        """JoinGroup; mostly answered when the generation is complete."""
+        """JoinGroup; mostly answered when the generation is complete. `may_describe`: see `JoinCall`."""
         refusal = refused_join(request.member_id)
         if not request.group_id:
             return refusal(ErrorCode.INVALID_GROUP_ID)
@@ -109,6 +114,7 @@ class GroupCoordinator(TopicCoordinator[GroupShard]):
             return refusal(error.code)
         pending = Pending(refusal)
         call = JoinCall(request, version, client_id, client_host, pending)
+        call.may_describe = may_describe
         partition.complete(partition.shard.join(call, partition.now()), ignore_refusal)
         return pending if pending.response is None else pending.response
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.core.acl import AclOperation
 from ottla.core.errors import ApiError
 from ottla.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatResponse
 from ottla.server.broker.group_answers import answer_plain
@@ -26,8 +27,18 @@ def handle(
         check_protocol(broker, "consumer")
     except ApiError as error:
         return ConsumerGroupHeartbeatResponse(error_code=error.code, error_message=error.message)
+    may_describe = None
+    if broker.authorizer is not None:
+        from ottla.server.broker.permissions.asking import asker
+
+        may_describe = asker(broker, context, AclOperation.DESCRIBE)
     return answer_plain(
         consumer_group_service.heartbeat(
-            broker.groups, request, context.api_version, context.client_id or "", "/" + context.client_host
+            broker.groups,
+            request,
+            context.api_version,
+            context.client_id or "",
+            "/" + context.client_host,
+            may_describe,
         )
     )

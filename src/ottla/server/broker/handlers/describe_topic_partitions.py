@@ -20,7 +20,8 @@ from ottla.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
 )
-from ottla.server.broker.metadata_answers import TOPIC_OPERATIONS, offline_replicas
+from ottla.server.broker.authorization import AclOperation, ResourceType, allowed_names, operations_of
+from ottla.server.broker.metadata_answers import offline_replicas
 from ottla.server.controller.result import is_valid_topic_name
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ def handle(
     names = sorted(name for name in set(wanted) if name >= first_name)
     if cursor is not None:
         _check_cursor(cursor, names, ask_all=not request.topics)
+    visible = allowed_names(broker, context, AclOperation.DESCRIBE, ResourceType.TOPIC, names)
+    # Not on later pages again: there they stand behind a cursor.
+    hidden = [] if not request.topics else [_denied(name) for name in names if name not in visible]
+    names = [name for name in names if name in visible]
     limit = max(1, min(broker.config["max.request.partition.size.limit"], request.response_partition_limit))
     topics: list[DescribeTopicPartitionsResponseTopic] = []
     next_cursor: Cursor | None = None
@@ -48,16 +53,17 @@ def handle(
             break
         topic = image.topics.by_name.get(name)
         if topic is None:
-            topics.append(_failed(name))
+            topics.append(_failed(name, operations_of(broker, context, ResourceType.TOPIC, name)))
             continue
         start = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0
         end = min(len(topic.partitions), start + limit)
         topics.append(_described(image, topic, range(start, end), context.listener_name))
+        topics[-1].topic_authorized_operations = operations_of(broker, context, ResourceType.TOPIC, name)
         if end < len(topic.partitions):
             next_cursor = Cursor(topic_name=name, partition_index=end)
             break
         limit -= max(0, end - start)
-    return DescribeTopicPartitionsResponse(topics=topics, next_cursor=next_cursor)
+    return DescribeTopicPartitionsResponse(topics=topics + hidden, next_cursor=next_cursor)
 
 
 def error_response(
@@ -80,14 +86,19 @@ def _check_cursor(cursor: Cursor, names: list[str], *, ask_all: bool) -> None:
         )
 
 
-def _failed(name: str) -> DescribeTopicPartitionsResponseTopic:
+def _denied(name: str) -> DescribeTopicPartitionsResponseTopic:
+    code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    return DescribeTopicPartitionsResponseTopic(error_code=code, name=name, topic_id=ZERO_UUID)
+
+
+def _failed(name: str, operations: int) -> DescribeTopicPartitionsResponseTopic:
     valid = is_valid_topic_name(name)
     return DescribeTopicPartitionsResponseTopic(
         error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if valid else ErrorCode.INVALID_TOPIC_EXCEPTION,
         name=name,
         topic_id=ZERO_UUID,
         is_internal=name in INTERNAL_TOPICS,
-        topic_authorized_operations=TOPIC_OPERATIONS,
+        topic_authorized_operations=operations,
     )
 
 
@@ -116,5 +127,4 @@ def _described(
         topic_id=topic.topic_id,
         is_internal=topic.name in INTERNAL_TOPICS,
         partitions=partitions,
-        topic_authorized_operations=TOPIC_OPERATIONS,
     )

@@ -48,8 +48,10 @@ def handle(
     version = context.api_version
     replica_id = request.replica_id if version < _FIRST_REPLICA_STATE_VERSION else request.replica_state.replica_id
     if replica_id >= 0:
-        from ottla.server.broker.follower_fetch import handle_follower
+        from ottla.server.broker.follower_fetch import handle_follower, refused_follower
 
+        if broker.authorizer is not None and (refusal := refused_follower(broker, request, context)) is not None:
+            return refusal
         return handle_follower(broker, request, context, replica_id)
     session = None
     if request.session_epoch == FINAL_EPOCH or version < _FIRST_SESSION_VERSION:
@@ -73,6 +75,8 @@ def handle(
     reader = FetchReader(broker, entries, version, replica_id, request.isolation_level, max_bytes, send_files)
     if broker.reads_from_racks and version >= _FIRST_RACK_VERSION:
         reader.client_rack, reader.listener_name = request.rack_id, context.listener_name
+    if broker.authorizer is not None:
+        _hide_topics(broker, reader, context)
     reader.plan()
     answer = _Answer(broker, reader, session, request.session_epoch, context.listener_name)
     min_bytes = min(request.min_bytes, max_bytes)
@@ -117,6 +121,16 @@ def throttled_response(broker: Broker, request: FetchRequest, response: FetchRes
             if entry is not None:
                 entry.forget_answer()
     return FetchResponse(session_id=response.session_id)
+
+
+def _hide_topics(broker: Broker, reader: FetchReader, context: RequestContext) -> None:
+    """Let the reader find no topic that the client may not read."""
+    from ottla.server.broker.permissions.asking import Visible, denied_topics
+
+    denied = denied_topics(broker, context, [entry.topic for entry in reader.entries])
+    if denied:
+        reader.denied = denied
+        reader.topics = Visible(reader.topics.get, denied)
 
 
 def _entries(request: FetchRequest, version: int) -> list[FetchedPartition]:

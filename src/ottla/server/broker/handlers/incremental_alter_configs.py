@@ -40,7 +40,7 @@ async def handle(
     for index, resource in enumerate(request.resources):
         if resource.resource_type == ConfigResourceType.BROKER_LOGGER:
             once = times[resource.resource_name] == 1
-            own[index] = _alter_loggers(broker, resource, request.validate_only) if once else _TWICE
+            own[index] = _alter_loggers(broker, resource, context, request.validate_only) if once else _TWICE
         elif (refusal := refusal_of_broker(broker, resource, context)) is not None:
             own[index] = refusal
     kept = [resource for index, resource in enumerate(request.resources) if index not in own]
@@ -65,14 +65,21 @@ def error_response(
 
 
 def refusal_of_broker(broker: Broker, resource: Any, context: RequestContext) -> Refusal | None:
-    """Why a broker does not take a change of another broker's settings; controllers take those of any."""
-    if resource.resource_type != ConfigResourceType.BROKER or not resource.resource_name or context.is_for_controller:
-        return None
-    try:
-        check_own_broker(resource.resource_name, broker.node_id)
-    except ApiError as error:
-        return Refusal(error.code, error.message)
-    return None
+    """Why a change is not handed on: a broker does not take those of another broker's settings, controllers of any;
+    and nobody takes them from clients without permission."""
+    if resource.resource_type == ConfigResourceType.BROKER and resource.resource_name and not context.is_for_controller:
+        try:
+            check_own_broker(resource.resource_name, broker.node_id)
+        except ApiError as error:
+            return Refusal(error.code, error.message)
+    return None if broker.authorizer is None else _denied(broker, resource, context)
+
+
+def _denied(broker: Broker, resource: Any, context: RequestContext) -> Refusal | None:
+    from ottla.server.broker.permissions.asking import refused_alteration
+
+    code = refused_alteration(broker, context, resource)
+    return None if code is None else Refusal(code, code.message)
 
 
 def where_it_belongs(own: Any, broker: Broker, request: Any, context: RequestContext) -> Any:
@@ -95,10 +102,14 @@ def _changes(resource: AlterConfigsResource) -> list[Change]:
     return [Change(config.name, config.config_operation, config.value) for config in resource.configs]
 
 
-def _alter_loggers(broker: Broker, resource: AlterConfigsResource, validate_only: bool) -> Refusal:
+def _alter_loggers(
+    broker: Broker, resource: AlterConfigsResource, context: RequestContext, validate_only: bool
+) -> Refusal:
     try:
         changes = _changes(resource)
         check_changes(changes)
+        if broker.authorizer is not None and (refusal := _denied(broker, resource, context)) is not None:
+            return refusal
         check_own_broker(resource.resource_name, broker.node_id)
         change_levels(changes, validate_only=validate_only)
         broker.on_loggers_changed()

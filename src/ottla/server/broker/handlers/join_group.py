@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.core.acl import AclOperation
 from ottla.protocol.messages.join_group import JoinGroupResponse
 from ottla.server.broker.group_answers import answer, answer_plain
 
@@ -24,7 +25,12 @@ _FIRST_VERSION_WITHOUT_NAME = 7
 def handle(broker: Broker, request: JoinGroupRequest, context: RequestContext) -> JoinGroupResponse | DelayedResponse:
     """Parked until the generation is complete, unless it is refused.  The host gets Kafka's slash."""
     version = context.api_version
-    outcome = broker.groups.join(request, version, context.client_id or "", "/" + context.client_host)
+    may_describe = None
+    if broker.authorizer is not None:
+        from ottla.server.broker.permissions.asking import asker
+
+        may_describe = asker(broker, context, AclOperation.DESCRIBE)
+    outcome = broker.groups.join(request, version, context.client_id or "", "/" + context.client_host, may_describe)
     if version < _FIRST_VERSION_WITHOUT_NAME:
         return answer_plain(outcome)
     return answer(outcome, _without_name)

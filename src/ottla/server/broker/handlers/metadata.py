@@ -26,9 +26,16 @@ from ottla.protocol.messages.metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from ottla.server.broker.authorization import (
+    CLUSTER_NAME,
+    AclOperation,
+    ResourceType,
+    allowed_names,
+    allows_cluster,
+    operations_of,
+)
 from ottla.server.broker.encoded_topics import EncodedTopics
 from ottla.server.broker.metadata_answers import (
-    CLUSTER_OPERATIONS,
     NOT_ASKED,
     TOPIC_OPERATIONS,
     controller_id,
@@ -65,7 +72,13 @@ def handle_quickly(broker: Broker, buffer: bytearray, offset: int, end: int, con
                 return None
             found[topic.name] = topic
         topics = found.values()
-    operations = _operations(request)
+    if broker.authorizer is not None:
+        from ottla.server.broker.permissions.describing import as_asked
+
+        permitted, topics = as_asked(broker, request, context, topics)
+        if not permitted:
+            return None
+    operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
     if broker.encoded_topics is None:
         broker.encoded_topics = EncodedTopics()
     return broker.encoded_topics.respond(
@@ -75,7 +88,7 @@ def handle_quickly(broker: Broker, buffer: bytearray, offset: int, end: int, con
         version,
         context.listener_name,
         operations,
-        _describer(broker, context, operations),
+        _describer(broker, context, lambda _: operations),
     )
 
 
@@ -88,14 +101,18 @@ def handle(
     topics = request.topics
     by_name = image.topics.by_name
     if topics is None or (version == 0 and not topics):
-        return _respond(broker, request, context, list(by_name.values()), [])
+        visible = allowed_names(broker, context, AclOperation.DESCRIBE, ResourceType.TOPIC, by_name, audited=False)
+        return _respond(broker, request, context, [by_name[name] for name in visible], [], [])
     names, ids = _asked(request, version)
+    denied: list[MetadataResponseTopic] = []
+    if broker.authorizer is not None:
+        names, ids, denied = _permitted(broker, request, context, names, ids)
     if request.allow_auto_topic_creation and broker.config["auto.create.topics.enable"] and not ids:
         missing = [name for name in names if name not in by_name and is_valid_topic_name(name)]
         if missing:
-            return _create_and_respond(broker, request, context, names, missing)
+            return _create_and_respond(broker, request, context, names, missing, denied)
     found, failed = _look_up(image, names, ids)
-    return _respond(broker, request, context, found, failed)
+    return _respond(broker, request, context, found, failed, denied)
 
 
 def error_response(
@@ -107,8 +124,39 @@ def error_response(
     return MetadataResponse(topics=failed, error_code=code)
 
 
+def _permitted(
+    broker: Broker, request: MetadataRequest, context: RequestContext, names: list[str], ids: list[bytes]
+) -> tuple[list[str], list[bytes], list[MetadataResponseTopic]]:
+    """The names and ids that the client may know of, or have created, and the refusals of the others.
+
+    Whether there is a topic of a refused name is not told; ids are no secret, and tell no name.
+    """
+    from ottla.server.broker.permissions.asking import not_creatable
+
+    topics = broker.image.topics
+    named = {topic_id: topics.name_of(topic_id) for topic_id in ids}
+    asked = [*names, *filter(None, named.values())]
+    visible = allowed_names(broker, context, AclOperation.DESCRIBE, ResourceType.TOPIC, asked)
+    code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    denied = [_failed(name, ZERO_UUID, code) for name in names if name not in visible]
+    for topic in denied:
+        topic.is_internal = False
+    denied += [_failed(None, topic_id, code) for topic_id, name in named.items() if name and name not in visible]
+    names = [name for name in names if name in visible]
+    if request.allow_auto_topic_creation and broker.config["auto.create.topics.enable"]:
+        refused = not_creatable(broker, context, [name for name in names if name not in topics.by_name])
+        denied += [_failed(name, ZERO_UUID, code) for name in refused]
+        names = [name for name in names if name not in refused]
+    return names, [topic_id for topic_id, name in named.items() if not name or name in visible], denied
+
+
 async def _create_and_respond(
-    broker: Broker, request: MetadataRequest, context: RequestContext, names: list[str], missing: list[str]
+    broker: Broker,
+    request: MetadataRequest,
+    context: RequestContext,
+    names: list[str],
+    missing: list[str],
+    denied: list[MetadataResponseTopic],
 ) -> MetadataResponse:
     # The context belongs to the connection, which waits for us: it stays valid.
     from ottla.server.broker.topic_creation import create_automatically
@@ -124,7 +172,7 @@ async def _create_and_respond(
         code = outcome.get(topic.name or "", ErrorCode.NONE)
         if code not in _NOT_TOLD:
             topic.error_code = code
-    return _respond(broker, request, context, found, failed)
+    return _respond(broker, request, context, found, failed, denied)
 
 
 def _asked(request: MetadataRequest, version: int) -> tuple[list[str], list[bytes]]:
@@ -177,15 +225,20 @@ def _respond(
     context: RequestContext,
     topics: list[TopicImage],
     failed: list[MetadataResponseTopic],
+    denied: list[MetadataResponseTopic],
 ) -> MetadataResponse:
     response = _head(broker, request, context)
-    describe = _describer(broker, context, _operations(request))
-    response.topics = [*map(describe, topics), *failed]
+
+    def operations(name: str) -> int:
+        if not request.include_topic_authorized_operations:
+            return NOT_ASKED
+        return operations_of(broker, context, ResourceType.TOPIC, name)
+
+    for topic in failed:
+        if topic.name is not None:
+            topic.topic_authorized_operations = operations(topic.name)
+    response.topics = [*map(_describer(broker, context, operations), topics), *failed, *denied]
     return response
-
-
-def _operations(request: MetadataRequest) -> int:
-    return TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
 
 
 def _head(broker: Broker, request: MetadataRequest, context: RequestContext) -> MetadataResponse:
@@ -199,15 +252,22 @@ def _head(broker: Broker, request: MetadataRequest, context: RequestContext) -> 
         cluster_id=broker.cluster_id,
         controller_id=controller_id(broker, context.listener_name),
         cluster_authorized_operations=(
-            CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
+            _cluster_operations(broker, context) if request.include_cluster_authorized_operations else NOT_ASKED
         ),
     )
 
 
+def _cluster_operations(broker: Broker, context: RequestContext) -> int:
+    """None at all for those who may not describe the cluster."""
+    if not allows_cluster(broker, context, AclOperation.DESCRIBE):
+        return 0
+    return operations_of(broker, context, ResourceType.CLUSTER, CLUSTER_NAME)
+
+
 def _describer(
-    broker: Broker, context: RequestContext, operations: int
+    broker: Broker, context: RequestContext, operations: Callable[[str], int]
 ) -> Callable[[TopicImage], MetadataResponseTopic]:
-    """What describes a topic for this listener and version."""
+    """What describes a topic for this listener and version; `operations` are those on the topic of a name."""
     image, listener_name, version = broker.image, context.listener_name, context.api_version
 
     def describe(topic: TopicImage) -> MetadataResponseTopic:
@@ -216,7 +276,7 @@ def _describer(
             topic_id=topic.topic_id,
             is_internal=topic.name in INTERNAL_TOPICS,
             partitions=_partitions(image, topic, listener_name, version),
-            topic_authorized_operations=operations,
+            topic_authorized_operations=operations(topic.name),
         )
 
     return describe

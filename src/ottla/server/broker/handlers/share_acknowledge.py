@@ -52,6 +52,10 @@ def handle(
     acknowledgements = Acknowledgements(
         context.api_version, is_renew=request.is_renew_ack, on_done=lambda: delayed.respond_with(answer)
     )
+    if broker.authorizer is not None:
+        from ottla.server.broker.permissions.asking import denied_topics
+
+        acknowledgements.denied = denied_topics(broker, context, [topic.topic_id for topic in request.topics])
     acknowledgements.apply(
         share,
         broker.image.topics,

@@ -31,6 +31,7 @@ from ottla.server.broker.share.sessions import FINAL_EPOCH, INITIAL_EPOCH
 if TYPE_CHECKING:
     from ottla.protocol.messages.share_fetch import AcknowledgementBatch, ShareFetchRequest
     from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.share.hosted import HostedSharePartition
     from ottla.server.broker.share.sessions import PartitionKey, SharedPartition, ShareSession
     from ottla.server.broker.share.share_partitions import SharePartitions
 
@@ -52,6 +53,11 @@ def handle(broker: Broker, request: ShareFetchRequest, context: RequestContext) 
             return _refused_later(error, request.max_wait_ms)
         raise
     answer = _Answer(broker, share, session, request, context)
+    if broker.authorizer is not None:
+        from ottla.server.broker.permissions.asking import denied_topics
+
+        topic_ids = [*(key[0] for key in session.partitions), *(topic.topic_id for topic in request.topics)]
+        answer.denied = denied_topics(broker, context, topic_ids)
     acknowledgements = [
         ((topic.topic_id, data.partition_index), data.acknowledgement_batches)
         for topic in request.topics
@@ -124,6 +130,7 @@ class _Answer:
         "_session",
         "_share",
         "_version",
+        "denied",
     )
 
     def __init__(
@@ -146,12 +153,15 @@ class _Answer:
         self._fetch: ShareFetch | None = None
         self._found: Found | None = []
         self._delayed: DelayedResponse | None = None
+        self.denied: frozenset[str | bytes] = frozenset()
+        """Ids of topics that the member may not read."""
 
     def acknowledge(self, acknowledgements: list[tuple[PartitionKey, list[AcknowledgementBatch]]]) -> None:
         request = self._request
         self._acknowledgements = Acknowledgements(
             self._version, is_renew=request.is_renew_ack, on_done=self._maybe_respond
         )
+        self._acknowledgements.denied = self.denied
         self._acknowledgements.apply(
             self._share,
             self._broker.image.topics,
@@ -163,6 +173,12 @@ class _Answer:
     def fetch(self, entries: list[SharedPartition]) -> None:
         request, share = self._request, self._share
         group = share.group(self._session.group_id)
+
+        def find(entry: SharedPartition) -> HostedSharePartition:
+            if entry.topic_id in self.denied:
+                raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+            return share.find(group, entry)
+
         max_bytes = min(request.max_bytes, self._broker.config["fetch.max.bytes"])
         self._fetch = ShareFetch(
             entries,
@@ -175,7 +191,7 @@ class _Answer:
             min_bytes=min(request.min_bytes, max_bytes),
             max_bytes=max_bytes,
             max_wait_ms=request.max_wait_ms,
-            find=lambda entry: share.find(group, entry),
+            find=find,
             on_done=self._fetched,
             on_failed=self._failed,
         )

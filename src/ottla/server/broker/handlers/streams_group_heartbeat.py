@@ -10,10 +10,12 @@ FENCED_INSTANCE_ID. Topics that are missing, or have a wrong number of partition
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.core.topics import INTERNAL_TOPICS
+from ottla.server.broker.authorization import AclOperation, ResourceType, allowed_names
 from ottla.server.broker.group_answers import answer_plain
 from ottla.server.broker.group_protocols import check_protocol
 from ottla.server.controller.result import is_valid_topic_name
@@ -34,20 +36,29 @@ def handle(
     """Answered at once where the broker is alone."""
     check_protocol(broker, "streams")
     if request.topology is not None:
-        _check_topic_names(request.topology)
+        names = _checked_topic_names(request.topology)
+        visible = allowed_names(broker, context, AclOperation.DESCRIBE, ResourceType.TOPIC, names)
+        if len(visible) < len(names):
+            raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     call = Heartbeat(request, context.api_version, context.client_id or "", "/" + context.client_host)
-    return answer_plain(broker.streams_groups.heartbeat(call))
+    if broker.authorizer is None:
+        return answer_plain(broker.streams_groups.heartbeat(call))
+    from ottla.server.broker.permissions.asking import not_creatable
+
+    return answer_plain(broker.streams_groups.heartbeat(call, partial(not_creatable, broker, context)))
 
 
-def _check_topic_names(topology: Topology) -> None:
-    names = dict.fromkeys(
-        name
-        for subtopology in topology.subtopologies
-        for name in (
-            *subtopology.source_topics,
-            *subtopology.repartition_sink_topics,
-            *(topic.name for topic in subtopology.repartition_source_topics),
-            *(topic.name for topic in subtopology.state_changelog_topics),
+def _checked_topic_names(topology: Topology) -> list[str]:
+    names = list(
+        dict.fromkeys(
+            name
+            for subtopology in topology.subtopologies
+            for name in (
+                *subtopology.source_topics,
+                *subtopology.repartition_sink_topics,
+                *(topic.name for topic in subtopology.repartition_source_topics),
+                *(topic.name for topic in subtopology.state_changelog_topics),
+            )
         )
     )
     internal = [name for name in names if name in INTERNAL_TOPICS]
@@ -61,3 +72,4 @@ def _check_topic_names(topology: Topology) -> None:
         raise ApiError(
             ErrorCode.STREAMS_INVALID_TOPOLOGY, f"Topic names {','.join(invalid)} are not valid topic names."
         )
+    return names

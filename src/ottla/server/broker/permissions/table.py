@@ -15,9 +15,9 @@ from ottla.server.broker.authorization import (
     require_cluster,
 )
 from ottla.server.broker.permissions import groups, topics, transactions
+from ottla.server.broker.permissions.asking import settings_of
 from ottla.server.broker.permissions.checks import All, Cluster, Each, First, Named, Shown, Unchecked, Within, by_name
 from ottla.server.controller.result import is_valid_topic_name
-from ottla.server.metadata.image import ConfigResourceType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,18 +31,6 @@ ALTER, DESCRIBE = AclOperation.ALTER, AclOperation.DESCRIBE
 DESCRIBE_CONFIGS, ALTER_CONFIGS = AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS
 CLUSTER_ACTION = AclOperation.CLUSTER_ACTION
 TOPIC, GROUP, TRANSACTIONAL_ID = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
-
-
-def _settings_of(broker: Broker, resource: Any) -> tuple[ResourceType, str] | None:
-    """What one needs permission for to see the settings of a resource."""
-    kind = resource.resource_type
-    if kind == ConfigResourceType.TOPIC:
-        return TOPIC, resource.resource_name
-    if kind == ConfigResourceType.GROUP:
-        return GROUP, resource.resource_name
-    if kind in (ConfigResourceType.BROKER, ConfigResourceType.BROKER_LOGGER, ConfigResourceType.CLIENT_METRICS):
-        return ResourceType.CLUSTER, CLUSTER_NAME
-    return None
 
 
 def _valid_topic(broker: Broker, topic: Any) -> tuple[ResourceType, str] | None:
@@ -178,7 +166,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     ),
     "list_transactions": (Shown("transactional ids that one may DESCRIBE", transactions.listed_transactions),),
     # Settings
-    "describe_configs": (Each(DESCRIBE_CONFIGS, "resources", "results", _settings_of, explained=True),),
+    "describe_configs": (Each(DESCRIBE_CONFIGS, "resources", "results", settings_of, explained=True),),
     "alter_configs": (Within("ALTER_CONFIGS on each topic or group; for brokers and client metrics on the cluster"),),
     "incremental_alter_configs": (
         Within("ALTER_CONFIGS on each topic or group; for brokers, loggers and client metrics on the cluster"),

@@ -42,12 +42,14 @@ class Acknowledgements:
     that happens after `apply`.
     """
 
-    __slots__ = ("is_renew", "on_done", "outcomes", "outstanding", "version")
+    __slots__ = ("denied", "is_renew", "on_done", "outcomes", "outstanding", "version")
 
     def __init__(self, version: int, *, is_renew: bool, on_done: Callable[[], None]) -> None:
         self.version = version
         self.is_renew = is_renew and version >= _FIRST_RENEW_VERSION
         self.on_done = on_done
+        self.denied: frozenset[str | bytes] = frozenset()
+        """Ids of topics that the member may not read."""
         self.outcomes: dict[PartitionKey, Outcome] = {}
         self.outstanding = 0
 
@@ -66,6 +68,8 @@ class Acknowledgements:
                 if topic is None:
                     raise ApiError(ErrorCode.UNKNOWN_TOPIC_ID)
                 acknowledgements = self._checked(batches)
+                if key[0] in self.denied:
+                    raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 if key[1] not in topic.partitions:
                     raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
                 self.outcomes[key] = _DONE

@@ -15,9 +15,12 @@ PendingSync = Pending[SyncGroupResponse]
 
 
 class JoinCall:
-    """One JoinGroup request with what the connection says about its sender."""
+    """One JoinGroup request with what the connection says about its sender.
 
-    __slots__ = ("client_host", "client_id", "pending", "protocols", "request", "version")
+    `may_describe`, set by who knows, says of which topics the sender may know, where not of all.
+    """
+
+    __slots__ = ("client_host", "client_id", "may_describe", "pending", "protocols", "request", "version")
 
     def __init__(
         self, request: JoinGroupRequest, version: int, client_id: str, client_host: str, pending: PendingJoin
@@ -27,6 +30,7 @@ class JoinCall:
         self.client_id = client_id
         self.client_host = client_host
         self.pending = pending
+        self.may_describe: Callable[[str], bool] | None = None
         self.protocols: Protocols = tuple((protocol.name, bytes(protocol.metadata)) for protocol in request.protocols)
 
     @property

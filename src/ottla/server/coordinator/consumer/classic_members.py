@@ -89,6 +89,7 @@ class ClassicMembers:
         )
         update = MemberUpdate(self._context, group, before, after, now, records)
         names_changed = update.write_metadata()
+        self._groups.regexes.may_describe = call.may_describe
         regex_change = self._groups.regexes.heartbeat(group, before, after, now, records)
         update.subscription_changed = names_changed or regex_change is not RegexChange.NONE
         if update.subscription_changed or group.needs_metadata_refresh:

@@ -8,6 +8,7 @@ rather than several.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ottla.core.regex import Regex
 
 logger = logging.getLogger(__name__)
+
+MayDescribe = Callable[[str], bool]
 
 #: Expressions whose matches are remembered, so that one new topic does not mean ten thousand matches.
 MAX_REMEMBERED = 32
@@ -48,6 +51,8 @@ class Regexes:
         self._topics_version = context.image.offset
         #: Expression → the names it was tried on, and those that it matched; the last used comes last.
         self._matches: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        #: Which topics the member may know whose request is being handled; None: all of them.
+        self.may_describe: MayDescribe | None = None
 
     def topics_created(self) -> None:
         """Expressions may match more with the image of now."""
@@ -104,11 +109,14 @@ class Regexes:
         )
         if needed:
             group.regex_resolution_scheduled = True
-            group_id = group.group_id
-            self._context.timers.schedule(now.monotonic_ms, lambda now: self._resolve(group_id, now))
+            group_id, may_describe = group.group_id, self.may_describe
+            self._context.timers.schedule(now.monotonic_ms, lambda now: self._resolve(group_id, may_describe, now))
 
-    def _resolve(self, group_id: str, now: Instant) -> Result[None]:
-        """Find out what the group's expressions match, and start a new epoch when that changed."""
+    def _resolve(self, group_id: str, may_describe: MayDescribe | None, now: Instant) -> Result[None]:
+        """Find out what the group's expressions match, and start a new epoch when that changed.
+
+        As in Kafka, it is what the member may know whose request has led to it, for all members.
+        """
         group = self._context.groups.get(group_id)
         if not isinstance(group, ConsumerGroup):
             return Result(None)
@@ -118,7 +126,10 @@ class Regexes:
         records = []
         removed, added = [], []
         for regex in group.regex_subscriptions:
-            resolved = ResolvedRegex(self._matched(regex, names), image.offset, now.wall_ms)
+            topics = self._matched(regex, names)
+            if may_describe is not None:
+                topics = frozenset(filter(may_describe, topics))
+            resolved = ResolvedRegex(topics, image.offset, now.wall_ms)
             records.append(consumer_records.regular_expression(group_id, regex, resolved))
             before = group.resolved_regexes.get(regex)
             known = frozenset[str]() if before is None else before.topics

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ottla.server.coordinator.consumer.member import ConsumerMember
+    from ottla.server.coordinator.consumer.regexes import MayDescribe
     from ottla.server.coordinator.service import GroupCoordinator
     from ottla.server.metadata.image import MetadataImage
 
@@ -29,13 +30,22 @@ _CLASSIC_MEMBER, _CONSUMER_MEMBER = 0, 1
 
 
 def heartbeat(
-    groups: GroupCoordinator, request: ConsumerGroupHeartbeatRequest, version: int, client_id: str, client_host: str
+    groups: GroupCoordinator,
+    request: ConsumerGroupHeartbeatRequest,
+    version: int,
+    client_id: str,
+    client_host: str,
+    may_describe: MayDescribe | None = None,
 ) -> ConsumerGroupHeartbeatResponse | Pending[ConsumerGroupHeartbeatResponse]:
-    """ConsumerGroupHeartbeat: whatever is refused, is refused in the response."""
+    """ConsumerGroupHeartbeat: whatever is refused, is refused in the response.
+
+    `may_describe` says of which topics the member may know, where not of all.
+    """
     try:
         check_heartbeat(request, version, groups.settings.consumer_assignors)
         partition = groups.partition_of(request.group_id)
         machine = partition.shard.machine(GroupType.CONSUMER)
+        machine.regexes.may_describe = may_describe
         result = machine.heartbeat(request, client_id, client_host, partition.now())
     except ApiError as error:
         return ConsumerGroupHeartbeatResponse(error_code=error.code, error_message=error.message)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ottla.core.errors import ERRORS, ApiError, ErrorCode
 from ottla.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from ottla.protocol.messages.streams_group_describe import DescribedGroup
+from ottla.protocol.messages.streams_group_heartbeat import Status
 from ottla.protocol.messages.streams_group_topology_description_update import (
     StreamsGroupTopologyDescriptionUpdateRequest,
     StreamsGroupTopologyDescriptionUpdateResponse,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CreateTopics = Callable[[CreateTopicsRequest], Awaitable["CreateTopicsResponse"]]
+NotCreatable = Callable[[Iterable[str]], list[str]]
 
 #: How many refusals of topics a member is told.
 _ERRORS_TOLD = 3
@@ -49,8 +51,13 @@ class StreamsGroupService:
         self._groups = groups
         self._internal_topics = InternalTopics(create_topics)
 
-    def heartbeat(self, call: Heartbeat) -> StreamsGroupHeartbeatResponse | Pending[StreamsGroupHeartbeatResponse]:
-        """StreamsGroupHeartbeat; topic names must be checked."""
+    def heartbeat(
+        self, call: Heartbeat, not_creatable: NotCreatable | None = None
+    ) -> StreamsGroupHeartbeatResponse | Pending[StreamsGroupHeartbeatResponse]:
+        """StreamsGroupHeartbeat; topic names must be checked.
+
+        `not_creatable` says which of the internal topics that are missing the member may not have created.
+        """
         group_id = call.request.group_id
         try:
             check_request(call.request)
@@ -61,7 +68,10 @@ class StreamsGroupService:
             result, missing_topics = machine.heartbeat(call, now)
         except ApiError as error:
             return refused(error.code, error.message)
-        if missing_topics:
+        denied = [] if not_creatable is None else not_creatable([topic.name for topic in missing_topics])
+        if denied:
+            _tell_denied(result.response, denied)
+        elif missing_topics:
             backoff_ms = 2 * shard.context.config_of(group_id)["streams.heartbeat.interval.ms"]
             self._internal_topics.create(missing_topics, now.monotonic_ms, backoff_ms)
             self._tell_errors(result.response, missing_topics, now.monotonic_ms)
@@ -127,6 +137,17 @@ class StreamsGroupService:
     def stop(self) -> None:
         """Topics that are being created are created or not: who needs them asks again."""
         self._internal_topics.stop()
+
+
+def _tell_denied(response: StreamsGroupHeartbeatResponse, names: list[str]) -> None:
+    """Say that nobody creates these topics for the member."""
+    text = f"Unauthorized to CREATE on topics {', '.join(names)}."
+    for status in response.status or ():
+        if status.status_code == StatusCode.MISSING_INTERNAL_TOPICS:
+            status.status_detail += f"; {text}"
+            return
+    told = Status(status_code=StatusCode.MISSING_INTERNAL_TOPICS, status_detail=text)
+    response.status = [*(response.status or ()), told]
 
 
 class InternalTopics:
