@@ -175,6 +175,33 @@ def test_settings_of_a_listener_are_known_by_their_last_part():
     assert again.listener_setting("INTERNAL", "max.connections") == 4
 
 
+def test_settings_of_a_listener_stand_above_those_of_all():
+    config = BrokerConfig.of(
+        {
+            "ssl.client.auth": "required",
+            "listener.name.internal.ssl.client.auth": "requested",
+            "listener.name.internal.sasl.jaas.config": "x",
+            "listener.name.internal.scram-sha-256.sasl.jaas.config": "y",
+        }
+    )
+    internal, external = config.for_listener("INTERNAL"), config.for_listener("EXTERNAL")
+    assert (internal["ssl.client.auth"], external["ssl.client.auth"]) == ("requested", "required")
+    assert internal.key("ssl.client.auth") == "listener.name.internal.ssl.client.auth"
+    assert external.key("ssl.client.auth") == "ssl.client.auth"
+    assert (internal.is_own("ssl.client.auth"), external.is_own("ssl.client.auth")) == (True, False)
+    assert internal.is_default("ssl.protocol")
+    assert not internal.is_default("sasl.jaas.config")
+    assert external.is_default("sasl.jaas.config")
+    assert internal["sasl.jaas.config"] == Password("x")
+    assert config.for_listener("INTERNAL", "SCRAM-SHA-256")["sasl.jaas.config"] == Password("y")
+    assert config.for_listener("INTERNAL", "PLAIN")["sasl.jaas.config"] == Password("x")
+    dynamic = config.with_dynamic({}, {"listener.name.internal.ssl.client.auth": "none"})
+    assert dynamic.for_listener("INTERNAL")["ssl.client.auth"] == "none"
+    assert "ssl.client.auth" in internal
+    assert "nothing" not in internal
+    assert dict(internal)["ssl.client.auth"] == "requested"
+
+
 def test_broker_id_stands_in_for_node_id():
     config = BrokerConfig.of({"broker.id": "7"})
     assert config.node_id == config["broker.id"] == 7
@@ -241,8 +268,7 @@ MAP = {"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT
             {"listeners": "INTERNAL://:1,SECURE://:2"} | MAP,
             "PLAINTEXT must be one of the advertised listeners (INTERNAL, SECURE)",
         ),
-        ({"listeners": "SECURE://h:1"} | MAP, "listeners: SECURE://h:1 speaks SASL_SSL"),
-        ({"listeners": "SSL://h:1"}, "this version of Ottla serves PLAINTEXT listeners only"),
+        ({"ssl.engine.factory.class": "org.example.Engines"}, "Ottla cannot load Java classes"),
         ({"log.dirs": "", "log.dir": ""}, "log.dirs: at least one data directory"),
         ({"log.dirs": ""}, "log.dirs: at least one data directory"),
         ({"log.dirs": "/a,,/b"}, "values must not be empty"),

@@ -27,7 +27,6 @@ def check_config(config: BrokerConfig) -> None:
 
 def check_support(config: BrokerConfig) -> None:
     """Raise `SettingError` for what Kafka can do and this Ottla cannot, where going on would pretend that it can."""
-    _refuse_secure_listeners(config)
     _refuse_replicas_nobody_can_hold(config)
     for name, default in _UNSUPPORTED.items():
         value = config[name]
@@ -44,6 +43,7 @@ _UNSUPPORTED = {
     "create.topic.policy.class.name": None,
     "principal.builder.class": "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
     "replica.selector.class": None,
+    "ssl.engine.factory.class": None,
 }
 """Guards and policies: leaving one out silently would open what somebody meant to close."""
 
@@ -252,15 +252,6 @@ def _check_groups(config: BrokerConfig) -> None:
     plugin = "group.streams.topology.description.plugin.class"
     if config[plugin] not in (None, _TOPOLOGY_DESCRIPTIONS_IN_MEMORY):
         _refuse(plugin, f"there is one plugin, {_TOPOLOGY_DESCRIPTIONS_IN_MEMORY}")
-
-
-def _refuse_secure_listeners(config: BrokerConfig) -> None:
-    for listener in config.all_listeners:
-        if listener.protocol != "PLAINTEXT":
-            _refuse(
-                "listeners",
-                f"{listener} speaks {listener.protocol}; this version of Ottla serves PLAINTEXT listeners only",
-            )
 
 
 def _refuse_replicas_nobody_can_hold(config: BrokerConfig) -> None:
