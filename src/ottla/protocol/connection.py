@@ -110,6 +110,15 @@ class ServerConnection:
         """Received but not handed out: while a request is being worked on, stop reading when this grows."""
         return self._end - self._start
 
+    @property
+    def frame_bytes(self) -> int:
+        """Size, with its prefix, of the frame of which a part has come; 0 when there is none, or it is not known."""
+        unread = self._end - self._start
+        if unread < 4:
+            return 0
+        (size,) = SIZE.unpack_from(self._buffer, self._start)
+        return int(size) + 4 if 0 <= size <= self.max_frame_bytes and unread < size + 4 else 0
+
     def get_buffer(self) -> memoryview:
         """Room for the next receive, never empty. Valid until the next call of any method."""
         capacity = len(self._buffer)

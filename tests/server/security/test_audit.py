@@ -68,7 +68,7 @@ def test_access_is_told_once_and_counted_per_interval() -> None:
 
 
 def test_refusals_of_different_kinds_are_told_apart() -> None:
-    audit, clock = make_audit()
+    audit, _clock = make_audit()
     for _ in range(2):
         audit.authorization(Context(), AclOperation.WRITE, TOPIC, "orders", False)
         audit.authorization(Context(), AclOperation.READ, TOPIC, "orders", False)
@@ -99,13 +99,13 @@ def test_what_is_told_of_allowed_requests_can_be_chosen() -> None:
     assert [event["result"] for event in audit.take(clock.now_ms)] == ["denied"]
 
 
-def test_a_million_failed_logins_are_a_handful_of_lines() -> None:
-    audit, clock = make_audit(interval_ms=60_000)
-    for _ in range(1_000_000 // 50):
+def test_a_flood_of_failed_logins_are_a_handful_of_lines() -> None:
+    audit, _clock = make_audit(interval_ms=60_000)
+    for _ in range(200_000 // 50):
         for _ in range(50):
             audit.authentication("10.6.6.6", "CLIENTS", "PLAIN", "User:admin", False, "wrong password")
     events = audit.finish()
-    assert [event.get("count", 1) for event in events] == [1, 999_999]
+    assert [event.get("count", 1) for event in events] == [1, 199_999]
 
 
 def test_memory_is_bounded_and_what_is_left_out_is_counted() -> None:

@@ -17,13 +17,18 @@ from ottla.protocol.headers import parse_request_header
 from ottla.runtime.file_range import FileRange, FileSender
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse, RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
+from ottla.server.broker.patience import NONE_YET, Progress
 from ottla.server.broker.request_metrics import Timing
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from ottla.core.binary import Buffer
+    from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
     from ottla.server.broker.listener import Listener
     from ottla.server.broker.owed import OwedAnswers
     from ottla.server.broker.quotas.usage import Usage
+    from ottla.server.broker.sasl_connection import Login
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +83,8 @@ class Connection(asyncio.BufferedProtocol):
         "bytes_out",
         "context",
         "idle_since",
+        "login",
+        "progress",
         "was_accepted",
     )
 
@@ -107,6 +114,11 @@ class Connection(asyncio.BufferedProtocol):
         self._sender: FileSender | None = None
         self.context = RequestContext(self, listener_name=listener.name)
         self.context.apis = listener.router.apis
+        self.context.correlation_id = NONE_YET
+        # Of clients that have to say who they are; None where nobody is asked.
+        self.login: Login | None = None
+        # Of requests that come slowly.
+        self.progress = Progress()
         # For the sweep of idle connections: set by traffic, cleared by each sweep.
         self.active = True
         self.idle_since = 0.0
@@ -144,8 +156,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._stopped |= _BLOCKED
+        self._listener.answers.blocked(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
+        if self._stopped & _BLOCKED:
+            self._listener.answers.taken(self)
         self._stopped &= ~_BLOCKED
         self.active = True
         self._go_on()
@@ -161,6 +176,8 @@ class Connection(asyncio.BufferedProtocol):
             self._sender.close()
         if self._muted is not None:
             self._muted.cancel()
+        if self._stopped & _BLOCKED:
+            self._listener.answers.taken(self)
         self._listener.connection_lost(self)
         callbacks, self.context.on_close = self.context.on_close, None
         for name, callback in (callbacks or {}).items():
@@ -168,6 +185,12 @@ class Connection(asyncio.BufferedProtocol):
                 callback()
             except Exception:
                 logger.exception("%s of the connection of %s cannot be ended", name, self.client)
+
+    def reauthenticate(
+        self, request: SaslHandshakeRequest, context: RequestContext
+    ) -> Coroutine[Any, Any, None] | None:
+        """Begin to authenticate again; None where that is not possible."""
+        return None
 
     # What the listener calls
 
@@ -214,6 +237,16 @@ class Connection(asyncio.BufferedProtocol):
         return bool(self._stopped & _BLOCKED)
 
     @property
+    def is_receiving(self) -> bool:
+        """True while a part of a request has come and the rest is waited for."""
+        return bool(self._wire.buffered_bytes) and not self._stopped and not self.is_busy and not self._reading_paused
+
+    @property
+    def is_closing(self) -> bool:
+        """True when nothing more is handled: what is left is to send what was written."""
+        return self._closing
+
+    @property
     def transport(self) -> asyncio.Transport:
         """The asyncio transport."""
         return self._transport
@@ -225,6 +258,8 @@ class Connection(asyncio.BufferedProtocol):
     def hold(self) -> None:
         """Handle nothing until `release`."""
         self._stopped |= _HELD
+        if self._listener.handshakes is not None:
+            self._pause_reading()  # a handshake costs more than most requests
 
     def release(self) -> None:
         """There is room now."""
@@ -685,8 +720,13 @@ class Connection(asyncio.BufferedProtocol):
         """Close because of what the client sent, with one line that says so."""
         self._closing = True
         if not isinstance(error, asyncio.CancelledError):
-            logger.warning(
-                "closing the connection of %s (client id %r): %s", self.client, self.context.client_id, error
+            self._listener.complaints.log(
+                asyncio.get_running_loop().time(),
+                logging.WARNING,
+                "closing the connection of %s (client id %r): %s",
+                self.client,
+                self.context.client_id,
+                error,
             )
 
 

@@ -20,9 +20,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.schema.checks import parse_connection_overrides
+from ottla.server.broker.response_memory import ResponseMemory
 
 if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
+    from ottla.server.broker.connection_memory import RequestMemory
     from ottla.server.broker.quotas.ledger import Ledger
     from ottla.server.broker.quotas.rate import Rate
 
@@ -57,12 +59,14 @@ class ConnectionLimits:
         "_per_address",
         "_rate",
         "_rates",
+        "answers",
         "closing",
         "max_connections",
         "max_per_address",
         "max_rate",
         "on_change",
         "overrides",
+        "requests",
         "sample_ms",
         "samples",
         "total",
@@ -80,6 +84,13 @@ class ConnectionLimits:
         # Quotas of addresses (None: of all others), and what they have used of them.
         self._address_rates: Mapping[str | None, int] = {}
         self._rates: Ledger[str, Rate] | None = None
+        self.answers = ResponseMemory(config["queued.max.response.bytes"])
+        self.requests: RequestMemory | None = None
+        """What requests take of `queued.max.request.bytes`, when that is set."""
+        if config["queued.max.request.bytes"] > 0:
+            from ottla.server.broker.connection_memory import RequestMemory
+
+            self.requests = RequestMemory(config["queued.max.request.bytes"])
         self._take(config)
 
     @classmethod

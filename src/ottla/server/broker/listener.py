@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ottla.server.broker.complaints import Complaints
 from ottla.server.broker.connection import Connection
 from ottla.server.broker.connection_limits import Admission, Decision, ListenerLimits
+from ottla.server.broker.patience import Patience
 
 if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
     from ottla.server.broker.connection_limits import ConnectionLimits
     from ottla.server.broker.dispatch import Router
+    from ottla.server.broker.handshakes import Handshakes
+    from ottla.server.broker.sasl_listener import SaslListener
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ logger = logging.getLogger(__name__)
 _SWEEPS_PER_IDLE_TIME = 10
 _SHORTEST_SWEEP = 0.05
 _LONGEST_SWEEP = 30.0
+# A client has so many seconds to take what it was answered before its connection was closed.
+_CLOSING_S = 30.0
 
 
 class ListenError(OSError):
@@ -40,6 +46,18 @@ class ListenError(OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+
+class Logins:
+    """How many have said who they are, and how that went; on listeners that ask."""
+
+    __slots__ = ("expired", "failed", "failed_again", "reauthenticated", "succeeded")
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = 0
+        self.reauthenticated = self.failed_again = 0
+        self.expired = 0
+        """Connections that were closed because their session was over."""
 
 
 class Listener:
@@ -57,17 +75,33 @@ class Listener:
         self.port = address.port
         self.router = router
         self.limits = ListenerLimits(limits, address.name)
+        self.answers = limits.answers
+        self.complaints = Complaints(logger)
+        self._patience = Patience(config, must_log_in=address.protocol.startswith("SASL"))
         self.max_request_bytes: int = config["socket.request.max.bytes"]
         self.connections: dict[Connection, None] = {}  # in the order in which they came
         self.accepted_count = 0
         self.refused_count = 0
         self.idle_closed_count = 0
+        self.slow_closed_count = 0
+        """Connections that did not send a whole request in time."""
         # Of connections that are gone.
         self._past_bytes_in = self._past_bytes_out = 0
         self.clock_ns = broker.env.work_clock
         self._max_idle_s: float = config["connections.max.idle.ms"] / 1000
         self._backlog: int = config["socket.listen.backlog.size"]
         self._socket_options = _buffer_sizes(config)
+        self.logins = Logins()
+        self.handshakes: Handshakes | None = None
+        if address.protocol.endswith("SSL"):
+            from ottla.server.broker.handshakes import Handshakes
+
+            self.handshakes = Handshakes(self)
+        self.sasl: SaslListener | None = None
+        if address.protocol.startswith("SASL"):
+            from ottla.server.broker.sasl_listener import SaslListener
+
+            self.sasl = SaslListener(broker, address.name, router)
         self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
         # Waiting for the limits, the longest first; at most as many as there may wait in the kernel.
@@ -115,15 +149,34 @@ class Listener:
 
     async def _bind(self, host: str | None, port: int) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self), host, port, backlog=self._backlog, start_serving=False
-        )
+        server = await loop.create_server(self._make_protocol, host, port, backlog=self._backlog, start_serving=False)
         if not server.sockets:
             # The event loop passes over addresses for which it gets no socket: for lack of files, which this tells.
             socket.socket().close()
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
+
+    def _make_protocol(self) -> asyncio.BufferedProtocol:
+        """What the socket of a new connection talks to: the connection itself, or TLS in front of it."""
+        connection = self._make_connection()
+        return connection if self.handshakes is None else self.handshakes.before(connection)
+
+    def _make_connection(self) -> Connection:
+        requests = self.limits.shared.requests
+        if self.sasl is not None:
+            from ottla.server.broker import sasl_connection
+
+            return (
+                sasl_connection.SaslConnection(self)
+                if requests is None
+                else sasl_connection.bounded_connection()(self, requests)
+            )
+        if requests is None:
+            return Connection(self)
+        from ottla.server.broker.connection_memory import BoundedConnection
+
+        return BoundedConnection(self, requests)
 
     async def _bind_to_any_port(self, host: str | None) -> None:
         """A free port, the same one on all addresses of the host (the loop alone would take one for each)."""
@@ -166,6 +219,8 @@ class Listener:
             except TimeoutError:
                 for connection in list(self.connections):
                     connection.abort()
+        if self.sasl is not None:
+            await self.sasl.close()
         # The transports' last callbacks, so that nothing of this listener is left on the loop.
         await asyncio.sleep(0)
 
@@ -196,7 +251,7 @@ class Listener:
         if self._closed is not None:  # it was on its way in when the listener was closed
             connection.abort()
             return
-        connection.idle_since = loop.time()
+        connection.idle_since = connection.progress.since = loop.time()
         if self.on_connection is not None:
             self.on_connection(connection)
         if self._held:
@@ -257,7 +312,12 @@ class Listener:
 
     def _refuse(self, connection: Connection) -> None:
         self.refused_count += 1
-        logger.info("refusing the connection of %s: too many connections", connection.client)
+        self.complaints.log(
+            asyncio.get_running_loop().time(),
+            logging.INFO,
+            "refusing the connection of %s: too many connections",
+            connection.client,
+        )
         connection.abort()
 
     def _admit_held(self) -> None:
@@ -290,6 +350,8 @@ class Listener:
 
     def follow_settings(self) -> None:
         """Take over limits that were changed at run time; free when they were not."""
+        if self.sasl is not None:
+            self.sasl.follow_settings(self.broker.config)
         if self.limits.shared.follow(self.broker.config):
             self.limits.shared.changed()
 
@@ -318,21 +380,39 @@ class Listener:
     # Idle connections
 
     def _schedule_sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        pauses = [] if self._patience.interval_s is None else [self._patience.interval_s]
         if self._max_idle_s > 0:
-            pause = min(max(self._max_idle_s / _SWEEPS_PER_IDLE_TIME, _SHORTEST_SWEEP), _LONGEST_SWEEP)
-            self._sweep = loop.call_later(pause, self._close_idle)
+            pauses.append(self._max_idle_s / _SWEEPS_PER_IDLE_TIME)
+        if pauses:
+            self._sweep = loop.call_later(min(max(min(pauses), _SHORTEST_SWEEP), _LONGEST_SWEEP), self._close_idle)
 
     def _close_idle(self) -> None:
-        """One look at every connection instead of a timer for each."""
+        """One look at every connection instead of timers for each."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        is_exhausted = self._patience.is_exhausted
+        slow = 0
         for connection in list(self.connections):
-            if connection.active or connection.is_busy or connection.is_waiting:
+            if connection.is_closing and not connection.is_busy:
+                if connection.active:
+                    connection.active = False
+                    connection.idle_since = now
+                elif now - connection.idle_since >= _CLOSING_S:
+                    connection.abort()  # its client does not take what it was answered last
+            elif is_exhausted(connection, now):
+                slow += 1
+                logger.debug("closing the connection of %s: no whole request came in time", connection.client)
+                connection.abort()
+            elif connection.active or connection.is_busy or connection.is_waiting:
                 connection.active = False
                 connection.idle_since = now
-            elif now - connection.idle_since >= self._max_idle_s:
+            elif 0 < self._max_idle_s <= now - connection.idle_since:
                 self.idle_closed_count += 1
+                connection.idle_since = now
                 connection.shut_down()
+        if slow:
+            self.slow_closed_count += slow
+            logger.info("%s closed %d connections that sent no whole request in time", self.name, slow)
         self._schedule_sweep(loop)
 
 
