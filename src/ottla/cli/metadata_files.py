@@ -15,10 +15,12 @@ from ottla.protocol.message import Message
 from ottla.records.batch import CorruptRecordError, batches, crc_matches
 from ottla.records.control import read_control_message
 from ottla.records.record import Record, read_batch_records
+from ottla.schema.definition import SettingError
 from ottla.server.metadata.delta import MetadataError
 from ottla.server.metadata.image import EMPTY_IMAGE, BrokerImage, MetadataImage, PartitionImage
 from ottla.server.metadata.loader import RecordLoader
 from ottla.server.metadata.records import RECORD_TYPES, read_frame
+from ottla.server.security.encryption.offline import content as read_file
 
 DIRECTORY = "__cluster_metadata-0"
 
@@ -141,8 +143,9 @@ class MetadataFiles:
     def _entries(self, name: str) -> Iterator[Entry]:
         path = os.path.join(self.directory, name)
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            content = read_file(path)
+        except SettingError as error:
+            raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
         try:

@@ -284,15 +284,18 @@ def _truth(value: bool) -> str:
 
 
 def _producer_snapshot(path: str) -> None:
+    from ottla.schema.definition import SettingError
     from ottla.server.log.errors import CorruptSnapshotError
     from ottla.server.log.producer_snapshot import decode_snapshot
+    from ottla.server.security.encryption.offline import content
 
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = bytes(content(path))
         entries = decode_snapshot(data)
     except FileNotFoundError:
         raise ToolError(path, "java.nio.file.NoSuchFileException") from None
+    except SettingError as error:
+        raise ToolError(str(error), "org.apache.kafka.common.config.ConfigException") from None
     except CorruptSnapshotError as error:
         print(_snapshot_problem(data, error), file=sys.stderr)
         return

@@ -6,7 +6,6 @@ Read by path and without any repair, so that a damaged log can be looked at; wha
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from bisect import bisect_right
@@ -14,8 +13,9 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 from ottla.cli.kafka.common import ToolError
-from ottla.core.binary import Buffer
 from ottla.records.batch import BatchHeader, CorruptRecordError, parse_header
+from ottla.schema.definition import SettingError
+from ottla.server.security.encryption.offline import content
 
 _INT32 = struct.Struct(">i")
 _OFFSET_ENTRY = struct.Struct(">ii")
@@ -34,15 +34,14 @@ class LogSlice:
     def __init__(self, path: str, start: int = 0, size: int | None = None) -> None:
         self.path = path
         try:
-            with open(path, "rb") as file:
-                length = os.fstat(file.fileno()).st_size
-                self.data: Buffer = b""
-                if length:  # an empty file cannot be mapped
-                    self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self.data = content(path)
         except FileNotFoundError:
             raise ToolError(path, "java.nio.file.NoSuchFileException") from None
         except PermissionError:
             raise ToolError(path, "java.nio.file.AccessDeniedException") from None
+        except SettingError as error:
+            raise ToolError(str(error), "org.apache.kafka.common.config.ConfigException") from None
+        length = len(self.data)
         self.start = start
         self.end = length if size is None else min(length, start + size)
 
@@ -212,7 +211,8 @@ def _corrupt(message: str) -> ToolError:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return bytes(content(path))
     except FileNotFoundError:
         raise ToolError(path, "java.nio.file.NoSuchFileException") from None
+    except SettingError as error:
+        raise ToolError(str(error), "org.apache.kafka.common.config.ConfigException") from None

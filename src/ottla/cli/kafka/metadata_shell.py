@@ -87,15 +87,18 @@ def _load(path: str) -> MetadataImage:
     """What the records of one file amount to. What cannot be read ends it, with what came before."""
     from ottla.records.batch import CorruptRecordError, batches, crc_matches
     from ottla.records.record import read_batch_records
+    from ottla.schema.definition import SettingError
     from ottla.server.metadata.delta import MetadataError
     from ottla.server.metadata.loader import RecordLoader
     from ottla.server.metadata.records import read_frame
+    from ottla.server.security.encryption.offline import content as read_file
 
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_file(path)
     except FileNotFoundError:
         raise ToolError(java_error(ToolError(path, "java.nio.file.NoSuchFileException"))) from None
+    except SettingError as error:
+        raise ToolError(str(error), "RuntimeException") from None
     except OSError as error:
         raise ToolError(java_error(ToolError(f"{path}: {error.strerror}", "java.io.IOException"))) from None
     loader = RecordLoader(EMPTY_IMAGE)

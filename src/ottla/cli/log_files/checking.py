@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from ottla.server.log.files import (
     parse_offset_name,
 )
 from ottla.server.log.segment import MAXIMUM_RELATIVE_OFFSET
+from ottla.server.security.encryption.offline import content, offline_disk
 
 _INT32 = struct.Struct(">i")
 _OFFSET_ENTRY = struct.Struct(">ii")
@@ -52,11 +52,8 @@ class Batches(NamedTuple):
 
 
 def read_file(path: str) -> Buffer:
-    """The bytes of a file, mapped."""
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return b""
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    """The bytes of a file, mapped; of an encrypted one, decrypted (`SettingError` without the key)."""
+    return content(path)
 
 
 def walk(data: Buffer, base_offset: int) -> Iterator[tuple[int, BatchHeader | str]]:
@@ -203,7 +200,6 @@ def _used(data: Buffer, entry: struct.Struct) -> list[tuple[int, int]]:
 
 
 def _check_others(directory: str, names: set[str], bases: list[int]) -> list[Problem]:
-    from ottla.runtime.real_disk import RealDisk
     from ottla.server.log.checkpoint import read_leader_epochs
     from ottla.server.log.errors import CorruptSnapshotError, LogError
     from ottla.server.log.producer_snapshot import decode_snapshot
@@ -220,7 +216,7 @@ def _check_others(directory: str, names: set[str], bases: list[int]) -> list[Pro
                 problems.append(Problem(base, name, f"is no snapshot of producers: {error}"))
     if LEADER_EPOCH_CHECKPOINT in names:
         try:
-            entries = read_leader_epochs(RealDisk(), os.path.join(directory, LEADER_EPOCH_CHECKPOINT))
+            entries = read_leader_epochs(offline_disk(directory), os.path.join(directory, LEADER_EPOCH_CHECKPOINT))
         except LogError as error:
             problems.append(Problem(last, LEADER_EPOCH_CHECKPOINT, str(error)))
         else:

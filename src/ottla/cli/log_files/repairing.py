@@ -49,13 +49,14 @@ class Damage(NamedTuple):
 
     def lost_bytes(self) -> int:
         """How many bytes of records will go."""
+        from ottla.server.security.encryption.offline import offline_disk
+
         cut = self.cut
         if cut is None or cut.cut_at is None:
             return 0
         later = [base for base in Partition(self.partition.directory).segments() if base >= cut.base_offset]
-        sizes = [
-            os.path.getsize(os.path.join(self.partition.directory, offset_name(base, LOG_SUFFIX))) for base in later
-        ]
+        disk = offline_disk(self.partition.directory)
+        sizes = [disk.size(os.path.join(self.partition.directory, offset_name(base, LOG_SUFFIX))) for base in later]
         return sum(sizes) - cut.cut_at
 
     def plan(self) -> str:
@@ -171,13 +172,14 @@ def _keep(damage: Damage, keep: str) -> None:
 
 
 def _repair_partition(damage: Damage) -> None:
-    from ottla.runtime.real_disk import RealDisk
     from ottla.server.log.checkpoint import format_offsets, read_offsets
     from ottla.server.log.config import LogConfig
     from ottla.server.log.host import SimpleHost
     from ottla.server.log.loader import LoadRequest, load_log
+    from ottla.server.security.encryption.offline import offline_disk
 
-    disk, partition = RealDisk(), damage.partition
+    partition = damage.partition
+    disk = offline_disk(partition.directory)
     key = partition.topic_partition
 
     def checkpoint(name: str) -> dict[object, int]:
