@@ -70,7 +70,7 @@ class Membership:
     """
 
     def __init__(self, config: BrokerConfig, env: Env) -> None:
-        self.security = outgoing_security(config)
+        self.security = outgoing_security(config, env)
         self.peers = Peers(
             client_id=f"{NODE_CLIENT_ID}{config.node_id}",
             settings=PeerSettings(

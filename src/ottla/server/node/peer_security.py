@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.schema.definition import SettingError
 from ottla.server.broker.controller_channel import CHANNEL_PREFIX
 from ottla.server.peers.peers import PeerSecurity
 from ottla.server.raft.node import CHANNEL
@@ -16,26 +17,29 @@ from ottla.server.raft.node import CHANNEL
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
+    from ottla.server.peers.sasl import PeerLogin
     from ottla.server.security.tls import RenewedContext
 
 
 class OutgoingSecurity:
     """What `PeerSettings.security` is on a node of a secured cluster. Reads files. Raises SettingError."""
 
-    def __init__(self, config: BrokerConfig) -> None:
+    def __init__(self, config: BrokerConfig, env: Env) -> None:
+        self._env = env
         self.contexts: list[RenewedContext] = []
         """The TLS of outgoing connections, to be renewed when files or settings change."""
         broker, controller = _ways(config)
-        self._brokers = self._security(config, *broker)
-        self._controllers = self._security(config, *controller)
+        self._brokers = self._security(config, *broker, config["sasl.mechanism.inter.broker.protocol"])
+        self._controllers = self._security(config, *controller, config["sasl.mechanism.controller.protocol"])
 
     def __call__(self, channel: str) -> PeerSecurity | None:
         """The security of connections of a channel."""
         is_for_controllers = channel == CHANNEL or channel.startswith(CHANNEL_PREFIX)
         return self._controllers if is_for_controllers else self._brokers
 
-    def _security(self, config: BrokerConfig, name: str, protocol: str) -> PeerSecurity | None:
+    def _security(self, config: BrokerConfig, name: str, protocol: str, mechanism: str) -> PeerSecurity | None:
         if protocol == "PLAINTEXT":
             return None
         context = None
@@ -48,14 +52,30 @@ class OutgoingSecurity:
             def context() -> SSLContext:
                 return renewed.context
 
-        return PeerSecurity(context=context)
+        login = self._login(config, name, mechanism) if protocol.startswith("SASL") else None
+        return PeerSecurity(context=context, authenticate=login)
+
+    def _login(self, config: BrokerConfig, name: str, mechanism: str) -> PeerLogin:
+        from ottla.security.errors import SecurityConfigError
+        from ottla.server.peers.sasl import PeerLogin
+
+        try:
+            return PeerLogin(
+                config.for_listener(name, mechanism),
+                listener_name=name,
+                mechanism=mechanism,
+                run_blocking=self._env.run_blocking,
+                random_bytes=self._env.secret_bytes,
+            )
+        except SecurityConfigError as error:
+            raise SettingError(error.setting, error.message) from None
 
 
-def outgoing_security(config: BrokerConfig) -> OutgoingSecurity | None:
+def outgoing_security(config: BrokerConfig, env: Env) -> OutgoingSecurity | None:
     """None where other nodes are spoken with in plain text."""
     if all(protocol == "PLAINTEXT" for _, protocol in _ways(config)):
         return None
-    return OutgoingSecurity(config)
+    return OutgoingSecurity(config, env)
 
 
 def _ways(config: BrokerConfig) -> tuple[tuple[str, str], tuple[str, str]]:

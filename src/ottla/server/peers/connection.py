@@ -31,13 +31,15 @@ _SOFTWARE_VERSION = "".join(letter if letter.isalnum() or letter in "-." else "-
 class PeerConnection(asyncio.BufferedProtocol):
     """Requests out, their responses in, in order. Whatever ends the connection fails all that is in flight."""
 
-    __slots__ = ("_chosen", "_error", "_futures", "_is_lost", "_transport", "_wire", "name", "versions")
+    __slots__ = ("_chosen", "_error", "_futures", "_is_lost", "_transport", "_wire", "due_at", "name", "versions")
 
     def __init__(self, client_id: str, name: str) -> None:
         self.name = name
         """The other node in messages: `host:port`."""
         self.versions: Mapping[int, tuple[int, int]] = {}
         """Lowest and highest version the peer serves, by API key; empty before `greet`."""
+        self.due_at: float | None = None
+        """When the session has to be renewed, by the loop's clock; None for one without end."""
         self._wire = ClientConnection(client_id, FIRST_FRAME_BYTES)
         self._futures: deque[asyncio.Future[Any]] = deque()
         self._transport: asyncio.Transport | None = None
@@ -49,6 +51,10 @@ class PeerConnection(asyncio.BufferedProtocol):
     def is_open(self) -> bool:
         """Whether a request may be sent."""
         return self._transport is not None and not self._is_lost and not self._transport.is_closing()
+
+    def is_due(self, now: float) -> bool:
+        """Whether the session is to be renewed before anything else is sent."""
+        return self.due_at is not None and now >= self.due_at
 
     async def greet(self) -> None:
         """Ask which versions the peer serves; once, before anything else. Raises PeerError."""

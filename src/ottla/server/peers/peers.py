@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ottla.runtime.tls import ReceiveBuffer
 
 _STOPPING = "this node is stopping."
+_RENEWED_AFTER = 0.85
+"""Of its lifetime, when a session is renewed: as Kafka's clients do it."""
 
 Address = tuple[str, int]
 """Host and port."""
@@ -29,8 +31,9 @@ class PeerSecurity:
 
     context: Callable[[], SSLContext] | None = None
     """What TLS is spoken with, asked anew for each connection; None for none."""
-    authenticate: Callable[[PeerConnection, str], Awaitable[None]] | None = None
-    """Says who this node is (SASL), given a connection that was greeted and its host. Raises PeerError."""
+    authenticate: Callable[[PeerConnection, str], Awaitable[int | None]] | None = None
+    """Says who this node is (SASL), given a connection that was greeted and its host; for how many milliseconds that
+    holds, None for ever. Raises PeerError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Peers:
         connection = self._connections.get(key)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_ms / 1000
-        if connection is None or not connection.is_open:
+        if connection is None or not connection.is_open or connection.is_due(loop.time()):
             connection = await self._open(key, timeout_ms)
         response = connection.send(message, version)
         timer = loop.call_at(deadline, _expire, connection, response, type(message).__name__, timeout_ms)
@@ -135,19 +138,26 @@ class Peers:
     async def _connect(self, key: tuple[Address, str]) -> PeerConnection:
         host, port = key[0]
         name = _name(key[0])
+        choose = self._settings.security
+        security = None if choose is None else choose(key[1])
+        known = self._connections.get(key)
+        if (
+            known is not None
+            and known.is_open
+            and security is not None
+            and await self._log_in_again(known, host, security)
+        ):
+            return known
         connection = PeerConnection(self._client_id, name)
         timeout_ms = self._settings.connection_setup_timeout_ms
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                choose = self._settings.security
-                security = None if choose is None else choose(key[1])
                 if security is None or security.context is None:
                     await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
                 else:
                     await self._connect_tls(connection, key[0], security.context())
                 await connection.greet()
-                if security is not None and security.authenticate is not None:
-                    await security.authenticate(connection, host)
+                await self._log_in(connection, host, security)
         except TimeoutError:
             error = PeerError(f"no connection to {name} within {timeout_ms} ms.")
             connection.abort(error)
@@ -163,6 +173,27 @@ class Peers:
             raise
         self._connections[key] = connection
         return connection
+
+    async def _log_in(self, connection: PeerConnection, host: str, security: PeerSecurity | None) -> None:
+        if security is not None and security.authenticate is not None:
+            lifetime_ms = await security.authenticate(connection, host)
+            now = asyncio.get_running_loop().time()
+            connection.due_at = None if lifetime_ms is None else now + lifetime_ms / 1000 * _RENEWED_AFTER
+
+    async def _log_in_again(self, connection: PeerConnection, host: str, security: PeerSecurity) -> bool:
+        """Renew the session of a connection, behind what is in flight on it; whether it can be used further."""
+        timeout_ms = self._settings.connection_setup_timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._log_in(connection, host, security)
+        except (PeerError, TimeoutError) as error:
+            # A session that is not renewed would end in the middle of something: better now, on a new connection.
+            connection.abort(PeerError(f"the session with {connection.name} was not renewed: {error or timeout_ms}"))
+            return False
+        except asyncio.CancelledError:
+            connection.abort(PeerError(f"the connection to {connection.name} was given up."))
+            raise
+        return connection.is_open
 
     async def _connect_tls(self, connection: PeerConnection, address: Address, context: SSLContext) -> None:
         from ottla.runtime.tls import HandshakeError, ReceiveBuffer, connect_tls

@@ -67,8 +67,9 @@ class PeerLogin:
             raise PeerError(f"{name} and this node do not come together by {self._name}: {error.message}") from None
 
     async def _exchange(self, connection: PeerConnection, mechanism: Mechanism) -> int | None:
-        message: bytes | None = await self._step(mechanism, mechanism.first_message)
+        message = await self._step(mechanism, mechanism.first_message)
         for _ in range(_MOST_STEPS):
+            assert message is not None
             response: SaslAuthenticateResponse = await connection.send(SaslAuthenticateRequest(auth_bytes=message))
             if response.error_code:
                 said = " ".join((response.error_message or _code(response.error_code)).split())
