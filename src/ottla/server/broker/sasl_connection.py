@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ottla.protocol.apis import ApiKey
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
     from ottla.server.broker.broker import RequestContext
+    from ottla.server.broker.connection_memory import BoundedConnection
     from ottla.server.broker.listener import Listener
     from ottla.server.broker.sasl_listener import SaslListener
     from ottla.server.security.sasl.mechanism import Mechanism
@@ -34,31 +36,45 @@ SHORTEST_SESSION_S = 1.0
 """Between the beginnings of two re-authentications, as in Kafka."""
 
 
+class Login:
+    """How far a connection is with saying who its client is. Times are of the loop."""
+
+    __slots__ = ("began_again_s", "ends_s", "exchange", "mechanism", "sasl")
+
+    def __init__(self, sasl: SaslListener, exchange: Exchange) -> None:
+        self.sasl = sasl
+        self.exchange: Exchange | None = exchange
+        """None while nothing is asked."""
+        self.mechanism: Mechanism | None = None
+        self.ends_s: float | None = None
+        """When the session is over; None without end."""
+        self.began_again_s: float | None = None
+        """When the last re-authentication began."""
+
+
 class SaslConnection(Connection):
     """Handles no request before its client is authenticated."""
 
-    __slots__ = ("_ends_s", "_exchange", "_mechanism", "_reauthentication_s", "_sasl")
+    __slots__ = ()  # so that other kinds of connections can be this as well
 
-    def __init__(self, listener: Listener) -> None:
-        super().__init__(listener)
-        assert listener.sasl is not None
-        self._sasl: SaslListener = listener.sasl
-        self._exchange: Exchange | None = self._sasl.exchange(self.context)
-        self._mechanism: Mechanism | None = None
-        # When the session is over, and when the last re-authentication began; times of the loop.
-        self._ends_s: float | None = None
-        self._reauthentication_s: float | None = None
-        self._wire.max_frame_bytes = self._sasl.max_receive_bytes
+    login: Login
+
+    def __init__(self, listener: Listener, *more: Any) -> None:
+        super().__init__(listener, *more)
+        sasl = listener.sasl
+        assert sasl is not None
+        self.login = Login(sasl, sasl.exchange(self.context))
+        self._wire.max_frame_bytes = sasl.max_receive_bytes
 
     def reauthenticate(
         self, request: SaslHandshakeRequest, context: RequestContext
     ) -> Coroutine[Any, Any, None] | None:
         """Begin to authenticate again; None when that is not possible: the session has no end, or is too young."""
         now_s = asyncio.get_running_loop().time()
-        last_s = self._reauthentication_s
-        if self._ends_s is None or (last_s is not None and now_s - last_s < SHORTEST_SESSION_S):
+        last_s = self.login.began_again_s
+        if self.login.ends_s is None or (last_s is not None and now_s - last_s < SHORTEST_SESSION_S):
             return None
-        self._reauthentication_s = now_s
+        self.login.began_again_s = now_s
         header = encode_request_header(
             ApiKey.SASL_HANDSHAKE, context.api_version, context.correlation_id, context.client_id
         )
@@ -66,9 +82,9 @@ class SaslConnection(Connection):
 
     async def _begin_again(self, frame: bytes) -> None:
         # In a task, so that earlier answers are written before this one.
-        exchange = self._exchange = self._sasl.exchange(self.context, self.context.session)
-        self._mechanism = None
-        self._wire.max_frame_bytes = self._sasl.max_receive_bytes
+        exchange = self.login.exchange = self.login.sasl.exchange(self.context, self.context.session)
+        self.login.mechanism = None
+        self._wire.max_frame_bytes = self.login.sasl.max_receive_bytes
         effect = exchange.receive(frame)
         if isinstance(effect, Refuse):
             await self._refuse_slowly(effect)
@@ -78,16 +94,16 @@ class SaslConnection(Connection):
     # Instead of requests
 
     def _handle_requests(self, arrived_ns: int = 0) -> None:
-        if self._exchange is None and not self._is_over():
+        if self.login.exchange is None and not self._is_over():
             super()._handle_requests(arrived_ns)
-        elif self._exchange is not None:
+        elif self.login.exchange is not None:
             self._converse()
 
     def _converse(self) -> None:
         next_frame = self._wire.next_frame
         try:
             while (
-                (exchange := self._exchange) is not None
+                (exchange := self.login.exchange) is not None
                 and self._awaited is None
                 and not self._closing
                 and not self._stopped
@@ -96,9 +112,9 @@ class SaslConnection(Connection):
                 buffer, offset, end = frame
                 self._carry_out(exchange.receive(bytes(buffer[offset:end])))
         except ProtocolError as error:
-            assert self._exchange is not None
-            self._carry_out(self._exchange.too_large(str(error)))
-        if self._exchange is None and self._awaited is None and not self._closing and self._wire.has_unread():
+            assert self.login.exchange is not None
+            self._carry_out(self.login.exchange.too_large(str(error)))
+        if self.login.exchange is None and self._awaited is None and not self._closing and self._wire.has_unread():
             self._handle_requests()
 
     def _carry_out(self, effect: Send | Evaluate | Done | Refuse | Close) -> None:
@@ -136,16 +152,16 @@ class SaslConnection(Connection):
             self._go_on()
 
     async def _evaluate(self, effect: Evaluate) -> None:
-        exchange, sasl, context = self._exchange, self._sasl, self.context
+        exchange, sasl, context = self.login.exchange, self.login.sasl, self.context
         assert exchange is not None
         if effect.begins:
             hold_ms = sasl.failures.hold_ms(context.client_host, _now_ms())
             if hold_ms:
                 await asyncio.sleep(hold_ms / 1000)
-            self._mechanism = sasl.begin(effect.mechanism, context.client_host)
-        assert self._mechanism is not None
+            self.login.mechanism = sasl.begin(effect.mechanism, context.client_host)
+        assert self.login.mechanism is not None
         try:
-            step = await self._mechanism.respond(effect.message)
+            step = await self.login.mechanism.respond(effect.message)
         except AuthenticationError as error:
             await self._refuse_slowly(exchange.refuse(error))
             return
@@ -164,11 +180,11 @@ class SaslConnection(Connection):
         is_first = context.session is None
         context.session, context.principal = session, session.principal
         context.correlation_id = 0
-        self._exchange = self._mechanism = None
+        self.login.exchange = self.login.mechanism = None
         self._wire.max_frame_bytes = self._listener.max_request_bytes
         lifetime_ms = effect.lifetime_ms
-        self._ends_s = None if lifetime_ms is None else asyncio.get_running_loop().time() + lifetime_ms / 1000
-        self._sasl.failures.succeeded(context.client_host, session.principal.partition(":")[2])
+        self.login.ends_s = None if lifetime_ms is None else asyncio.get_running_loop().time() + lifetime_ms / 1000
+        self.login.sasl.failures.succeeded(context.client_host, session.principal.partition(":")[2])
         counts = self._listener.logins
         if is_first:
             counts.succeeded += 1
@@ -193,7 +209,7 @@ class SaslConnection(Connection):
             effect.reason,
         )
         self._tell(effect.mechanism, None if effect.user is None else f"User:{effect.user}", False, effect.reason)
-        delay_ms = self._sasl.failures.failed(context.client_host, effect.user, _now_ms())
+        delay_ms = self.login.sasl.failures.failed(context.client_host, effect.user, _now_ms())
         if delay_ms:
             await asyncio.sleep(delay_ms / 1000)
         if effect.data is not None:
@@ -210,7 +226,7 @@ class SaslConnection(Connection):
 
     def _is_over(self) -> bool:
         """Whether the session has ended; only another login goes on then, anything else closes the connection."""
-        if self._ends_s is None or asyncio.get_running_loop().time() <= self._ends_s or self._owed:
+        if self.login.ends_s is None or asyncio.get_running_loop().time() <= self.login.ends_s or self._owed:
             return False
         frame = self._wire.next_frame()
         if frame is NEED_DATA:
@@ -234,3 +250,16 @@ def _encoded(request: SaslHandshakeRequest, version: int) -> bytes:
 
 def _now_ms() -> float:
     return asyncio.get_running_loop().time() * 1000
+
+
+@cache
+def bounded_connection() -> type[BoundedConnection]:
+    """The class of such connections where the memory of requests is limited."""
+    from ottla.server.broker.connection_memory import BoundedConnection
+
+    class BoundedSaslConnection(SaslConnection, BoundedConnection):
+        """Both."""
+
+        __slots__ = ()
+
+    return BoundedSaslConnection
