@@ -61,6 +61,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "acls": ("ottla.cli.acls", "Show, add and remove access rules."),
         "users": ("ottla.cli.users", "Users: passwords (SCRAM), and what they may do, by roles."),
         "tokens": ("ottla.cli.tokens", "Delegation tokens, to log in with for a while: make, renew, end them."),
+        "encryption": ("ottla.cli.encryption", "Encryption at rest: how far it is, another key, master keys."),
         "quotas": ("ottla.cli.quotas", "How much users, clients and addresses may have."),
     },
     "other": {
