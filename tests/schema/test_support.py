@@ -102,6 +102,8 @@ def test_providers_are_no_reason_for_a_warning():
     assert has_effect("config.providers.env.class")
     assert has_effect("controller.quorum.bootstrap.servers")
     assert not has_effect("num.io.threads")
+    assert has_effect("listener.name.clients.plain.sasl.jaas.config")
+    assert not has_effect("listener.name.clients.num.io.threads")
 
 
 def test_every_setting_that_is_acted_on_has_a_description():

@@ -24,8 +24,10 @@ compression.lz4.level: Level at which the broker compresses with lz4.
 compression.type: Codec in which batches are stored; producer keeps what the producer chose.
 compression.zstd.level: Level at which the broker compresses with zstd.
 config.providers: Names of providers that fill in variables such as ${env:NAME} inside values.
+connection.failed.authentication.delay.ms: A refused login is held back for so long; who fails again and again waits longer. 0 for at once.
 connections.first.request.timeout.ms: A new connection is closed that has not sent a request, or not logged in, by then.
 connections.max.idle.ms: Close a connection on which nothing has happened for this long.
+connections.max.reauth.ms: Clients must log in again within this time; 0 for never.
 controlled.shutdown.enable: Whether a broker that stops hands over what it leads first.
 controller.listener.names: Listeners that controllers use among each other; clients are not served on them.
 controller.quorum.auto.join.enable: Whether a controller that is no voter makes itself one (KIP-853).
@@ -252,9 +254,12 @@ request.slow.threshold.ms: A request that takes longer is logged with where its 
 request.timeout.ms: How long a broker waits for others: for replicas when it writes transaction markers and states.
 retention.bytes: Largest size of a partition before old segments are deleted; -1 is no limit.
 retention.ms: Age at which segments are deleted; -1 is never.
+sasl.enabled.mechanisms: Mechanisms by which clients may log in.
 sasl.jaas.config: The login module of a SASL mechanism with its options: users of PLAIN, keytab of GSSAPI.
 sasl.kerberos.principal.to.local.rules: Rules (auth_to_local) for names of Kerberos principals.
 sasl.kerberos.service.name: The first part of the Kerberos principal that brokers run as.
+sasl.mechanism.controller.protocol: Mechanism by which nodes log in at controllers.
+sasl.mechanism.inter.broker.protocol: Mechanism by which brokers log in at each other.
 sasl.oauthbearer.clock.skew.seconds: How far the clocks of issuer and broker may differ.
 sasl.oauthbearer.expected.audience: Whom tokens must be for (aud): one of these; unset: nobody in particular.
 sasl.oauthbearer.expected.issuer: Who tokens must be from (iss).
@@ -267,6 +272,7 @@ sasl.oauthbearer.jwt.validator.class: Kafka's Default- or BrokerJwtValidator, th
 sasl.oauthbearer.scope.claim.name: The claim with the scopes of a token.
 sasl.oauthbearer.sub.claim.name: The claim that says who the client is.
 sasl.server.callback.handler.class: Who knows passwords or tokens: a class of Kafka's, or module:Class.
+sasl.server.max.receive.size: Largest message of a client that is not logged in yet.
 security.inter.broker.protocol: Protocol of the listener that brokers use among each other, when that is not named.
 segment.bytes: Size at which a new segment is begun.
 segment.index.bytes: Size of a segment's index files.

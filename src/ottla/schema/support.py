@@ -8,33 +8,32 @@ says so when it starts.
 from __future__ import annotations
 
 _ACTED_ON = """
-add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners
-audit.log.allowed audit.log.file audit.log.interval.ms audit.log.max.bytes audit.log.max.events.per.second
-audit.log.max.files authorizer.class.name auto.create.topics.enable auto.leader.rebalance.enable
-broker.heartbeat.interval.ms broker.id broker.rack broker.session.timeout.ms cluster.id compression.gzip.level
-compression.lz4.level compression.type compression.zstd.level config.providers connections.first.request.timeout.ms
-connections.max.idle.ms controlled.shutdown.enable controller.listener.names controller.quorum.auto.join.enable
-controller.quorum.bootstrap.servers controller.quorum.election.backoff.max.ms controller.quorum.election.timeout.ms
-controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes controller.quorum.fetch.timeout.ms
-controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms controller.quorum.voters
-controller.quota.window.num controller.quota.window.size.seconds controller.socket.timeout.ms cordoned.log.dirs
-default.replication.factor delegation.token.expiry.check.interval.ms delegation.token.expiry.time.ms
+add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners audit.log.allowed
+audit.log.file audit.log.interval.ms audit.log.max.bytes audit.log.max.events.per.second audit.log.max.files
+authorizer.class.name auto.create.topics.enable auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.id
+broker.rack broker.session.timeout.ms cluster.id compression.gzip.level compression.lz4.level compression.type
+compression.zstd.level config.providers connection.failed.authentication.delay.ms connections.first.request.timeout.ms
+connections.max.idle.ms connections.max.reauth.ms controlled.shutdown.enable controller.listener.names
+controller.quorum.auto.join.enable controller.quorum.bootstrap.servers controller.quorum.election.backoff.max.ms
+controller.quorum.election.timeout.ms controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes
+controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms
+controller.quorum.voters controller.quota.window.num controller.quota.window.size.seconds controller.socket.timeout.ms
+cordoned.log.dirs default.replication.factor delegation.token.expiry.check.interval.ms delegation.token.expiry.time.ms
 delegation.token.max.lifetime.ms delegation.token.secret.key delete.topic.enable encryption.enabled encryption.key
 encryption.pkcs11.library encryption.pkcs11.pin encryption.previous.key encryption.vault.address encryption.vault.ca
 encryption.vault.namespace encryption.vault.role.id encryption.vault.secret.id encryption.vault.token
 errors.deadletterqueue.auto.create.topics.enable errors.deadletterqueue.topic.name.prefix fetch.max.bytes
 group.consumer.assignment.interval.ms group.consumer.assignors group.consumer.heartbeat.interval.ms
-group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms
-group.consumer.max.session.timeout.ms group.consumer.max.size group.consumer.migration.policy
-group.consumer.min.assignment.interval.ms group.consumer.min.heartbeat.interval.ms
-group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms group.consumer.session.timeout.ms
-group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
-group.min.session.timeout.ms group.share.assignment.interval.ms group.share.delivery.count.limit
-group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms group.share.max.assignment.interval.ms
-group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms group.share.max.partition.max.record.locks
-group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms group.share.max.share.sessions
-group.share.max.size group.share.min.assignment.interval.ms group.share.min.delivery.count.limit
-group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks
+group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms
+group.consumer.max.size group.consumer.migration.policy group.consumer.min.assignment.interval.ms
+group.consumer.min.heartbeat.interval.ms group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms
+group.consumer.session.timeout.ms group.coordinator.rebalance.protocols group.initial.rebalance.delay.ms
+group.max.session.timeout.ms group.max.size group.min.session.timeout.ms group.share.assignment.interval.ms
+group.share.delivery.count.limit group.share.heartbeat.interval.ms group.share.initialize.retry.interval.ms
+group.share.max.assignment.interval.ms group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms
+group.share.max.partition.max.record.locks group.share.max.record.lock.duration.ms group.share.max.session.timeout.ms
+group.share.max.share.sessions group.share.max.size group.share.min.assignment.interval.ms
+group.share.min.delivery.count.limit group.share.min.heartbeat.interval.ms group.share.min.partition.max.record.locks
 group.share.min.record.lock.duration.ms group.share.min.session.timeout.ms group.share.partition.max.record.locks
 group.share.record.lock.duration.ms group.share.session.timeout.ms group.streams.acceptable.recovery.lag
 group.streams.assignment.interval.ms group.streams.heartbeat.interval.ms group.streams.initial.rebalance.delay.ms
@@ -69,14 +68,14 @@ queued.max.request.bytes queued.max.response.bytes quota.window.num quota.window
 replica.fetch.max.bytes replica.fetch.min.bytes replica.fetch.response.max.bytes replica.fetch.wait.max.ms
 replica.high.watermark.checkpoint.interval.ms replica.lag.time.max.ms replica.selector.class replica.socket.timeout.ms
 replication.quota.window.num replication.quota.window.size.seconds request.receive.min.bytes.per.second
-request.receive.timeout.ms request.slow.threshold.ms request.timeout.ms sasl.jaas.config
-sasl.kerberos.principal.to.local.rules sasl.kerberos.service.name sasl.oauthbearer.clock.skew.seconds
-sasl.oauthbearer.expected.audience sasl.oauthbearer.expected.issuer sasl.oauthbearer.groups.claim.name
-sasl.oauthbearer.jwks.endpoint.refresh.ms sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms
-sasl.oauthbearer.jwks.endpoint.retry.backoff.ms sasl.oauthbearer.jwks.endpoint.url
-sasl.oauthbearer.jwt.validator.class sasl.oauthbearer.scope.claim.name sasl.oauthbearer.sub.claim.name
-sasl.server.callback.handler.class security.inter.broker.protocol
-share.coordinator.cold.partition.snapshot.interval.ms share.coordinator.load.buffer.size
+request.receive.timeout.ms request.slow.threshold.ms request.timeout.ms sasl.enabled.mechanisms sasl.jaas.config
+sasl.kerberos.principal.to.local.rules sasl.kerberos.service.name sasl.mechanism.controller.protocol
+sasl.mechanism.inter.broker.protocol sasl.oauthbearer.clock.skew.seconds sasl.oauthbearer.expected.audience
+sasl.oauthbearer.expected.issuer sasl.oauthbearer.groups.claim.name sasl.oauthbearer.jwks.endpoint.refresh.ms
+sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms sasl.oauthbearer.jwks.endpoint.retry.backoff.ms
+sasl.oauthbearer.jwks.endpoint.url sasl.oauthbearer.jwt.validator.class sasl.oauthbearer.scope.claim.name
+sasl.oauthbearer.sub.claim.name sasl.server.callback.handler.class sasl.server.max.receive.size
+security.inter.broker.protocol share.coordinator.cold.partition.snapshot.interval.ms share.coordinator.load.buffer.size
 share.coordinator.snapshot.update.records.per.snapshot share.coordinator.state.topic.compression.codec
 share.coordinator.state.topic.min.isr share.coordinator.state.topic.num.partitions
 share.coordinator.state.topic.prune.interval.ms share.coordinator.state.topic.replication.factor
@@ -116,4 +115,8 @@ TOPIC_SETTINGS_WITHOUT_EFFECT = (
 
 def has_effect(name: str) -> bool:
     """Whether a given setting does something, so that no warning about it is needed."""
-    return name in ACTED_ON or name.startswith(_FREE_FORM)
+    if name in ACTED_ON or name.startswith(_FREE_FORM):
+        return True
+    from ottla.schema.config import listener_base_name
+
+    return listener_base_name(name) in ACTED_ON
