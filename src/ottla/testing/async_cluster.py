@@ -85,6 +85,12 @@ class AsyncCluster:
         """Whether any broker runs."""
         return self.cluster.is_running
 
+    def client_settings(
+        self, user: str | None = None, mechanism: str = "PLAIN", *, librdkafka: bool = False
+    ) -> dict[str, str]:
+        """As `Cluster.client_settings`."""
+        return self.cluster.client_settings(user, mechanism, librdkafka=librdkafka)
+
     def __repr__(self) -> str:
         return f"<AsyncCluster{repr(self.cluster)[8:]}"
 

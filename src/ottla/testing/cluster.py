@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ottla.server.metadata.image import MetadataImage
     from ottla.testing.faults import Faults
     from ottla.testing.layout import Quorum
+    from ottla.testing.security import ClusterSecurity, Users
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,17 +117,23 @@ class Cluster:
         settings: Mapping[str, object] | None = None,
         topics: Topics = (),
         port: int = 0,
+        security: str = "PLAINTEXT",
+        users: Users = (),
     ) -> None:
         """Nothing is started. Raises `ConfigError` for settings that cannot be.
 
         `data` is a directory to keep data in (None: memory), `settings` are a broker's, by Kafka's names; `topics` are
         made at the start: one name, names, or names with their numbers of partitions. `port` is that of the first
         broker, and the next ones of the others; 0 takes free ones.
+
+        `security` is the protocol that clients have to speak ("SSL", "SASL_PLAINTEXT", "SASL_SSL"), `users` are those
+        who may log in: names with passwords, or names. `client_settings` is what their clients need.
         """
         if brokers < 1:
             raise ConfigError(f"a cluster has one broker at least, not {brokers}.", hint="")
         self._data = None if data is None else Path(data)
         self._settings = dict(settings or {})
+        self._security = None if security == "PLAINTEXT" and not users else _secured(security, users)
         self._quorum = None if brokers == 1 else self._new_quorum(brokers)
         self._topics = partition_counts(topics)
         self.clock = ClusterClock()
@@ -283,6 +290,16 @@ class Cluster:
             raise IllegalStateError("the cluster was not started.", hint="Use `with`, or start().")
         return ",".join(f"{HOST}:{port}" for port in self._ports)
 
+    def client_settings(
+        self, user: str | None = None, mechanism: str = "PLAIN", *, librdkafka: bool = False
+    ) -> dict[str, str]:
+        """What a client has to be told to log in as this user (the first one without a name): settings by Kafka's
+        names, for Ottla's clients and Java's, or by librdkafka's, for confluent-kafka.
+        """
+        if self._security is None:
+            return {"bootstrap.servers": self.bootstrap_servers}
+        return self._security.client_settings(self.bootstrap_servers, user, mechanism, librdkafka=librdkafka)
+
     def thread(self, broker: int = 0) -> BrokerThread:
         """The running broker of that index, for what the helpers do not offer: `thread.node`, `thread.call`."""
         thread = self.threads[broker]
@@ -328,11 +345,24 @@ class Cluster:
         for index, thread in zip(indexes, threads, strict=True):
             self._ports[index] = int(thread.node.bootstrap_servers.rpartition(":")[2])
         self._is_bound = True
+        if self._security is not None and self._security.is_missing(threads[0].node):
+            self._add_users(self._security)
         if self._fresh is None:
             self._fresh = threads[0].node.broker.image
         if self._faults is not None:
             for index in indexes:
                 self._faults.attach(index)
+
+    def _add_users(self, security: ClusterSecurity) -> None:
+        """Credentials that all brokers know before anybody logs in."""
+        from ottla.testing.reset import follow
+
+        running = [thread for thread in self.threads if thread is not None and thread.is_running]
+        controller = self._asked(running[0].node.broker.metadata.leader.leader_id)
+        controller.run(security.add_users(controller.node))
+        offset = controller.node.broker.metadata.offset
+        for thread in running:
+            thread.run(follow(thread.node, offset))
 
     def _chosen_ports(self, brokers: int) -> list[int]:
         first = self._first_port
@@ -411,9 +441,12 @@ class Cluster:
 
     def _config(self, index: int) -> BrokerConfig:
         port = self._ports[index]
-        own = (
+        own: dict[str, object] = (
             {"listeners": f"PLAINTEXT://{HOST}:{port}"} if self._quorum is None else self._quorum.settings(index, port)
         )
+        if self._security is not None:
+            own |= self._security.settings()
+            own["listeners"] = self._security.listeners(str(own["listeners"]))
         settings: dict[str, object] = {
             "node.id": str(index + 1),
             "log.dirs": f"/broker-{index}" if self._data is None else str(self._data / f"broker-{index}"),
@@ -456,6 +489,12 @@ class Cluster:
             0,
         )
         return self.thread(index)
+
+
+def _secured(protocol: str, users: Users) -> ClusterSecurity:
+    from ottla.testing.security import ClusterSecurity
+
+    return ClusterSecurity(protocol, users)
 
 
 def _forgotten(threads: Sequence[BrokerThread | None]) -> None:

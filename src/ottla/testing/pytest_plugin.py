@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ottla.testing.cluster import Cluster, Topics
     from ottla.testing.pool import Pool
+    from ottla.testing.security import Users
 
 _MARKER = "kafka(settings=None, topics=(), partitions=1, brokers=1): the broker of the kafka fixture (Ottla)"
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9._-]+")
@@ -44,6 +45,8 @@ class MakeCluster(Protocol):
         data: Path | str | None = None,
         settings: Mapping[str, object] | None = None,
         topics: Topics = (),
+        security: str = "PLAINTEXT",
+        users: Users = (),
     ) -> Cluster:
         """A running cluster, stopped when the test is over."""
 
@@ -94,11 +97,13 @@ def kafka_cluster(request: pytest.FixtureRequest) -> Iterator[MakeCluster]:
         data: Path | str | None = None,
         settings: Mapping[str, object] | None = None,
         topics: Topics = (),
+        security: str = "PLAINTEXT",
+        users: Users = (),
     ) -> Cluster:
         from ottla.testing.cluster import Cluster
 
         merged = {**_ini_settings(request.config), **(settings or {})}
-        cluster = Cluster(brokers, data=data, settings=merged, topics=topics)
+        cluster = Cluster(brokers, data=data, settings=merged, topics=topics, security=security, users=users)
         made.append(cluster)
         return cluster.start()
 

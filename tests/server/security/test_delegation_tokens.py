@@ -40,6 +40,7 @@ def test_nobody_logs_in_with_a_token_that_is_unknown_over_or_of_another_mechanis
     assert credentials.find({}, "SCRAM-SHA-256", "id", 0) is None
     assert credentials.find({"id": TOKEN}, "SCRAM-SHA-256", "id", 5000) is None
     assert credentials.find({"id": TOKEN}, "PLAIN", "id", 0) is None
+    assert TokenCredentials("").find({"id": TOKEN}, "SCRAM-SHA-256", "id", 0) is None
 
 
 def test_a_credential_is_computed_once_and_forgotten_with_its_token() -> None:

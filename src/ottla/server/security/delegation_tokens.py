@@ -87,9 +87,10 @@ class TokenCredentials:
         self._known: dict[tuple[str, str], Credential] = {}
 
     def find(self, tokens: Mapping[str, Token], mechanism: str, token_id: str, now_ms: int) -> TokenCredential | None:
-        """Who logs in with this token until when; None for one that is unknown or expired at `now_ms`."""
+        """Who logs in with this token until when; None for one that is unknown or expired at `now_ms`, and always
+        where there is no secret: everybody could compute HMACs then."""
         token = tokens.get(token_id)
-        if token is None or token.expiration_timestamp_ms <= now_ms or mechanism not in _HASHES:
+        if token is None or token.expiration_timestamp_ms <= now_ms or mechanism not in _HASHES or not self._secret_key:
             return None
         key = mechanism, token_id
         credential = self._known.get(key)
