@@ -116,7 +116,12 @@ CONTROLLER_ROWS: tuple[Row, ...] = (
         },
         on_controller=True,
     ),
-    Row("AlterPartition", ACTS, lambda cell: {"broker_id": 1, "broker_epoch": -5, "topics": []}, on_controller=True),
+    Row(
+        "AlterPartition",
+        ACTS,
+        lambda cell: {"broker_id": 77, "broker_epoch": 5, "topics": [{"topic_id": cell.topic_id, "partitions": []}]},
+        on_controller=True,
+    ),
     Row("Envelope", ACTS, _envelope(lambda cell: "root"), "of a super user", on_controller=True),
     Row("Envelope", ACTS, _envelope(lambda cell: "nobody"), "of nobody", on_controller=True),
     Row(

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +54,26 @@ _KEYS = (
 KEYS = frozenset(_KEYS.split())
 
 
+LEFT_OUT = frozenset(("assignment", "configs"))
+"""What is not about permissions, and not the same: who has which partition already, which settings there are."""
+
+
 def learned(message: Any) -> Any:
     """What a client learns from an answer: codes, operations, which elements there are."""
     found: dict[str, Any] = {}
     for one in message.FIELDS:
         value = getattr(message, one.name)
-        if isinstance(value, Message):
+        if one.name in LEFT_OUT:
+            value = None
+        elif isinstance(value, Message):
             value = learned(value)
         elif isinstance(value, list) and value and isinstance(value[0], Message):
-            value = sorted((learned(each) for each in value), key=repr)
+            value = sorted(filter(None, map(learned, value)), key=repr)
         elif one.name == "topic_id":
             value = "an id" if any(value) else None
         elif not (one.name in KEYS or one.name.endswith(("error_code", "authorized_operations"))):
             continue
-        if value not in (None, 0, [], {}, -2147483648):
+        if value not in (None, "", 0, [], {}, -2147483648):
             found[one.name] = value
     return found
 
@@ -148,6 +154,15 @@ def settings(port: int, controller_port: int, users: Sequence[str]) -> dict[str,
     }
 
 
+Versions = dict[tuple[int, bool], int]
+"""API key, whether controllers are asked → version."""
+
+
+def in_common(first: Versions, second: Versions) -> Versions:
+    """The newest versions that both serve, of APIs that both serve."""
+    return {key: min(version, second[key]) for key, version in first.items() if key in second}
+
+
 class Asked:
     """A broker of one kind, with the users, topics and ACLs of the matrix."""
 
@@ -210,15 +225,27 @@ class Asked:
             assert time.monotonic() < deadline, (api, learned(client.ask(api, version, values)))
             time.sleep(0.1)
 
-    def answers(self) -> Iterator[tuple[Cell, Any]]:
-        """What every cell learns."""
-        for cell in self.cells:
-            yield cell, self._answer(cell)
+    def versions(self) -> Versions:
+        """The newest version of each API."""
+        found: Versions = {}
+        for on_controller, port in ((False, self.port), (True, self.controller_port)):
+            with Client(port, "root") as client:
+                for one in client.ask(
+                    "ApiVersions", 3, {"client_software_name": "m", "client_software_version": "1"}
+                ).api_keys:
+                    found[one.api_key, on_controller] = one.max_version
+        return found
 
-    def _answer(self, cell: Cell) -> Any:
+    def answers(self, versions: Versions) -> dict[str, Any]:
+        """What every cell learns, by user; each API is asked in these versions."""
+        return {cell.user: self._answer(cell, versions) for cell in self.cells}
+
+    def _answer(self, cell: Cell, versions: Versions) -> Any:
         row = cell.row
-        api = next(one for one in (CONTROLLER_APIS if row.on_controller else APIS).values() if one.name == row.api)
-        version = api.max_version if row.version is None else row.version
+        api = served()[row.api, row.on_controller]
+        version = row.version if row.version is not None else versions.get((api.key, row.on_controller))
+        if version is None:
+            return "not served"
         port = self.controller_port if row.on_controller else self.port
         values = row.build(Cell(**{**vars(cell), "ids": self.ids}))
         for _ in range(60):
@@ -254,12 +281,14 @@ def main() -> None:
     kinds = [options.cluster] if options.cluster else ["ottla", "kafka"]
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        brokers = {}
         for kind in kinds:
-            broker = Asked(kind, Path(directory) / kind, asked)
-            stack.callback(broker.stop)
-            broker.start()
-            found[kind] = {cell.user: answer for cell, answer in broker.answers()}
-            broker.stop()
+            brokers[kind] = Asked(kind, Path(directory) / kind, asked)
+            stack.callback(brokers[kind].stop)
+            brokers[kind].start()
+        versions = [broker.versions() for broker in brokers.values()]
+        for kind, broker in brokers.items():
+            found[kind] = broker.answers(in_common(versions[0], versions[-1]))
     different = 0
     for cell in asked:
         answers = [found[kind][cell.user] for kind in kinds]

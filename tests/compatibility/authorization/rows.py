@@ -150,7 +150,7 @@ BROKER_ROWS: tuple[Row, ...] = (
     ),
     Row("Fetch", ((READ, TOPIC),), _fetch),
     Row("Fetch", ((READ, TOPIC),), _fetch, "by name", version=12),
-    Row("Fetch", ACTS, lambda cell: _fetch(cell) | {"replica_id": 1}, "follower", version=12),
+    Row("Fetch", ACTS, lambda cell: _fetch(cell) | {"replica_id": 7}, "follower", version=12),
     Row("ListOffsets", ((DESCRIBE, TOPIC),), lambda cell: _partition_of(cell, partition_index=0, timestamp=-1)),
     Row("Metadata", ((DESCRIBE, TOPIC),), lambda cell: {"topics": [{"name": cell.topic}]}),
     Row(
@@ -487,7 +487,7 @@ BROKER_ROWS: tuple[Row, ...] = (
             "owner_principal_type": None,
             "owner_principal_name": None,
             "renewers": [],
-            "max_lifetime_ms": 1000,
+            "max_lifetime_ms": 600_000,
         },
     ),
     Row(
@@ -497,7 +497,7 @@ BROKER_ROWS: tuple[Row, ...] = (
             "owner_principal_type": "User",
             "owner_principal_name": "owner",
             "renewers": [],
-            "max_lifetime_ms": 1000,
+            "max_lifetime_ms": 600_000,
         },
         "for somebody else",
     ),
@@ -620,7 +620,11 @@ BROKER_ROWS: tuple[Row, ...] = (
         lambda cell: {"group_ids": [cell.group], "include_authorized_operations": True},
     ),
     Row("GetTelemetrySubscriptions", (), lambda cell: {"client_instance_id": NO_TOPIC_ID}),
-    Row("PushTelemetry", (), lambda cell: {"client_instance_id": b"\1" * 16, "subscription_id": 5, "metrics": b""}),
+    Row(
+        "PushTelemetry",
+        (),
+        lambda cell: {"client_instance_id": cell.user.encode().rjust(16, b"."), "subscription_id": 5, "metrics": b""},
+    ),
     Row("ListConfigResources", ((DESCRIBE_CONFIGS, CLUSTER),), lambda cell: {"resource_types": [16]}),
     Row(
         "DescribeTopicPartitions",
