@@ -74,6 +74,8 @@ class Shape:
     settings: dict[str, object] = field(default_factory=dict)
     features: dict[str, int] = field(default_factory=dict)
     release_level: int | None = None
+    scram: tuple[str, ...] = ()
+    """Credentials that the cluster begins with, as `kafka-storage --add-scram` has them."""
 
     @property
     def is_single(self) -> bool:
@@ -173,6 +175,7 @@ class Machine:
             release_level=world.shape.release_level,
             features=dict(world.shape.features),
             ignore_formatted=again,
+            scram=world.shape.scram,
             voters=world.voters if self.is_controller else (),
             has_dynamic_quorum=True,
         ).run(self.disk, lambda line: None)

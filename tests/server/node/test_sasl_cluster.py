@@ -1,0 +1,88 @@
+"""Clusters whose listeners all ask who one is, on the simulated network."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ottla.admin import NewTopic
+from ottla.aio import Admin, Consumer, Producer
+from ottla.client.errors import AuthenticationError
+from ottla.testing.sim.env import START_MS
+from tests.simulation.cluster_world import ClusterWorld, Shape, run_world
+
+PLAIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    'username="node" password="between nodes" user_node="between nodes" user_alice="secret";'
+)
+SCRAM = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="node" password="between nodes";'
+CREDENTIAL = "SCRAM-SHA-256=[name=node,password=between nodes,salt=c2FsdA==]"
+SESSION_MS = 4000
+
+
+def secured(mechanism: str, **more: object) -> dict[str, object]:
+    """All by SASL: at controllers by PLAIN, at brokers by `mechanism`; nobody stays long without logging in again."""
+    return {
+        "listener.security.protocol.map": "PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "sasl.mechanism.inter.broker.protocol": mechanism,
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
+        "listener.name.plaintext.plain.sasl.jaas.config": PLAIN,
+        "listener.name.plaintext.scram-sha-256.sasl.jaas.config": SCRAM,
+        "listener.name.controller.plain.sasl.jaas.config": PLAIN,
+        "connections.max.reauth.ms": SESSION_MS,
+        **more,
+    }
+
+
+def alice(world: ClusterWorld, **more: Any) -> dict[str, Any]:
+    return {
+        "bootstrap_servers": world.bootstrap,
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "alice",
+        "sasl_password": "secret",
+        "enable_metrics_push": False,
+        **more,
+    }
+
+
+async def records_go_round(world: ClusterWorld) -> None:
+    """For several sessions a producer and a consumer work, and so does everything between nodes."""
+    async with Producer(**alice(world, delivery_timeout_ms=60_000)) as producer:
+        producer._engine.accumulator.time = lambda: START_MS / 1000 + world.now()
+        for number in range(60):
+            delivery = await producer.send("t", b"%d" % number, timestamp_ms=START_MS)
+            await delivery
+            await asyncio.sleep(0.2)
+    seen: list[bytes] = []
+    async with Consumer(**alice(world, topics=["t"], group_id="g", auto_offset_reset="earliest")) as consumer:
+        while len(seen) < 60:
+            seen += [record.value for record in await consumer.poll(timeout_s=1)]
+    assert sorted(seen, key=int) == [b"%d" % number for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(brokers=3, settings=secured("PLAIN")),
+        Shape(brokers=3, controllers=3, settings=secured("SCRAM-SHA-256"), scram=(CREDENTIAL,)),
+    ],
+    ids=["together by PLAIN", "apart by SCRAM"],
+)
+def test_three_nodes_that_ask_everybody(shape: Shape) -> None:
+    async def scenario(world: ClusterWorld) -> None:
+        async with Admin(**alice(world)) as admin:
+            await admin.create_topics(NewTopic("t", 3))
+        await records_go_round(world)
+        listeners = [one for machine in world.brokers for one in machine.node.listeners]  # type: ignore[union-attr]
+        assert sum(listener.logins.reauthenticated for listener in listeners) > 5
+        assert all(listener.logins.expired == listener.logins.failed == 0 for listener in listeners)
+        with pytest.raises(AuthenticationError, match="Invalid username or password"):
+            async with Admin(**alice(world, sasl_password="wrong")) as admin:
+                await admin.list_topics()
+
+    run_world(scenario, seed=1, shape=shape, shuffle=True)
