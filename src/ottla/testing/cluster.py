@@ -454,6 +454,8 @@ class Cluster:
             **DEFAULTS,
             **self._settings,
         }
+        if self._security is not None and self._quorum is not None:
+            self._security.let_nodes_in(settings)
         try:
             return BrokerConfig.of(settings)
         except SettingError as error:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _NODES: Final = "NODES"
+_NOBODY: Final = "User:ANONYMOUS"
 _ITERATIONS: Final = 4096
 _DAYS: Final = 30
 _JAVA_MODULES: Final = {"PLAIN": "plain.PlainLoginModule"}
@@ -97,6 +98,14 @@ class ClusterSecurity:
                 f"listener.name.{protocol.lower()}.plain.sasl.jaas.config": f"{module} required {options};",
             }
         return found
+
+    def let_nodes_in(self, settings: dict[str, object]) -> None:
+        """Brokers of a cluster ask each other as nobody in particular: an authorizer must let them. Clients cannot pass
+        for them, for on their listener everybody has a name.
+        """
+        if settings.get("authorizer.class.name"):
+            given = str(settings.get("super.users", ""))
+            settings["super.users"] = f"{given};{_NOBODY}" if given else _NOBODY
 
     def is_missing(self, node: Node) -> bool:
         """Whether the node's metadata have not got the SCRAM credentials yet."""
