@@ -42,6 +42,8 @@ class Row:
     """The request changes the topic, or its name must not be taken: `True` makes one for each cell."""
     hides: bool = False
     """Who may not is not refused, but shown less."""
+    before: tuple[str, Callable[[Cell], Values]] | None = None
+    """What a super user asks first, so that there is something: an API, and the fields of its message."""
 
     @property
     def name(self) -> str:

@@ -16,11 +16,12 @@ _ALIKE = (
     "DescribeConfigs DescribeQuorum ElectLeaders ExpireDelegationToken IncrementalAlterConfigs "
     "ListPartitionReassignments RemoveRaftVoter RenewDelegationToken SaslHandshake UnregisterBroker UpdateFeatures"
 )
+ALSO_ASKED_OF_BROKERS = frozenset(_ALIKE.split())
 """What controllers are asked in the same words as brokers."""
 
 
 def _asked_of_controllers(row: Row) -> bool:
-    return row.api in _ALIKE.split() and not (row.api == "DescribeConfigs" and row.label != "broker")
+    return row.api in ALSO_ASKED_OF_BROKERS and not (row.api == "DescribeConfigs" and row.label != "broker")
 
 
 def _envelope(inner_user: Callable[[Cell], str]) -> Callable[[Cell], Values]:

@@ -32,7 +32,7 @@ from tests.compatibility.authorization.cells import (
     make,
     message,
 )
-from tests.compatibility.authorization.controller_rows import ROWS
+from tests.compatibility.authorization.controller_rows import ALSO_ASKED_OF_BROKERS, ROWS
 from tests.compatibility.authorization.rows import committed, produced
 
 AUTHORIZATION_CODES = frozenset(
@@ -68,7 +68,7 @@ def learned(message: Any) -> Any:
         elif isinstance(value, Message):
             value = learned(value)
         elif isinstance(value, list) and value and isinstance(value[0], Message):
-            value = sorted(filter(None, map(learned, value)), key=repr)
+            value = sorted({repr(each): each for each in filter(None, map(learned, value))}.values(), key=repr)
         elif one.name == "topic_id":
             value = "an id" if any(value) else None
         elif not (one.name in KEYS or one.name.endswith(("error_code", "authorized_operations"))):
@@ -214,6 +214,8 @@ class Asked:
                 assert not any(one.error_code for one in results), results
             cell = Cell(Row("Produce", (), produced), "root", "", (), ids=self.ids)
             self._until_done(root, "Produce", 12, produced(cell))
+            owner = {"owner_principal_type": "User", "owner_principal_name": "owner", "max_lifetime_ms": 600_000}
+            root.ask("CreateDelegationToken", 3, owner)
             for kind, key in ((0, SHARED_GROUP), (1, "t"), (2, "g:AAAAAAAAAAAAAAAAAAAAAQ:0")):
                 self._until_done(root, "FindCoordinator", 6, {"key_type": kind, "coordinator_keys": [key]})
             self._until_done(root, "OffsetCommit", 9, committed(cell) | {"group_id": SHARED_GROUP})
@@ -247,7 +249,14 @@ class Asked:
         if version is None:
             return "not served"
         port = self.controller_port if row.on_controller else self.port
-        values = row.build(Cell(**{**vars(cell), "ids": self.ids}))
+        cell = Cell(**{**vars(cell), "ids": self.ids})
+        if row.before is not None:
+            first, build = row.before
+            with Client(port, "root") as root:
+                self._until_done(
+                    root, first, versions[served()[first, row.on_controller].key, row.on_controller], build(cell)
+                )
+        values = row.build(cell)
         for _ in range(60):
             with Client(port, cell.user) as client:
                 try:
@@ -269,6 +278,46 @@ def served() -> dict[tuple[str, bool], Api]:
     return {(api.name, at): api for at, table in ((False, APIS), (True, CONTROLLER_APIS)) for api in table.values()}
 
 
+def compare(directory: Path, asked: Sequence[Cell], kinds: Sequence[str] = ("ottla", "kafka")) -> list[dict[str, Any]]:
+    """The answers of brokers of these kinds, each by user."""
+    with contextlib.ExitStack() as stack:
+        brokers = []
+        for kind in kinds:
+            broker = Asked(kind, directory / kind, asked)
+            stack.callback(broker.stop)
+            brokers.append(broker.start())
+        versions = [broker.versions() for broker in brokers]
+        return [broker.answers(in_common(versions[0], versions[-1])) for broker in brokers]
+
+
+# For the documentation
+
+
+def table(asked: Sequence[Cell], answers: dict[str, Any]) -> str:
+    """What each row needs, and how it is answered without."""
+    lines = ["| request | needs | without |", "| --- | --- | --- |"]
+    for cell in asked:
+        row = cell.row
+        if cell.variant != "no ACL" or (row.on_controller and row.api in ALSO_ASKED_OF_BROKERS):
+            continue
+        needs = ", ".join(f"{operation.name} {kind.name.lower().replace('_', ' ')}" for operation, kind in row.needs)
+        refused = sorted(codes(answers[cell.user]) & AUTHORIZATION_CODES)
+        without = ", ".join(ErrorCode(code).name for code in refused) or ("shown less" if row.hides else "")
+        lines.append(f"| {row.name} | {needs or 'nothing'} | {without} |")
+    return "\n".join(lines)
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "authorization.md"
+BEGIN, END = "<!-- begin: the matrix -->", "<!-- end: the matrix -->"
+
+
+def documented(text: str, lines: str) -> str:
+    """The document with the table in its place."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}"
+
+
 # From the command line
 
 
@@ -276,28 +325,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose names have this in them")
     parser.add_argument("--cluster", choices=("ottla", "kafka"), help="ask one kind of broker, and show its answers")
+    parser.add_argument("--docs", action="store_true", help="write the table of docs/authorization.md")
     options = parser.parse_args()
     asked = cells([row for row in ROWS if options.only in row.name])
     kinds = [options.cluster] if options.cluster else ["ottla", "kafka"]
-    found: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
-        brokers = {}
-        for kind in kinds:
-            brokers[kind] = Asked(kind, Path(directory) / kind, asked)
-            stack.callback(brokers[kind].stop)
-            brokers[kind].start()
-        versions = [broker.versions() for broker in brokers.values()]
-        for kind, broker in brokers.items():
-            found[kind] = broker.answers(in_common(versions[0], versions[-1]))
-    different = 0
+    with tempfile.TemporaryDirectory() as directory:
+        found = compare(Path(directory), asked, kinds)
+    shown = 0
     for cell in asked:
-        answers = [found[kind][cell.user] for kind in kinds]
+        answers = [of_kind[cell.user] for of_kind in found]
         if len(answers) == 1 or answers[0] != answers[1]:
-            different += 1
+            shown += 1
             print(f"{cell.row.name}: {cell.variant}")
             for kind, answer in zip(kinds, answers, strict=True):
                 print(f"    {kind:6} {answer}")
-    print(f"{len(asked)} cells, {different} {'shown' if options.cluster else 'different'}")
+    print(f"{len(asked)} cells, {shown} {'shown' if options.cluster else 'different'}")
+    if options.docs:
+        DOCUMENT.write_text(documented(DOCUMENT.read_text(), table(asked, found[-1])))
 
 
 if __name__ == "__main__":

@@ -664,6 +664,7 @@ BROKER_ROWS: tuple[Row, ...] = (
                 "batch_size": 1,
             }
         ),
+        before=("ShareGroupHeartbeat", _heartbeat),
     ),
     Row(
         "ShareAcknowledge",
