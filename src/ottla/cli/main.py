@@ -22,6 +22,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "stop": ("ottla.cli.stop", "Stop the broker of a data directory, and wait until it is gone."),
         "status": ("ottla.cli.status", "Say whether a broker runs, and whether all is well with its cluster."),
+        "doctor": ("ottla.cli.doctor", "Tell what is open in a configuration or a cluster, and what will not work."),
         "storage": ("ottla.cli.storage", "Prepare data directories for a cluster; tell whose they are; random ids."),
         "mock": ("ottla.cli.mock", "A Kafka in memory for tests in any language; faults and time over HTTP."),
     },
