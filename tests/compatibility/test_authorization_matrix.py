@@ -16,6 +16,9 @@ from tests.conftest import require
 
 CELLS = cells(ROWS)
 
+TELLS_IDS = "AlterShareGroupOffsets"
+"""Here Apache Kafka tells the id of a topic to those who may not read it. Ottla does not."""
+
 Answers = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -42,6 +45,7 @@ class TestMatrix:
             f"{cell.row.name}: {cell.variant}: {ottla[cell.user]}, Apache Kafka: {kafka[cell.user]}"
             for cell in CELLS
             if ottla[cell.user] != kafka[cell.user]
+            and not (cell.row.api == TELLS_IDS and ottla[cell.user] == _without_ids(kafka[cell.user]))
         ]
         assert not different, "\n".join(different)
 
@@ -71,3 +75,8 @@ def _is_plausible(cell: Cell, answers: dict[str, Any]) -> bool:
         return not refused or cell.row.hides or cell.row.label in ("by cluster", "logger")
     without = answers[cell.user]
     return refused or cell.row.hides or without != answers[cell.user.replace("none", "all")]
+
+
+def _without_ids(answer: dict[str, Any]) -> dict[str, Any]:
+    topics = [{name: value for name, value in topic.items() if name != "topic_id"} for topic in answer["responses"]]
+    return {**answer, "responses": topics}

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.protocol.messages.alter_partition_reassignments import (
+    AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse,
+    ReassignablePartitionResponse,
+    ReassignableTopicResponse,
+)
+
 if TYPE_CHECKING:
-    from ottla.protocol.messages.alter_partition_reassignments import (
-        AlterPartitionReassignmentsRequest,
-        AlterPartitionReassignmentsResponse,
-    )
+    from ottla.core.errors import ErrorCode
     from ottla.server.broker.broker import Broker, RequestContext
 
 
@@ -22,3 +26,25 @@ async def handle(
 ) -> AlterPartitionReassignmentsResponse:
     """Have the controller move them."""
     return await broker.controller.alter_partition_reassignments(request)
+
+
+def error_response(
+    request: AlterPartitionReassignmentsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> AlterPartitionReassignmentsResponse:
+    """The code for the whole, and again for each partition."""
+    return AlterPartitionReassignmentsResponse(
+        error_code=code,
+        error_message=message,
+        responses=[
+            ReassignableTopicResponse(
+                name=topic.name,
+                partitions=[
+                    ReassignablePartitionResponse(
+                        partition_index=partition.partition_index, error_code=code, error_message=message
+                    )
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ],
+    )

@@ -36,6 +36,19 @@ def handle(
     )
 
 
+def error_response(
+    request: DescribeUserScramCredentialsRequest, context: RequestContext, code: ErrorCode, message: str | None
+) -> DescribeUserScramCredentialsResponse:
+    """The code for the whole, and again for each user, who is not named then."""
+    return DescribeUserScramCredentialsResponse(
+        error_code=code,
+        error_message=message,
+        results=[
+            DescribeUserScramCredentialsResult(error_code=code, error_message=message) for _ in request.users or ()
+        ],
+    )
+
+
 def _result(user: str, times: int, infos: list[CredentialInfo] | None) -> DescribeUserScramCredentialsResult:
     if times > 1:
         code = ErrorCode.DUPLICATE_RESOURCE
