@@ -71,13 +71,17 @@ class PeriodicRounds:
             self._fence_at(self._loop.time() + _HEARING_S)
             return
         try:
-            while (broker_id := self._run(lambda: self._core.fence_expired(int(self._loop.time() * 1000)))) is not None:
+            while (broker_id := self._run(lambda: self._core.fence_expired(self._now_ms()))) is not None:
                 _log.warning("broker %d is fenced, its session has timed out", broker_id)
         except ApiError as error:
             _log.warning("brokers that fell silent could not be fenced: %s", error.message)
             self._fence_at(self._loop.time() + _HEARING_S)
             return
         self.watch_sessions()
+
+    def _now_ms(self) -> int:
+        # A timer set for a millisecond must find it come, whatever the division has made of it.
+        return int(self._loop.time() * 1000 + 0.001)
 
     def _every(self, interval_s: float, command: Callable[[], Result]) -> None:
         self._wait(interval_s, interval_s, command)
