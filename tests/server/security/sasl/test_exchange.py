@@ -178,6 +178,11 @@ def test_who_logs_in_again_uses_the_same_mechanism():
     assert refusal.data is None
 
 
+def test_an_unknown_mechanism_ends_a_session_without_a_word():
+    refusal = exchange(previous=ALICE).receive(handshake("NTLM"))
+    assert (refusal.data, refusal.mechanism) == (None, "NTLM")
+
+
 def test_secrets_are_in_no_repr():
     assert "geheim" not in repr(Evaluate("PLAIN", b"geheim", begins=True))
 

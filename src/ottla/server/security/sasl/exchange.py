@@ -230,7 +230,9 @@ class Exchange:
             response = SaslHandshakeResponse(error_code=ErrorCode.UNSUPPORTED_SASL_MECHANISM, mechanisms=offered)
             # Not kept as it came: it is the client's own text, and may be long.
             self._mechanism = request.mechanism[:40]
-            return self._fail(header.frame(response), "a mechanism that is not enabled")
+            # Kafka does not get round to an answer when this begins a re-authentication.
+            data = header.frame(response) if self._previous is None else None
+            return self._fail(data, "a mechanism that is not enabled")
         self._uses_requests = header.version >= 1
         self._mechanism = request.mechanism
         if self._previous is not None and self._previous.mechanism != request.mechanism:

@@ -1,0 +1,175 @@
+"""Logging in: real clients at our listeners, and every refusal beside Apache Kafka's, byte by byte."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import ottla
+from benchmarks.brokers import KAFKA_HOME, ApacheKafka, OttlaBroker
+from ottla.admin import ScramMechanism, UserScramCredentialUpsertion
+from ottla.protocol.framing import encode_request
+from ottla.protocol.messages.api_versions import ApiVersionsRequest
+from ottla.protocol.messages.metadata import MetadataRequest
+from ottla.protocol.messages.produce import ProduceRequest
+from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
+from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
+from tests.compatibility.sasl_world import Line, Signed
+from tests.conftest import require
+
+pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(240)]
+
+
+def add_users(signed):
+    with ottla.Admin(signed.broker.bootstrap) as admin:
+        admin.alter_user_scram_credentials(
+            [
+                UserScramCredentialUpsertion("carol", "geheim", mechanism=ScramMechanism.SCRAM_SHA_256, salt=b"salt"),
+            ]
+        )
+        admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion("carol", "geheim", mechanism=ScramMechanism.SCRAM_SHA_512, salt=b"salt")]
+        )
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    signed = Signed(OttlaBroker, tmp_path_factory.mktemp("ours"))
+    signed.broker.start()
+    add_users(signed)
+    yield signed
+    signed.broker.stop()
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    signed = Signed(ApacheKafka, tmp_path_factory.mktemp("theirs"))
+    signed.broker.start()
+    add_users(signed)
+    yield signed
+    signed.broker.stop()
+
+
+# The same bytes to both
+
+
+def frame(request, version, correlation_id=7):
+    return b"".join(encode_request(request, version, correlation_id, "test"))[4:]
+
+
+def handshake(mechanism="PLAIN", version=1):
+    return frame(SaslHandshakeRequest(mechanism=mechanism), version)
+
+
+def token(message, version=2):
+    return frame(SaslAuthenticateRequest(auth_bytes=message), version)
+
+
+GOOD = b"\0alice\0secret"
+VERSIONS = frame(ApiVersionsRequest(client_software_name="a", client_software_version="1"), 3)
+METADATA = frame(MetadataRequest(topics=[]), 12)
+NOT_SEEN = object()
+
+SCENARIOS = {
+    "unknown mechanism": [handshake("DIGEST-MD5")],
+    "unknown mechanism, v0": [handshake("DIGEST-MD5", 0)],
+    "mechanism in small letters": [handshake("plain")],
+    "handshake of an unknown version": [handshake()[:3] + b"\x09" + handshake()[4:]],
+    "wrong password": [handshake(), token(b"\0alice\0wrong")],
+    "wrong password, v0 and v1 of the message": [handshake(), token(b"\0alice\0wrong", 0)],
+    "wrong password, old client": [handshake(version=0), b"\0alice\0wrong"],
+    "unknown user": [handshake(), token(b"\0nobody\0secret")],
+    "no password": [handshake(), token(b"\0alice\0")],
+    "no user": [handshake(), token(b"\0\0secret")],
+    "no NUL": [handshake(), token(b"alice")],
+    "four parts": [handshake(), token(b"a\0b\0c\0d")],
+    "empty message": [handshake(), token(b"")],
+    "another authorization id": [handshake(), token(b"bob\0alice\0secret")],
+    "own authorization id": [handshake(), token(b"alice\0alice\0secret")],
+    "good, then requests of SASL": [handshake(), token(GOOD), handshake(), token(GOOD)],
+    "good, v0": [handshake(), token(GOOD, 0)],
+    "good, old client": [handshake(version=0), GOOD],
+    "Metadata first": [METADATA],
+    "Produce first": [frame(ProduceRequest(transactional_id=None, acks=1, timeout_ms=1), 9)],
+    "SaslAuthenticate first": [token(GOOD)],
+    "Metadata behind the handshake": [handshake(), METADATA],
+    "newest Metadata behind the handshake": [handshake(), frame(MetadataRequest(topics=[]), 13)],
+    "ApiVersions behind the handshake": [handshake(), VERSIONS],
+    "handshake behind the handshake": [handshake(), handshake()],
+    "ApiVersions of an unknown version": [
+        frame(ApiVersionsRequest(), 3)[:3] + b"\x63" + frame(ApiVersionsRequest(), 3)[4:]
+    ],
+    "nonsense": [b"\xff\xff\xff\xff"],
+    "empty frame": [b""],
+    "ticket without a handshake": [b"\x60\x82\x01\x02" + bytes(40)],
+    "HTTP": [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"],
+    "SCRAM without sense": [handshake("SCRAM-SHA-256"), token(b"hello")],
+    "SCRAM with channel binding": [handshake("SCRAM-SHA-256"), token(b"p=tls-unique,,n=carol,r=abc")],
+    "SCRAM, another authorization id": [handshake("SCRAM-SHA-256"), token(b"n,a=bob,n=carol,r=abc")],
+    "PLAIN where SCRAM was chosen": [handshake("SCRAM-SHA-512"), token(GOOD)],
+    "SaslAuthenticate of an unknown version": [handshake(), token(GOOD)[:3] + b"\x09" + token(GOOD)[4:]],
+}
+AGAIN = {
+    "with the same user": [handshake(), token(GOOD), handshake(), token(GOOD, 1)],
+    "with another user": [handshake(), token(GOOD), handshake(), token(b"\0bob\0secret")],
+    "with a wrong password": [handshake(), token(GOOD), handshake(), token(b"\0alice\0wrong")],
+    "with another mechanism": [handshake(), token(GOOD), handshake("SCRAM-SHA-256"), token(b"n,,n=carol,r=abc")],
+    "with an unknown mechanism": [handshake(), token(GOOD), handshake("NTLM")],
+    "twice": [handshake(), token(GOOD), handshake(), token(GOOD), handshake()],
+    "with another request in between": [handshake(), token(GOOD), handshake(), METADATA],
+}
+
+
+def answers(address, frames):
+    with Line(address) as line:
+        return [line.say(each) for each in frames]
+
+
+def same(ours, theirs, listener, frames):
+    with ThreadPoolExecutor(2) as threads:
+        mine, kafkas = threads.map(lambda signed: answers(signed.at(listener), frames), (ours, theirs))
+    # Kafka offers mechanisms in the order of a hash table.
+    assert [None if each is None else bytes(sorted(each)) for each in mine] == [
+        None if each is None else bytes(sorted(each)) for each in kafkas
+    ], (mine, kafkas)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_refusals_are_those_of_kafka(ours, theirs, name):
+    frames = SCENARIOS[name]
+    if "ApiVersions" in name:
+        # What is served differs; whether it is answered at all must not.
+        mine, kafkas = answers(ours.at("SIGNIN"), frames), answers(theirs.at("SIGNIN"), frames)
+        assert [each is None for each in mine] == [each is None for each in kafkas]
+    else:
+        same(ours, theirs, "SIGNIN", frames)
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_logging_in_again(ours, theirs, name):
+    same(ours, theirs, "SHORT", AGAIN[name])
+
+
+def test_frames_that_are_too_large(ours, theirs):
+    for signed in (ours, theirs):
+        for size in (b"\x00\x00\x07\xd1", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"):
+            with Line(signed.at("SIGNIN")) as line:
+                assert line.say_raw(size + b"x") is None
+
+
+def test_a_plain_listener_knows_no_login(ours, theirs):
+    for frames in ([handshake()], [token(GOOD)]):
+        assert answers(ours.broker.bootstrap, frames) == answers(theirs.broker.bootstrap, frames)
+
+
+def test_an_unknown_scram_user_is_not_told_apart(ours):
+    """Where Kafka refuses at once; what is said in the end is the same."""
+    known, unknown = (
+        answers(ours.at("SIGNIN"), [handshake("SCRAM-SHA-256"), token(b"n,,n=%b,r=abc" % user)])
+        for user in (b"carol", b"nobody")
+    )
+    assert known[1] is not None
+    assert len(known[1]) <= len(unknown[1]) + 40
+    assert b"i=4096" in unknown[1]
