@@ -26,6 +26,7 @@ from ottla.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
 )
 from ottla.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from ottla.protocol.messages.principal_data import DefaultPrincipalData
 from ottla.schema.listeners import Listener as ListenerAddress
 from ottla.server.broker.api_table import APIS, CONTROLLER_APIS
 from ottla.server.broker.broker import Broker, CloseConnectionError, RequestContext
@@ -34,12 +35,21 @@ from ottla.server.broker.controller_channel import ControllerChannel
 from ottla.server.broker.dispatch import Router
 from ottla.server.broker.forwarding import forward
 from ottla.server.broker.listener import Listener
-from ottla.server.broker.principals import address_bytes, address_of, principal_bytes, principal_of
+from ottla.server.broker.principals import (
+    GROUPS_TAG,
+    UNKNOWN_TOKEN,
+    address_bytes,
+    address_of,
+    introduce,
+    principal_bytes,
+    principal_of,
+)
 from ottla.server.controller.service import Controller
 from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.image import ConfigResourceType
 from ottla.server.peers.peers import Peers
 from ottla.server.raft.opening import open_metadata_log
+from ottla.server.security.session import Session
 from tests.server.broker.support import Client
 from tests.server.controller.worlds import registration
 from tests.server.peers.fake_node import FakeNode
@@ -386,6 +396,34 @@ def test_controller_that_is_not_active_sends_the_broker_on() -> None:
         await client.close()
 
     run(test)
+
+
+def introduced(data: bytes) -> RequestContext:
+    context = RequestContext()
+    introduce(context, data)
+    return context
+
+
+def test_groups_and_tokens_of_a_login_come_along() -> None:
+    groups = ("staff", "night shift", "a\0b", 'quoted "name"', "größe")
+    context = introduced(principal_bytes("User:alice", Session("User:alice", groups, mechanism="PLAIN")))
+    assert context.principal == "User:alice"
+    assert context.session == Session("User:alice", groups)
+    context = introduced(principal_bytes("User:alice", Session("User:alice", token_id="secret")))
+    assert context.session is not None
+    assert (context.session.groups, context.session.token_id) == ((), UNKNOWN_TOKEN)
+    assert introduced(principal_bytes("User:alice", Session("User:alice"))).session is None
+    assert introduced(principal_bytes("User:alice")).session is None
+    assert principal_of(principal_bytes("User:alice", Session("User:alice", groups))) == "User:alice"
+
+
+@pytest.mark.parametrize("groups", [b"[", b"5", b"\xff"])
+def test_groups_that_cannot_be_read_are_refused(groups: bytes) -> None:
+    data = DefaultPrincipalData(type="User", name="alice")
+    data.unknown_tags = ((GROUPS_TAG, groups),)
+    with pytest.raises(ApiError) as refused:
+        introduced(b"\0\0" + encode(data, 0))
+    assert refused.value.code == ErrorCode.PRINCIPAL_DESERIALIZATION_FAILURE
 
 
 def test_principals_and_addresses_come_back_as_they_were() -> None:

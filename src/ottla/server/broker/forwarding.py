@@ -73,7 +73,7 @@ async def forward(channel: ControllerChannel, broker: Broker, request: Request, 
     header = encode_request_header(request.API_KEY, version, context.correlation_id, context.client_id)
     envelope = EnvelopeRequest(
         request_data=header + encode(request, version),
-        request_principal=principal_bytes(context.principal),
+        request_principal=principal_bytes(context.principal, context.session),
         client_host_address=address_bytes(context.client_host),
     )
     name = type(request).__name__

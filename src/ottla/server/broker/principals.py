@@ -1,32 +1,71 @@
-"""Who asked, as an Envelope says it: the principal serialized as Kafka's default builder does, and an address."""
+"""Who asked, as an Envelope says it: the principal serialized as Kafka's default builder does, and an address.
+
+The groups that a login told travel in a tagged field of our own behind it, which Apache Kafka passes over: a controller
+decides with what the client's broker knows of it. Of the rest of a session only that it began with a delegation token.
+"""
 
 from __future__ import annotations
 
+import json
 import socket
+from typing import TYPE_CHECKING, Final
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.codec import decode, encode
 from ottla.protocol.errors import ProtocolError
 from ottla.protocol.messages.principal_data import DefaultPrincipalData
 
+if TYPE_CHECKING:
+    from ottla.server.broker.broker import RequestContext
+    from ottla.server.security.session import Session
+
 _VERSION = (0).to_bytes(2, "big")
+GROUPS_TAG: Final = 10_000
+"""Far above the tags that Kafka may give out."""
+UNKNOWN_TOKEN: Final = ""
+"""The id of a delegation token that another node knows."""
 
 
-def principal_bytes(principal: str) -> bytes:
+def principal_bytes(principal: str, session: Session | None = None) -> bytes:
     """`Type:name`, behind the version of the format."""
     kind, _, name = principal.partition(":")
-    return _VERSION + encode(DefaultPrincipalData(type=kind, name=name), 0)
+    data = DefaultPrincipalData(type=kind, name=name)
+    if session is not None:
+        data.token_authenticated = session.token_id is not None
+        if session.groups:
+            data.unknown_tags = ((GROUPS_TAG, json.dumps(session.groups).encode()),)
+    return _VERSION + encode(data, 0)
 
 
 def principal_of(data: bytes | None) -> str:
     """The principal. Raises ApiError PRINCIPAL_DESERIALIZATION_FAILURE."""
+    read = _read(data)
+    return f"{read.type}:{read.name}"
+
+
+def introduce(context: RequestContext, data: bytes | None) -> None:
+    """Let a request's surroundings say who asked. Raises ApiError PRINCIPAL_DESERIALIZATION_FAILURE."""
+    read = _read(data)
+    context.principal = f"{read.type}:{read.name}"
+    groups = dict(read.unknown_tags or ()).get(GROUPS_TAG)
+    if groups is None and not read.token_authenticated:
+        return
+    from ottla.server.security.session import Session
+
+    try:
+        names = tuple(map(str, json.loads(bytes(groups)))) if groups else ()
+    except (ValueError, TypeError):
+        raise ApiError(ErrorCode.PRINCIPAL_DESERIALIZATION_FAILURE) from None
+    context.session = Session(context.principal, names, token_id=UNKNOWN_TOKEN if read.token_authenticated else None)
+
+
+def _read(data: bytes | None) -> DefaultPrincipalData:
     if data is None or bytes(data[:2]) != _VERSION:
         raise ApiError(ErrorCode.PRINCIPAL_DESERIALIZATION_FAILURE)
     try:
-        read = decode(DefaultPrincipalData, 0, bytes(data[2:]))
+        return decode(DefaultPrincipalData, 0, bytes(data[2:]))
     except ProtocolError:
         raise ApiError(ErrorCode.PRINCIPAL_DESERIALIZATION_FAILURE) from None
-    return f"{read.type}:{read.name}"
 
 
 def address_bytes(host: str) -> bytes:

@@ -18,7 +18,7 @@ from ottla.protocol.messages.envelope import EnvelopeRequest, EnvelopeResponse
 from ottla.server.broker.broker import RequestContext
 from ottla.server.broker.dispatch import Route, UnsupportedRequestError
 from ottla.server.broker.local_controller import handled, is_active
-from ottla.server.broker.principals import address_of, principal_of
+from ottla.server.broker.principals import address_of, introduce
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
@@ -28,10 +28,11 @@ async def handle(broker: Broker, request: EnvelopeRequest, context: RequestConte
     """Answer in the client's name."""
     if not is_active(broker):
         raise ApiError(ErrorCode.NOT_CONTROLLER)
-    principal, host = principal_of(request.request_principal), address_of(request.client_host_address)
+    host = address_of(request.client_host_address)
     data = bytes(request.request_data)
     route, inner, body_offset = _addressed(broker, data)
-    inner.listener_name, inner.principal, inner.client_host = context.listener_name, principal, host
+    inner.listener_name, inner.client_host = context.listener_name, host
+    introduce(inner, request.request_principal)
     try:
         body, _ = route.decode(data, body_offset, len(data))
     except ProtocolError as error:
