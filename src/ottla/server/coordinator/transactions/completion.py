@@ -7,9 +7,9 @@ begins anew; a marker that is written twice does no harm).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ottla.core.errors import ErrorCode
@@ -57,12 +57,15 @@ class MarkerWriter(Protocol):
 
 
 class Completion:
-    """Writes the markers of one prepared transaction, and its Complete record when all of them are there."""
+    """Writes the markers of one prepared transaction, and its Complete record when all of them are there.
+
+    `later(delay_s, action)` has something done after a pause, as long as there is a coordinator.
+    """
 
     __slots__ = (
         "_backoff_ms",
         "_is_over",
-        "_loop",
+        "_later",
         "_missing",
         "_partition",
         "_transaction",
@@ -76,6 +79,7 @@ class Completion:
         transactional_id: str,
         transaction: Transaction,
         writer: MarkerWriter,
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._partition = partition
         self._transactional_id = transactional_id
@@ -84,7 +88,7 @@ class Completion:
         self._is_over = False
         self._missing = dict.fromkeys(sorted(transaction.partitions))
         self._backoff_ms = FIRST_BACKOFF_MS
-        self._loop = asyncio.get_running_loop()
+        self._later = later
 
     def start(self) -> None:
         """Write what is missing, again and again if need be."""
@@ -122,7 +126,7 @@ class Completion:
             logger.warning("%s: %s knows a newer epoch of its producer", self._transactional_id, partition)
         elif code not in (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION):
             logger.debug("%s: no marker in %s yet: %s", self._transactional_id, partition, code.name)
-            self._retry(self._write_again, partition)
+            self._retry(partial(self._write_again, partition))
             return
         del self._missing[partition]
         if not self._missing:
@@ -143,6 +147,6 @@ class Completion:
     def _not_completed(self, code: ErrorCode) -> None:
         self._retry(self._complete)
 
-    def _retry(self, action: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_later(self._backoff_ms / 1000, action, *arguments)
+    def _retry(self, action: Callable[[], None]) -> None:
+        self._later(self._backoff_ms / 1000, action)
         self._backoff_ms = min(self._backoff_ms * 2, LONGEST_BACKOFF_MS)

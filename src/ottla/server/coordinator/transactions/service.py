@@ -77,6 +77,8 @@ class TransactionCoordinator(TopicCoordinator[TransactionShard]):
         self._producer_ids = producer_ids
         self._spare_producer_ids: list[int] = []
         self._next_block: asyncio.Task[None] | None = None
+        # Rings of completions that try again.
+        self._retries: dict[asyncio.TimerHandle, None] = {}
         self._markers = markers
         super().__init__(
             TRANSACTIONS_TOPIC,
@@ -108,6 +110,9 @@ class TransactionCoordinator(TopicCoordinator[TransactionShard]):
         """Answer nobody any more; what is prepared goes on after the next start."""
         if self._next_block is not None:
             self._next_block.cancel()
+        for timer in self._retries:
+            timer.cancel()
+        self._retries.clear()
         self._markers.stop()
         super().stop()
 
@@ -213,7 +218,17 @@ class TransactionCoordinator(TopicCoordinator[TransactionShard]):
     def _write_markers(self, partition: CoordinatorPartition[TransactionShard], transactional_id: str) -> None:
         transaction = partition.shard.transactions.get(transactional_id)
         if transaction is not None and transaction.is_prepared:
-            Completion(partition, transactional_id, transaction, self._markers).start()
+            Completion(partition, transactional_id, transaction, self._markers, self._later).start()
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do it after so many seconds, unless the node stops before."""
+
+        def ring() -> None:
+            del self._retries[timer]
+            action()
+
+        timer = asyncio.get_running_loop().call_later(delay_s, ring)
+        self._retries[timer] = None
 
     # -- producer ids
 
