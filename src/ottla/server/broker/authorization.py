@@ -10,6 +10,7 @@ only filter what is shown or tell clients what they could do: those are no attem
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ from ottla.core.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
+
+logger = logging.getLogger(__name__)
+
+_MOST_REFUSED_NODES = 100
+"""Told of in the log; who asks under ever new names must not fill it."""
 
 __all__ = [
     "CLUSTER_NAME",
@@ -51,9 +57,26 @@ def allows(
     session = context.session
     groups = session.groups if session is not None else ()
     allowed = authorizer.authorize(context.principal, groups, context.client_host, operation, resource_type, name)
-    if audited and broker.audit is not None:
-        broker.audit.authorization(context, operation, resource_type, name, allowed)
+    if audited:
+        if broker.audit is not None:
+            broker.audit.authorization(context, operation, resource_type, name, allowed)
+        if not allowed and operation == AclOperation.CLUSTER_ACTION:
+            _tell_refused_node(broker, context)
     return allowed
+
+
+def _tell_refused_node(broker: Broker, context: RequestContext) -> None:
+    """Once for each principal: where this is a node of the cluster, the cluster does not work until somebody acts."""
+    known = broker.refused_nodes
+    if context.principal not in known and len(known) < _MOST_REFUSED_NODES:
+        known.add(context.principal)
+        logger.error(
+            "%r at %s asks as nodes of the cluster do, and may not; if it is one, name it in super.users of every "
+            "node, or give it an ACL: ottla acls allow '%s' cluster-action cluster",
+            context.principal,
+            context.client_host,
+            context.principal,
+        )
 
 
 def allowed_names(

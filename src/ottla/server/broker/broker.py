@@ -85,6 +85,7 @@ class Broker:
         "producer_ids",
         "quotas",
         "reads_from_racks",
+        "refused_nodes",
         "replicas",
     )
 
@@ -125,6 +126,8 @@ class Broker:
         self.open_peers: Callable[[], Peers] | None = None
         # None: everybody may do everything. The node sets it.
         self.authorizer: Authorizer | None = None
+        # Principals that were told in the log to ask as nodes do, and may not.
+        self.refused_nodes: set[str] = set()
         # Who writes down who did what; None: nobody. The node sets it.
         self.audit: Audit | None = None
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)

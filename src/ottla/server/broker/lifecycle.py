@@ -256,6 +256,8 @@ class BrokerLifecycle:
                     "node.id; the controller waits broker.session.timeout.ms for its next heartbeat",
                     self._description.broker_id,
                 )
+            elif code == ErrorCode.CLUSTER_AUTHORIZATION_FAILED:
+                logger.error("not registered: this broker needs ClusterAction on the cluster, see above")
             else:
                 logger.info("not registered yet: %s", self._core.last_error.name)
         self._told_refusal = code

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ottla.core.errors import ErrorCode
 from ottla.server.peers.connection import PeerConnection, reason_of
 from ottla.server.peers.errors import PeerError
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from ottla.protocol.message import Request
     from ottla.runtime.tls import ReceiveBuffer
+
+logger = logging.getLogger(__name__)
 
 _STOPPING = "this node is stopping."
 _RENEWED_AFTER = 0.85
@@ -55,6 +59,7 @@ class Peers:
         self._connections: dict[tuple[Address, str], PeerConnection] = {}
         self._opening: dict[tuple[Address, str], asyncio.Task[PeerConnection]] = {}
         self._receive_buffer: ReceiveBuffer | None = None
+        self._refused_by: set[Address] = set()
         self._is_closed = False
 
     async def send(
@@ -81,9 +86,24 @@ class Peers:
         response = connection.send(message, version)
         timer = loop.call_at(deadline, _expire, connection, response, type(message).__name__, timeout_ms)
         try:
-            return await response
+            answer = await response
         finally:
             timer.cancel()
+        if getattr(answer, "error_code", 0) == ErrorCode.CLUSTER_AUTHORIZATION_FAILED:
+            self._tell_refusal(address, message)
+        return answer
+
+    def _tell_refusal(self, address: Address, message: Request) -> None:
+        """Once for each node: it is asked again and again."""
+        if address not in self._refused_by:
+            self._refused_by.add(address)
+            logger.error(
+                "%s takes no %s from this node: whom it logs in as there (on a listener without authentication that is "
+                "User:ANONYMOUS) needs ClusterAction on the cluster; name it in super.users of every node, or give it "
+                "an ACL",
+                _name(address),
+                type(message).__name__.removesuffix("Request"),
+            )
 
     def versions(self, address: Address, channel: str = "") -> dict[int, tuple[int, int]]:
         """What the node at the other end of an open connection serves, by API key; nothing when there is none."""
