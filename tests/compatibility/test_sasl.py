@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import ottla
-from benchmarks.brokers import KAFKA_HOME, ApacheKafka, OttlaBroker
+from benchmarks.brokers import KAFKA_HOME, ApacheKafka, OttlaBroker, java
 from ottla.admin import ScramMechanism, UserScramCredentialUpsertion
 from ottla.protocol.framing import encode_request
 from ottla.protocol.messages.api_versions import ApiVersionsRequest
@@ -15,7 +18,7 @@ from ottla.protocol.messages.metadata import MetadataRequest
 from ottla.protocol.messages.produce import ProduceRequest
 from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
-from tests.compatibility.sasl_world import Line, Signed
+from tests.compatibility.sasl_world import SECURITY, Line, Signed
 from tests.conftest import require
 
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(240)]
@@ -173,3 +176,134 @@ def test_an_unknown_scram_user_is_not_told_apart(ours):
     assert known[1] is not None
     assert len(known[1]) <= len(unknown[1]) + 40
     assert b"i=4096" in unknown[1]
+
+
+# Real clients
+
+
+def confluent(address, mechanism, user, password):
+    from confluent_kafka import Producer
+
+    problems, delivered = [], []
+    producer = Producer(
+        {
+            "bootstrap.servers": address,
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": mechanism,
+            "sasl.username": user,
+            "sasl.password": password,
+            "error_cb": lambda error: problems.append(str(error)),
+            "message.timeout.ms": 5000,
+            "log_level": 0,
+        }
+    )
+    producer.produce("records", b"x", on_delivery=lambda error, _: delivered.append(error))
+    deadline = time.monotonic() + 10
+    while not delivered and time.monotonic() < deadline and not any("SASL" in each for each in problems):
+        producer.poll(0.05)
+    producer.purge()
+    if delivered != [None]:
+        raise RefusedError("; ".join(problems))
+
+
+def kafka_python(address, mechanism, user, password):
+    from kafka import KafkaProducer
+    from kafka.errors import KafkaError
+
+    try:
+        producer = KafkaProducer(
+            bootstrap_servers=address,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism=mechanism,
+            sasl_plain_username=user,
+            sasl_plain_password=password,
+            max_block_ms=5000,
+            bootstrap_timeout_ms=5000,
+        )
+    except KafkaError as error:
+        raise RefusedError(repr(error)) from None
+    try:
+        producer.send("records", b"x").get(5)
+    except KafkaError as error:
+        raise RefusedError(repr(error)) from None
+    finally:
+        producer.close(timeout=1)
+
+
+def aiokafka_(address, mechanism, user, password):
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    async def produce():
+        producer = AIOKafkaProducer(
+            bootstrap_servers=address,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism=mechanism,
+            sasl_plain_username=user,
+            sasl_plain_password=password,
+            request_timeout_ms=5000,
+        )
+        try:
+            await producer.start()
+            await producer.send_and_wait("records", b"x")
+        finally:
+            await producer.stop()
+
+    try:
+        asyncio.run(produce())
+    except KafkaError as error:
+        raise RefusedError(repr(error)) from None
+
+
+def own(address, mechanism, user, password):
+    names = {"sasl_mechanism": mechanism, "sasl_username": user, "sasl_password": password}
+    try:
+        with ottla.Producer(address, security_protocol="SASL_PLAINTEXT", **names) as producer:
+            producer.send("records", b"x").result(10)
+    except ottla.KafkaError as error:
+        raise RefusedError(str(error)) from None
+
+
+class RefusedError(Exception):
+    """The client did not get in."""
+
+
+USERS = {"PLAIN": ("alice", "secret"), "SCRAM-SHA-256": ("carol", "geheim"), "SCRAM-SHA-512": ("carol", "geheim")}
+
+
+@pytest.mark.parametrize("client", [own, confluent, kafka_python, aiokafka_])
+@pytest.mark.parametrize("mechanism", USERS)
+def test_clients_log_in(ours, client, mechanism):
+    user, password = USERS[mechanism]
+    client(ours.at("SIGNIN"), mechanism, user, password)
+    with pytest.raises(RefusedError):
+        client(ours.at("SIGNIN"), mechanism, user, "wrong")
+
+
+def java_tool(directory, address, password, tool, *options, data=b""):
+    """A tool of Apache Kafka's, at a listener that asks."""
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    jaas = f'{SECURITY}.scram.ScramLoginModule required username="carol" password="{password}";'
+    path = directory / "client.properties"
+    path.write_text(f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config={jaas}\n")
+    command = [*java("-Xmx128m", "-XX:TieredStopAtLevel=1"), f"org.apache.kafka.tools.{tool}"]
+    command += ["--bootstrap-server", address, *options, "--command-config", str(path)]
+    return subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+
+
+def test_tools_of_kafka_log_in(ours, tmp_path):
+    done = java_tool(tmp_path, ours.at("SHORT"), "geheim", "BrokerApiVersionsCommand")
+    assert b"SaslHandshake(17): 0 to 1" in done.stdout
+    done = java_tool(tmp_path, ours.at("SIGNIN"), "geheim", "ConsoleProducer", "--topic", "lines", data=b"a\nb\n")
+    assert done.returncode == 0
+    names = {"sasl_mechanism": "PLAIN", "sasl_username": "alice", "sasl_password": "secret", "group_id": "lines"}
+    with ottla.Consumer(
+        ours.at("SIGNIN"), topics=["lines"], security_protocol="SASL_PLAINTEXT", auto_offset_reset="earliest", **names
+    ) as consumer:
+        seen = []
+        while len(seen) < 2:
+            seen += [record.value for record in consumer.poll(timeout_s=5)]
+    assert seen == [b"a", b"b"]
+    done = java_tool(tmp_path, ours.at("SIGNIN"), "wrong", "BrokerApiVersionsCommand")
+    assert done.returncode != 0
+    assert b"due to invalid credentials with SASL mechanism SCRAM-SHA-512" in done.stderr + done.stdout
