@@ -46,6 +46,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--host", metavar="HOST", help="the address that --brokers listen on (127.0.0.1)")
     parser.add_argument("--rack", metavar="RACK,…", help="broker.rack of --brokers, in turn (this machine's name)")
+    parser.add_argument(
+        "--secure",
+        metavar="DIR",
+        help="let in only who belongs: certificates, administrator and settings of this directory, which is made where "
+        "there is none (`ottla security init`)",
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (logging.level)")
     parser.add_argument("--log-format", metavar="FORMAT", help="text or json (logging.format)")
     parser.add_argument(
@@ -60,6 +66,8 @@ def run(options: Namespace) -> int:
     # a tenth of the start. See `_settle` for what happens then.
     gc.disable()
     try:
+        if options.secure is not None:
+            _secure(options)
         if options.brokers is not None:
             from ottla.cli import local_cluster
 
@@ -87,6 +95,19 @@ def run(options: Namespace) -> int:
             return FAILURE
     finally:
         gc.enable()
+
+
+def _secure(options: Namespace) -> None:
+    """Take the settings of the directory, and make it where there is none."""
+    from ottla.cli.security import make_folder
+
+    for name in ("brokers", "config", "data"):
+        if getattr(options, name) is not None:
+            raise CommandError(f"--secure is for one broker with data and settings of its own; leave --{name} out")
+    folder = make_folder(options.secure, hosts=[])
+    if folder.made:
+        print(f"made {folder.path}: its administrator logs in with {folder.admin_properties}", flush=True)
+    options.config, options.secure = folder.server_properties, None
 
 
 def _refuse_cluster(data: str) -> None:

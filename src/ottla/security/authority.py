@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,7 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ottla.security.errors import SecurityConfigError
 
-_CLOCKS_DIFFER = datetime.timedelta(hours=1)
+_HOST_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*")
+_CLOCKS_DIFFER: Final = datetime.timedelta(hours=1)
 """Certificates begin so much earlier: clocks of other machines may be behind."""
 
 
@@ -168,9 +170,12 @@ def _host(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(host.encode("idna").decode() if not host.isascii() else host)
-    except (ValueError, UnicodeError):
-        raise SecurityConfigError("", f"{host!r} is neither the name nor the address of a host") from None
+        name = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if _HOST_NAME.fullmatch(name) is None:
+        raise SecurityConfigError("", f"{host!r} is neither the name nor the address of a host")
+    return x509.DNSName(name)
 
 
 def _identity(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Identity:

@@ -117,7 +117,7 @@ class Folder:
                 hosts = self.node_summary().hosts
             node = issue(self._authority(), f"node-{NODE_ID}", hosts, now=_now(), days=days)
         except SecurityConfigError as error:
-            raise CommandError(f"{self.authority_key}: {error}") from None
+            raise CommandError(f"{self.node_pem} cannot be made: {error}") from None
         self._write(self.node_pem, node.key + node.certificate)
 
     def make_administrator(self, name: str, password: str, *, advertised: Sequence[str], port: int) -> None:
