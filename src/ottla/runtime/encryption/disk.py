@@ -98,7 +98,7 @@ class EncryptedDisk:
         ciphertext = data[HEADER_BYTES:]
         if not layout.header.is_sealed_as(ciphertext):
             raise disk_error(EIO, "its content is not what was written: it was damaged, or changed by others", path)
-        return bytes(layout.header.keystream.decrypted(ciphertext, 0))
+        return layout.header.keystream.decrypted_bytes(ciphertext, 0)
 
     def replace(self, path: str, data: bytes) -> None:
         key = None if self.is_plain_name(path) else self.keys.current(path)

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EIO
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ottla.core.binary import Buffer
 from ottla.runtime.disk import Disk, DiskError, File, disk_error
@@ -22,6 +22,9 @@ from ottla.runtime.encryption.header import (
 )
 from ottla.runtime.encryption.keystream import FOREVER
 from ottla.runtime.file_range import FileRange
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import CipherContext
 
 PIECE_BYTES = 1024 * 1024
 
@@ -43,15 +46,17 @@ class Keys(Protocol):
 class Layout:
     """What is known of the bytes of one file on the inner disk: plain, encrypted (`header`), or nothing yet.
 
-    `used_to` is how far the keystream of the last extent was used up, -1 when this process did not begin it.
+    `used_to` is how far the keystream of the last extent was used up, -1 when this process did not begin it; `stream`
+    goes on there.
     """
 
-    __slots__ = ("header", "is_plain", "used_to")
+    __slots__ = ("header", "is_plain", "stream", "used_to")
 
     def __init__(self, *, is_plain: bool = False, header: Header | None = None) -> None:
         self.is_plain = is_plain
         self.header = header
         self.used_to = -1
+        self.stream: CipherContext | None = None
 
     @classmethod
     def of(cls, page: bytes, keys: Keys, path: str) -> Layout:
@@ -138,7 +143,7 @@ class EncryptedFile:
         if header is None:
             return inner.read_at(0, 0)
         data = inner.read_at(position + HEADER_BYTES, size)
-        return bytes(header.keystream.decrypted(data, position)) if data else data
+        return header.keystream.decrypted_bytes(data, position) if data else data
 
     def read_cached_at(self, position: int, size: int) -> bytes | bytearray | None:
         inner, layout = self._bound
@@ -226,11 +231,13 @@ class EncryptedFile:
         if layout.used_to < 0 or end < layout.used_to:
             self._unseal(inner, layout)
             self._add_extent(inner, header, end, FOREVER)
-        scratch = bytearray(len(data))
-        header.keystream.apply(data, scratch, end)
-        # Should it fail, some of it may be on the device all the same: this keystream is used up.
+            layout.stream = None
+        stream = layout.stream
+        if stream is None or layout.used_to != end:
+            stream = layout.stream = header.keystream.stream(end)
+        # Should the append fail, some of it may be on the device all the same: this keystream is used up.
         layout.used_to = end + len(data)
-        inner.append(scratch)
+        inner.append(stream.update(data))
 
     def _write_at(self, position: int, data: Buffer) -> None:
         inner, layout = self._bound
@@ -276,7 +283,7 @@ class EncryptedFile:
         block[:HEADER_BYTES] = header.page(key[1], self._random_bytes)
         header.keystream.apply(data, memoryview(block)[HEADER_BYTES:], 0)
         inner.append(block)
-        layout.header, layout.used_to = header, len(data)
+        layout.header, layout.used_to, layout.stream = header, len(data), None
 
     def _overwrite(self, position: int, data: Buffer) -> None:
         inner, layout = self._bound

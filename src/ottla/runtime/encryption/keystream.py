@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
@@ -39,11 +39,16 @@ class Extents(NamedTuple):
 class Keystream:
     """What a file is encrypted and decrypted with. `extents` is replaced, never changed: any thread may read."""
 
-    __slots__ = ("_aes", "extents")
+    __slots__ = ("_aes", "_idle", "extents")
 
     def __init__(self, key: bytes) -> None:
         self._aes = AES(key)
+        self._idle: list[CipherContext] = []  # to make one takes ten times as long as to have it start elsewhere
         self.extents = Extents((0,), (0,))
+
+    def stream(self, position: int) -> CipherContext:
+        """A stream that encrypts one piece after the other from `position` on, where the last extent is valid."""
+        return self._encryptor(position, self.extents.nonces[-1])
 
     def apply(self, source: Buffer, target: bytearray | memoryview, position: int) -> None:
         """Encrypt, or decrypt, all of `source`, which stands at `position` of the file, into `target` (or itself)."""
@@ -70,15 +75,35 @@ class Keystream:
             plain[start:end] = bytes(end - start)
         return plain
 
+    def decrypted_bytes(self, data: bytes, position: int) -> bytes:
+        """`decrypted`, as bytes."""
+        starts, nonces = self.extents
+        index = bisect_right(starts, position) - 1
+        if index + 1 < len(starts) or _lost_pages(data, position):
+            return bytes(self.decrypted(data, position))
+        encryptor = self._encryptor(position, nonces[index])
+        plain = encryptor.update(data)
+        self._idle.append(encryptor)
+        return plain
+
     def _apply(self, source: Buffer, target: bytearray | memoryview, position: int, nonce: int) -> None:
+        encryptor = self._encryptor(position, nonce)
+        encryptor.update_into(source, target)
+        self._idle.append(encryptor)
+
+    def _encryptor(self, position: int, nonce: int) -> CipherContext:
         counter = (nonce + position // _BLOCK_BYTES) % _COUNTERS
-        encryptor = Cipher(self._aes, CTR(counter.to_bytes(16))).encryptor()
+        try:
+            encryptor = self._idle.pop()
+            encryptor.reset_nonce(counter.to_bytes(16))
+        except IndexError:
+            encryptor = Cipher(self._aes, CTR(counter.to_bytes(16))).encryptor()
         if skip := position % _BLOCK_BYTES:
             encryptor.update(_ZEROS[:skip])
-        encryptor.update_into(source, target)
+        return encryptor
 
 
-def _lost_pages(data: bytearray, position: int) -> list[tuple[int, int]]:
+def _lost_pages(data: bytes | bytearray, position: int) -> list[tuple[int, int]]:
     """Where `data` has zeros at the beginning of a page: ciphertext never has sixteen of them."""
     lost: list[tuple[int, int]] = []
     size = len(data)
