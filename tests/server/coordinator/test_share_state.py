@@ -243,6 +243,17 @@ def test_an_older_state_epoch_is_fenced() -> None:
     assert driver.read().state_batches == []
 
 
+def test_a_late_initialization_takes_nothing_back() -> None:
+    """From a group coordinator that stood still while another one did its work."""
+    driver = Driver()
+    driver.initialize(state_epoch=3)
+    driver.write((0, 9, 2, 1), state_epoch=3, start_offset=10)
+    driver.initialize(state_epoch=3)
+    assert driver.read().start_offset == 10
+    driver.initialize(state_epoch=3, start_offset=0)
+    assert driver.read().start_offset == 0
+
+
 def test_a_new_leaders_read_fences_the_one_before() -> None:
     driver = Driver()
     driver.initialize()

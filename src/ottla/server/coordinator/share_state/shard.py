@@ -90,12 +90,20 @@ class ShareStateShard(TimedShard):
     def initialize(
         self, key: SharePartitionKey, data: initialize_share_group_state.PartitionData, now: Instant
     ) -> Result[initialize_share_group_state.PartitionResult]:
-        """Start from scratch, also over a state that exists; ApiError FENCED_STATE_EPOCH for an old epoch."""
+        """Start from scratch, also over a state that exists; ApiError FENCED_STATE_EPOCH for an old epoch.
+
+        A start that is left open, in the epoch that the state has already, says nothing new: it comes from a group
+        coordinator that was replaced before it heard the answer, or from the one that took its place. Taken literally,
+        as Kafka does, it would hand out again what has been acknowledged since.
+        """
         _check_partition(key)
         before = self.states.get(key)
         if before is not None:
             _check_state_epoch(before, data.state_epoch)
         self._check_topic(key)
+        response = initialize_share_group_state.PartitionResult(partition=key.partition)
+        if before is not None and (data.state_epoch, data.start_offset) == (before.state_epoch, UNINITIALIZED_OFFSET):
+            return Result(response)
         state = SharePartitionState()
         state.snapshot_epoch = 0 if before is None else before.snapshot_epoch + 1
         state.state_epoch = data.state_epoch
@@ -103,7 +111,6 @@ class ShareStateShard(TimedShard):
         # Without a start there is nothing a lag could be counted from.
         state.delivery_complete_count = -1 if data.start_offset == UNINITIALIZED_OFFSET else 0
         state.create_timestamp_ms = state.write_timestamp_ms = now.wall_ms
-        response = initialize_share_group_state.PartitionResult(partition=key.partition)
         return Result(response, [snapshot(key, state)])
 
     def write(
