@@ -72,7 +72,7 @@ def _tell_refused_node(broker: Broker, context: RequestContext) -> None:
         known.add(context.principal)
         logger.error(
             "%r at %s asks as nodes of the cluster do, and may not; if it is one, name it in super.users of every "
-            "node, or give it an ACL: ottla acls allow '%s' cluster-action cluster",
+            "node, or give it an ACL: ottla acls allow %r cluster-action cluster",
             context.principal,
             context.client_host,
             context.principal,
