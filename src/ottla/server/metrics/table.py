@@ -14,6 +14,7 @@ from ottla.server.metrics.beans import Bean, Kind, Read
 from ottla.server.metrics.readings import controller, coordinators, network, quotas, topics
 
 if TYPE_CHECKING:
+    from ottla.server.broker.listener import Listener
     from ottla.server.metrics.scrape import Scrape
 
 G, M, H, A = Kind.GAUGE, Kind.METER, Kind.HISTOGRAM, Kind.ATTRIBUTE
@@ -36,6 +37,19 @@ def _rates(
     for name, read in names.items():
         found += [(f"{name}{count}", A, read), (f"{name}-rate", A, coordinators.rate(f"{prefix} {name}", read))]
     return tuple(found)
+
+
+def _logins(name: str, field: str) -> tuple[tuple[str, Kind, Read], ...]:
+    """A count of logins on every listener, and its rate."""
+
+    def read(listener: Listener) -> int:
+        count: int = getattr(listener.logins, field)
+        return count
+
+    return (
+        (f"{name}-total", A, network.of_listener(lambda scrape, one: read(one))),
+        (f"{name}-rate", A, network.listener_rate(name, read)),
+    )
 
 
 _log_directories = topics.directories
@@ -150,7 +164,7 @@ BEANS: Final[tuple[Bean, ...]] = (
         ("connection-creation-rate", A, network.listener_rate("creation", lambda one: one.accepted_count)),
         ("connection-close-total", A, network.of_listener(lambda scrape, one: network.closed(one))),
         ("connection-close-rate", A, network.listener_rate("close", network.closed)),
-        ("expired-connections-killed-count", A, network.of_listener(lambda scrape, one: one.idle_closed_count)),
+        ("expired-connections-killed-count", A, network.of_listener(lambda scrape, one: one.logins.expired)),
         ("incoming-byte-total", A, network.of_listener(lambda scrape, one: one.bytes_in)),
         ("incoming-byte-rate", A, network.listener_rate("bytes in", lambda one: one.bytes_in)),
         ("outgoing-byte-total", A, network.of_listener(lambda scrape, one: one.bytes_out)),
@@ -161,11 +175,10 @@ BEANS: Final[tuple[Bean, ...]] = (
         ("response-rate", A, network.listener_rate("responses", lambda one: one.requests - _owed(one))),
         ("io-wait-ratio", A, network.of_listener(lambda scrape, one: scrape.idle)),
         ("io-ratio", A, network.of_listener(lambda scrape, one: 1 - scrape.idle)),
-        # Nobody has to say who he is: no listener asks.
-        ("successful-authentication-total", A, network.of_listener(lambda scrape, one: 0)),
-        ("successful-authentication-rate", A, network.of_listener(lambda scrape, one: 0)),
-        ("failed-authentication-total", A, network.of_listener(lambda scrape, one: 0)),
-        ("failed-authentication-rate", A, network.of_listener(lambda scrape, one: 0)),
+        *_logins("successful-authentication", "succeeded"),
+        *_logins("failed-authentication", "failed"),
+        *_logins("successful-reauthentication", "reauthenticated"),
+        *_logins("failed-reauthentication", "failed_again"),
         ("connections", A, network.software),
         (
             "connection-accept-rate",
@@ -200,7 +213,7 @@ BEANS: Final[tuple[Bean, ...]] = (
         "kafka.network",
         "SocketServer",
         ("NetworkProcessorAvgIdlePercent", G, lambda scrape: scrape.idle),
-        ("ExpiredConnectionsKilledCount", G, lambda scrape: sum(one.idle_closed_count for one in scrape.listeners)),
+        ("ExpiredConnectionsKilledCount", G, lambda scrape: sum(one.logins.expired for one in scrape.listeners)),
     ),
     *_rows("kafka.network", "Processor", ("IdlePercent", G, network.idle_by_processor)),
     *_rows(
