@@ -37,6 +37,7 @@ class GroupWorld:
 
     def __init__(self, env: SimulatedEnv, **settings: int) -> None:
         self.env = env
+        self.authorizer = None
         self.image: MetadataImage = EMPTY_IMAGE
         self.logs: dict[int, FakeLog] = {}
         self.created = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ottla.core.acl import CLUSTER_NAME, AclOperation, ResourceType
@@ -123,3 +123,31 @@ class Guarded:
             return self._answer(request)
         api = (CONTROLLER_APIS if context.is_for_controller else APIS)[request.API_KEY]
         return Route(api, context.api_version).response_class()
+
+
+class PluggedAuthorizer(ToldAuthorizer):
+    """The same as a plug-in of a node, with which everybody may do everything at first."""
+
+    def __init__(self, settings: Mapping[str, str | None]) -> None:
+        super().__init__()
+        self.is_open = True
+
+    def authorize(
+        self,
+        principal: str,
+        groups: tuple[str, ...],
+        host: str,
+        operation: AclOperation,
+        resource_type: ResourceType,
+        name: str,
+    ) -> bool:
+        return super().authorize(principal, groups, host, operation, resource_type, name) or self.is_open
+
+    def close(self, *allowed: Permission) -> None:
+        """From now on nobody may do more than this."""
+        self.is_open = False
+        self.allowed = set(allowed)
+        self.allow()
+
+
+PLUGIN = f"{__name__}:{PluggedAuthorizer.__name__}"

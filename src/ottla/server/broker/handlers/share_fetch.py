@@ -179,6 +179,9 @@ class _Answer:
                 raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
             return share.find(group, entry)
 
+        for entry in entries if self.denied else ():
+            if entry.topic_id in self.denied:
+                entry.hosted = None  # where it was found before: it is looked for again, and refused
         max_bytes = min(request.max_bytes, self._broker.config["fetch.max.bytes"])
         self._fetch = ShareFetch(
             entries,
