@@ -149,6 +149,7 @@ def load_config(options: Namespace, environment: Mapping[str, str]) -> BrokerCon
             options={name: value for name, value in given.items() if value.text},
             defaults={"http.listeners": DEFAULT_HTTP},
             read_text=_read_text,
+            read_secret=_read_secret,
         )
     except SettingError as error:
         raise CommandError(str(error)) from None
@@ -162,6 +163,12 @@ def read_config(path: str) -> str:
         raise CommandError(
             f"cannot read the file of --config, {path}: {(error.strerror or str(error)).lower()}"
         ) from None
+
+
+def _read_secret(parameters: Mapping[str, str], path: str, key: str) -> str:
+    from ottla.runtime.vault import secret_of
+
+    return secret_of(parameters, path, key)
 
 
 def _read_text(path: str) -> str:

@@ -20,6 +20,7 @@ from ottla.schema.topic import TOPIC_SETTINGS, topic_settings, validate_topic_ov
 
 if TYPE_CHECKING:
     from ottla.schema.listener_config import ListenerConfig
+    from ottla.schema.providers import ReadSecret
 
 __all__ = [
     "BrokerConfig",
@@ -86,19 +87,20 @@ class BrokerConfig:
         options: Mapping[str, Given] | None = None,
         defaults: Mapping[str, str] | None = None,
         read_text: Callable[[str], str] | None = None,
+        read_secret: ReadSecret | None = None,
     ) -> BrokerConfig:
         """The configuration of a node about to start; raises `SettingError` for the first thing that is wrong.
 
         `properties` is the text of the properties file, `assignments` are the `key=value` texts of `--set`, `options`
         are settings that command line options of their own give, `defaults` what the program sets where nobody does,
-        `read_text` reads what config providers refer to.
+        `read_text` and `read_secret` read what config providers refer to.
         """
         environment = environment or {}
         given = {name: Given(text, DEFAULT_ORIGIN) for name, text in (defaults or {}).items()}
         given.update(_gather(properties, properties_name, assignments, environment))
         given.update(options or {})
         if "config.providers" in given:
-            given = _resolve_variables(given, environment, read_text or _no_files)
+            given = _resolve_variables(given, environment, read_text or _no_files, read_secret)
         return cls._checked(given)
 
     @classmethod
@@ -433,11 +435,14 @@ def _gather(
 
 
 def _resolve_variables(
-    given: dict[str, Given], environment: Mapping[str, str], read_text: Callable[[str], str]
+    given: dict[str, Given],
+    environment: Mapping[str, str],
+    read_text: Callable[[str], str],
+    read_secret: ReadSecret | None,
 ) -> dict[str, Given]:
     from ottla.schema.providers import Providers
 
-    providers = Providers({name: value.text for name, value in given.items()}, environment, read_text)
+    providers = Providers({name: value.text for name, value in given.items()}, environment, read_text, read_secret)
     resolved = {}
     for name, value in given.items():
         try:

@@ -1,7 +1,9 @@
 """Config providers (KIP-297): `${env:NAME}`, `${file:/path:key}`, `${directory:/path:file}` inside values.
 
-A provider is there only when `config.providers` names it and `config.providers.<name>.class` says which of Kafka's
-own three it is. Reading is handed in, so that this module stays free of I/O.
+A provider is there only when `config.providers` names it and `config.providers.<name>.class` says which it is: one of
+Kafka's own three, or `ottla.VaultConfigProvider`, for which `${vault:kv/ottla/broker:password}` is the value
+`password` of the secret `ottla/broker` in the KV engine (version 2) mounted at `kv`. Reading is handed in, so that
+this module stays free of I/O.
 """
 
 from __future__ import annotations
@@ -14,15 +16,26 @@ from ottla.schema.properties import parse_properties
 ReadText = Callable[[str], str]
 """Path → content; raises `OSError`."""
 
+ReadSecret = Callable[[Mapping[str, str], str, str], str]
+"""A provider's parameters, path, key → the secret; raises `OSError`."""
+
+VAULT = "ottla.VaultConfigProvider"
 _PACKAGE = "org.apache.kafka.common.config.provider."
 
 
 class Providers:
     """The providers that a configuration declares, resolving variables in its values."""
 
-    def __init__(self, settings: Mapping[str, str], environment: Mapping[str, str], read_text: ReadText) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        environment: Mapping[str, str],
+        read_text: ReadText,
+        read_secret: ReadSecret | None = None,
+    ) -> None:
         self._environment = environment
         self._read_text = read_text
+        self._read_secret = read_secret
         self._kinds: dict[str, str] = {}
         self._parameters: dict[str, dict[str, str]] = {}
         for name in filter(None, (item.strip() for item in settings.get("config.providers", "").split(","))):
@@ -48,6 +61,8 @@ class Providers:
     def _value(self, setting: str, provider: str, path: str, key: str) -> str:
         if self._kinds[provider] == "EnvVarConfigProvider":
             return self._variable(setting, provider, key)
+        if self._kinds[provider] == VAULT:
+            return self._secret(setting, provider, path, key)
         if not self._is_allowed(provider, path):
             raise SettingError(
                 setting, f"{setting}: {path} is outside of config.providers.{provider}.param.allowed.paths"
@@ -66,6 +81,14 @@ class Providers:
         if key not in values:
             raise SettingError(setting, f"{setting}: {path} has no key {key}")
         return values[key]
+
+    def _secret(self, setting: str, provider: str, path: str, key: str) -> str:
+        if self._read_secret is None:
+            raise SettingError(setting, f"{setting}: nothing is read from Vault here")
+        try:
+            return self._read_secret(self._parameters[provider], path, key)
+        except OSError as error:
+            raise SettingError(setting, f"{setting}: {error}") from None
 
     def _variable(self, setting: str, provider: str, name: str) -> str:
         import re
@@ -94,6 +117,8 @@ def _kind(name: str, settings: Mapping[str, str]) -> str:
     if class_name is None:
         raise SettingError(setting, f"config.providers names {name}, but {setting} is not set")
     kind = class_name.strip().removeprefix(_PACKAGE)
-    if kind not in ("EnvVarConfigProvider", "FileConfigProvider", "DirectoryConfigProvider"):
-        raise SettingError(setting, f"{setting}: {class_name} is not one of Kafka's own (EnvVar, File, Directory)")
+    if kind not in ("EnvVarConfigProvider", "FileConfigProvider", "DirectoryConfigProvider", VAULT):
+        raise SettingError(
+            setting, f"{setting}: {class_name} is not one of Kafka's own (EnvVar, File, Directory), nor {VAULT}"
+        )
     return kind

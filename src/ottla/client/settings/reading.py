@@ -267,6 +267,12 @@ class _Resolver:
         return value
 
 
+def _read_secret(parameters: Mapping[str, str], path: str, key: str) -> str:
+    from ottla.runtime.vault import secret_of
+
+    return secret_of(parameters, path, key)
+
+
 def _resolver(*mappings: Mapping[str, object]) -> _Resolver:
     texts: dict[str, str] = {}
     for mapping in mappings:
@@ -283,7 +289,9 @@ def _resolver(*mappings: Mapping[str, object]) -> _Resolver:
     from ottla.schema.providers import Providers
 
     try:
-        return _Resolver(Providers(texts, os.environ, lambda path: Path(path).read_text(encoding="utf-8")))
+        return _Resolver(
+            Providers(texts, os.environ, lambda path: Path(path).read_text(encoding="utf-8"), _read_secret)
+        )
     except SettingError as error:
         raise ConfigError(f"{error}.") from None
 

@@ -6,6 +6,7 @@ Vault is a double here that answers as Vault does; the PKCS#11 token is a real o
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ottla.runtime.memory_disk import MemoryDisk
+from ottla.runtime.vault import secret_of
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.security.encryption.ring import Ring
@@ -136,6 +138,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 _CHECK = """
 import sys
 import pkcs11
+from ottla.runtime.vault import secret_of
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.security.encryption.sources import source_of
@@ -255,3 +258,28 @@ def test_a_key_of_the_same_name_that_is_another_one_is_noticed() -> None:
         assert ring is not None
         with pytest.raises(SettingError, match="message authentication failed"):
             ring.open([source(settings)])
+
+
+# --- secrets of the settings
+
+
+def test_a_config_provider_reads_secrets_from_vault() -> None:
+    with VaultDouble() as vault:
+        vault.secrets["kv/ottla/broker"] = {"password": "from Vault"}
+        properties = f"""
+            config.providers=vault
+            config.providers.vault.class=ottla.VaultConfigProvider
+            config.providers.vault.param.address={vault.address}
+            config.providers.vault.param.role.id=the-role
+            config.providers.vault.param.secret.id=the-secret-id
+            ssl.key.password=${{vault:kv/ottla/broker:password}}
+            """
+        config = BrokerConfig.load(properties=properties, read_secret=secret_of)
+        assert config["ssl.key.password"].value == "from Vault"
+        for wrong, expected in (
+            ("broker:none", "has no key none"),
+            ("none:password", "refused kv/data/ottla/none (404"),
+        ):
+            with pytest.raises(SettingError, match=re.escape(expected)) as caught:
+                BrokerConfig.load(properties=properties.replace("broker:password", wrong), read_secret=secret_of)
+            assert "the-secret-id" not in str(caught.value)
