@@ -23,7 +23,7 @@ _RULE: Final = re.compile(
       | (?P<nothing> .*? )
     ) \s* (?: ,\s* | $ )
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 _NAMED_GROUP: Final = re.compile(r"\(\?<(?=[A-Za-z])")
 _REFERENCE: Final = re.compile(r"\\(.)|\$(?:(\d+)|\{(\w+)\})", re.DOTALL)
