@@ -435,6 +435,29 @@ def test_open_transactions_and_sequences_survive_a_restart(clean):
     assert log.last_stable_offset == log.log_end_offset
 
 
+@pytest.mark.parametrize("segment_bytes", [300, 1_000_000])
+@pytest.mark.parametrize("between", [0, 40])
+def test_what_was_in_flight_at_an_orderly_restart_can_be_repeated(segment_bytes, between):
+    """A snapshot keeps the last batch of a producer only, and the producer repeats all it has not heard of."""
+    log = new_log(segment_bytes=segment_bytes, index_interval_bytes=200)
+    first = {}
+    for sequence in range(0, 14, 2):
+        first[sequence] = append(log, 2, producer=(8, 3, sequence)).base_offset
+        for other in range(between):
+            append(log, 1, producer=(9, 0, (sequence // 2) * between + other))
+    log = reopen(log)
+    assert not append(log, 2, producer=(8, 3, 14)).duplicate
+    for sequence in (6, 8, 10, 12):
+        again = append(log, 2, producer=(8, 3, sequence))
+        assert again.duplicate
+        assert again.base_offset == first[sequence]
+    assert append(log, 2, producer=(8, 3, 14)).duplicate
+    # More than five are never in flight.
+    assert code_of(append, log, 2, producer=(8, 3, 4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert code_of(append, log, 2, producer=(8, 3, 18)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert not append(log, 2, producer=(8, 3, 16)).duplicate
+
+
 def test_old_markers_are_refused():
     log = new_log()
     append(log, 1, producer=(7, 5, 0), transactional=True)

@@ -23,7 +23,7 @@ from ottla.server.log.flush import FlushState, FlushTask
 from ottla.server.log.host import LogHost
 from ottla.server.log.indexes import WouldBlockError
 from ottla.server.log.parts import AppendResult, LogParts
-from ottla.server.log.producer_loading import aborted_entry, rebuild_producers
+from ottla.server.log.producer_loading import aborted_entry, rebuild_producers, recall_batches
 from ottla.server.log.producer_state import (
     EndTransactionMarker,
     ProducerBatch,
@@ -147,7 +147,14 @@ class Log:
         marker: EndTransactionMarker | None = None
         if header.producer_id >= 0:
             if origin is _CLIENT:
-                duplicate = self.producers_state.check_batch(header, verification)
+                try:
+                    duplicate = self.producers_state.check_batch(header, verification)
+                except ApiError:
+                    entry = self.producers_state.forgets(header)
+                    if entry is None:
+                        raise
+                    recall_batches(entry, self.segments)
+                    duplicate = self.producers_state.check_batch(header, verification)
                 if duplicate is not None:
                     return self._duplicate(duplicate)
             elif header.is_control:

@@ -5,7 +5,8 @@ A batch goes through it in two steps: `check_batch` refuses or finds the duplica
 take over: the leader has checked already.
 
 Of each producer the last five batches are remembered, so that any of five requests in flight can be answered again
-with its original offset. A snapshot file keeps only the last one, as Kafka's does.
+with its original offset. A snapshot file keeps only the last one, as Kafka's does; what it leaves out is looked for in
+the log when a producer repeats something that is not known (`forgets`, `remember`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class ProducerEntry:
         "batches",
         "coordinator_epoch",
         "current_transaction_first_offset",
+        "is_abridged",
         "last_timestamp_ms",
         "producer_epoch",
         "producer_id",
@@ -73,11 +75,22 @@ class ProducerEntry:
         self.last_timestamp_ms = -1
         self.coordinator_epoch = -1
         self.current_transaction_first_offset = NO_OFFSET
+        # Whether the log may have batches of this epoch that would be here had they not come before the snapshot.
+        self.is_abridged = False
 
     @property
     def last_sequence(self) -> int:
         """Sequence of the last record appended in the current epoch, -1 when there is none."""
         return self.batches[-1][0] if self.batches else NO_SEQUENCE
+
+    def remember(self, earlier: Iterable[BatchHeader]) -> None:
+        """These data batches of its epoch, in the order of the log, come before what is known; that is all there is."""
+        found = [
+            (header.last_sequence, header.last_offset, header.last_offset_delta, header.max_timestamp)
+            for header in earlier
+        ]
+        self.batches[:0] = found[max(len(found) + len(self.batches) - KEPT_BATCHES, 0) :]
+        self.is_abridged = False
 
 
 class EndTransactionMarker(NamedTuple):
@@ -156,6 +169,13 @@ class ProducerState:
                 f"Producer {header.producer_id} wrote outside its open transaction",
             )
         return None
+
+    def forgets(self, header: BatchHeader) -> ProducerEntry | None:
+        """The producer's entry when a batch that was refused may be one that a snapshot has left out."""
+        entry = self.producers.get(header.producer_id)
+        if entry is None or not entry.is_abridged or entry.producer_epoch != header.producer_epoch:
+            return None
+        return entry if len(entry.batches) < KEPT_BATCHES else None
 
     def _check_transaction(
         self, header: BatchHeader, entry: ProducerEntry | None, verification: Verification | None
@@ -262,6 +282,7 @@ class ProducerState:
         elif entry.producer_epoch != producer_epoch:
             entry.producer_epoch = producer_epoch
             entry.batches.clear()
+            entry.is_abridged = False
         batches = entry.batches
         delta = header.last_offset_delta
         base_sequence = header.base_sequence
@@ -289,6 +310,7 @@ class ProducerState:
         elif entry.producer_epoch != header.producer_epoch:
             entry.producer_epoch = header.producer_epoch
             entry.batches.clear()
+            entry.is_abridged = False
         first_offset = entry.current_transaction_first_offset
         entry.current_transaction_first_offset = NO_OFFSET
         entry.coordinator_epoch = marker.coordinator_epoch
@@ -379,6 +401,7 @@ class ProducerState:
             entry = ProducerEntry(item.producer_id, item.producer_epoch)
             if item.last_offset >= 0:
                 entry.batches.append((item.last_sequence, item.last_offset, item.offset_delta, item.timestamp_ms))
+                entry.is_abridged = True
             entry.last_timestamp_ms = item.timestamp_ms
             entry.coordinator_epoch = item.coordinator_epoch
             entry.current_transaction_first_offset = item.current_transaction_first_offset
