@@ -65,3 +65,22 @@ def test_what_is_below_the_level_is_not_logged(logged):
     stream = logged("warning", "text")
     logging.getLogger("a").info("quiet")
     assert stream.getvalue() == ""
+
+
+FORGED = "x\n2026-01-31T08:15:00.123Z info ottla.server.security: alice logged in\r\x1b[2J\x9b1A\u202eevil\u2028end"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_nobody_can_forge_a_line_or_repaint_the_screen(logged, log_format):
+    stream = logged("info", log_format)
+    logging.getLogger("a").warning("client id %s", FORGED, extra={"topic": FORGED, "short": "\x1b[0m"})
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        logging.getLogger("a").exception("of %s", FORGED)
+    text = stream.getvalue()
+    assert all(character.isprintable() for character in text.replace("\n", ""))
+    beginnings = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert len(beginnings) == 2
+    if log_format == "json":
+        assert json.loads(text.splitlines()[0])["topic"] == FORGED

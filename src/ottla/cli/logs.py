@@ -1,6 +1,10 @@
 """Log lines of the `ottla` command: one event a line on standard error, as `key=value` text or as JSON.
 
 Fields are handed over as `extra`: `logger.info("partition created", extra={"topic": name})`.
+
+What clients choose (client ids, names of topics and users) gets into log lines, so this is where it is made harmless,
+once and for all of them: characters that are no visible ones, line ends and a terminal's escape codes among them, are
+written as escapes, and lines of tracebacks are indented. Nobody can forge a line, or repaint the screen of who reads.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ class TextFormatter(logging.Formatter):
         for key, value in _fields(record).items():
             line += f" {key}={_quoted(value)}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).splitlines()
+            line += "".join(f"\n    {_one_line(each)}" for each in lines)
         return line
 
 
@@ -54,7 +59,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event, default=str, ensure_ascii=False)
+        text = json.dumps(event, default=str, ensure_ascii=False)
+        return text if text.isprintable() else json.dumps(event, default=str)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -67,13 +73,16 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _one_line(text: str) -> str:
-    return (
-        text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") if "\n" in text or "\r" in text else text
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() and character != "\\" else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
 def _quoted(value: object) -> str:
     text = str(value)
-    if text and not any(character in ' "=\n\r' for character in text):
+    if text and text.isprintable() and not any(character in ' "=' for character in text):
         return text
     return '"' + _one_line(text).replace('"', '\\"') + '"'
