@@ -61,7 +61,8 @@ def test_a_refused_client_hears_why_and_then_that_it_is_refused(document):
     async def run():
         exchange = service(document).begin("127.0.0.1")
         step = await exchange.respond(OAuthBearer(ISSUED.token(aud="other than that")).first_message())
-        assert step == (b'{"status":"invalid_token"}', None)
+        assert step[:2] == (b'{"status":"invalid_token"}', None)
+        assert step.refusal.reason == "the token is refused: the token is not for other or kafka"
         with pytest.raises(AuthenticationError) as caught:
             await exchange.respond(b"\x01")
         assert str(caught.value) == '{"status":"invalid_token"}'

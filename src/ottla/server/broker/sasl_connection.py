@@ -39,7 +39,7 @@ SHORTEST_SESSION_S = 1.0
 class Login:
     """How far a connection is with saying who its client is. Times are of the loop."""
 
-    __slots__ = ("began_again_s", "ends_s", "exchange", "mechanism", "sasl")
+    __slots__ = ("began_again_s", "ends_s", "exchange", "mechanism", "noted_delay_ms", "sasl")
 
     def __init__(self, sasl: SaslListener, exchange: Exchange) -> None:
         self.sasl = sasl
@@ -50,6 +50,8 @@ class Login:
         """When the session is over; None without end."""
         self.began_again_s: float | None = None
         """When the last re-authentication began."""
+        self.noted_delay_ms: int | None = None
+        """When the client knows that it is refused, and only has to say so: how long to keep it waiting then."""
 
 
 class SaslConnection(Connection):
@@ -83,7 +85,7 @@ class SaslConnection(Connection):
     async def _begin_again(self, frame: bytes) -> None:
         # In a task, so that earlier answers are written before this one.
         exchange = self.login.exchange = self.login.sasl.exchange(self.context, self.context.session)
-        self.login.mechanism = None
+        self.login.mechanism = self.login.noted_delay_ms = None
         self._wire.max_frame_bytes = self.login.sasl.max_receive_bytes
         effect = exchange.receive(frame)
         if isinstance(effect, Refuse):
@@ -169,6 +171,8 @@ class SaslConnection(Connection):
             logger.warning("nobody knows whether to let %s in: %s", self.client, error)
             self._closing = True
             return
+        if step.refusal is not None:
+            self.login.noted_delay_ms = self._note_refusal(effect.mechanism, step.refusal.user, step.refusal.reason)
         after = exchange.proceed(step, self._broker.env.clock.now_ms())
         if isinstance(after, Refuse):
             await self._refuse_slowly(after)
@@ -195,6 +199,17 @@ class SaslConnection(Connection):
 
     async def _refuse_slowly(self, effect: Refuse) -> None:
         """Keep the client waiting, tell it, and close."""
+        delay_ms = self.login.noted_delay_ms
+        if delay_ms is None:
+            delay_ms = self._note_refusal(effect.mechanism, effect.user, effect.reason)
+        if delay_ms:
+            await asyncio.sleep(delay_ms / 1000)
+        if effect.data is not None:
+            self._write([effect.data])
+        self._closing = True
+
+    def _note_refusal(self, mechanism: str, user: str | None, reason: str) -> int:
+        """Count it, and tell who has to know; how long to hold it back."""
         context, counts = self.context, self._listener.logins
         if context.session is None:
             counts.failed += 1
@@ -204,17 +219,12 @@ class SaslConnection(Connection):
             "refusing %s (client id %r), user %r by %s: %s",
             self.client,
             context.client_id,
-            effect.user,
-            effect.mechanism or "no mechanism",
-            effect.reason,
+            user,
+            mechanism or "no mechanism",
+            reason,
         )
-        self._tell(effect.mechanism, None if effect.user is None else f"User:{effect.user}", False, effect.reason)
-        delay_ms = self.login.sasl.failures.failed(context.client_host, effect.user, _now_ms())
-        if delay_ms:
-            await asyncio.sleep(delay_ms / 1000)
-        if effect.data is not None:
-            self._write([effect.data])
-        self._closing = True
+        self._tell(mechanism, None if user is None else f"User:{user}", False, reason)
+        return self.login.sasl.failures.failed(context.client_host, user, _now_ms())
 
     def _tell(self, mechanism: str, principal: str | None, ok: bool, reason: str) -> None:
         audit = self._broker.audit

@@ -85,6 +85,9 @@ class GssapiExchange:
                 return Step(b"", self._session(message))
             if self._context is None:
                 self._context = library.SecurityContext(creds=self._service.credentials, usage="accept")
+                # Failures are raised at once. By default a token that tells the client of them is returned first, and
+                # a client that goes away then would never have been refused.
+                self._context.__DEFER_STEP_ERRORS__ = False
             if not self._context.complete:
                 token = self._context.step(message)
                 if token or not self._context.complete:

@@ -23,6 +23,9 @@ class Step(NamedTuple):
 
     answer: bytes
     session: Session | None = None
+    refusal: AuthenticationError | None = None
+    """The answer says why the client is not believed, and the mechanism wants to hear that this was understood. It is
+    a refusal already: many clients go away without another word."""
 
 
 class AuthenticationError(Exception):

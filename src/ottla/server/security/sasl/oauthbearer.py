@@ -97,21 +97,19 @@ class OAuthBearerExchange:
 
     def __init__(self, validate: Validate) -> None:
         self._validate = validate
-        self._refusal: tuple[str, str] | None = None
+        self._refusal: AuthenticationError | None = None
 
     async def respond(self, message: bytes) -> Step:
         """A session, or what is wrong with the token; then the client is only waited for to have read it."""
         if self._refusal is not None:
-            text, reason = self._refusal
-            raise AuthenticationError(text, reason=reason)
+            raise self._refusal
         first = parse_message(message)
         try:
             token = await self._validate(first.token)
         except TokenRefusedError as error:
-            reason = f"the token is refused: {error}"
             text = refusal_text("invalid_token")
-            self._refusal = (text, reason)
-            return Step(text.encode())
+            self._refusal = AuthenticationError(text, reason=f"the token is refused: {error}")
+            return Step(text.encode(), refusal=self._refusal)
         if first.authorization_id and first.authorization_id != token.name:
             raise AuthenticationError(
                 "Authentication failed: the authorization id that was asked for is not the one the token is for",
