@@ -3,88 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import subprocess
-import time
 
 import pytest
 
 import ottla
 from benchmarks.brokers import KAFKA_HOME, ApacheKafka, free_port
 from ottla.client.errors import AuthenticationError
+from tests.compatibility.back_ends import REALM, Kdc, missing_realm
 from tests.conftest import SETTINGS, require
 
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(180)]
 
-REALM = "OTTLA.TEST"
-PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
-SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
 
 def missing():
-    if any(shutil.which(program, path=SEARCHED) is None for program in PROGRAMS):
-        return "a Kerberos KDC (Debian: krb5-kdc krb5-admin-server krb5-user)"
     if importlib.util.find_spec("gssapi") is None:
         return "the gssapi package (pip install 'ottla[gssapi]')"
-    return None
-
-
-class Kdc:
-    """A realm in a directory."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.port = free_port()
-        self.environment = {
-            **os.environ,
-            "PATH": SEARCHED,
-            "KRB5_CONFIG": self.write(
-                "krb5.conf",
-                f"[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n dns_lookup_realm = false\n"
-                " rdns = false\n dns_canonicalize_hostname = false\n udp_preference_limit = 1\n"
-                f"[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{self.port}\n }}\n",
-            ),
-            "KRB5_KDC_PROFILE": self.write(
-                "kdc.conf",
-                f"[kdcdefaults]\n kdc_ports = {self.port}\n kdc_tcp_ports = {self.port}\n"
-                f"[realms]\n {REALM} = {{\n  database_name = {directory}/principal\n"
-                f"  key_stash_file = {directory}/stash\n }}\n",
-            ),
-            "KRB5CCNAME": f"FILE:{directory}/cache",
-        }
-        self.run("kdb5_util", "create", "-s", "-P", "master", "-r", REALM)
-        for principal in ("kafka/localhost", "alice", "bob"):
-            keytab = directory / f"{principal.partition('/')[0]}.keytab"
-            self.run("kadmin.local", "-q", f"addprinc -randkey {principal}")
-            self.run("kadmin.local", "-q", f"ktadd -k {keytab} {principal}")
-        self.process = subprocess.Popen(
-            ["krb5kdc", "-n"], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-    def write(self, name, text):
-        path = self.directory / name
-        path.write_text(text)
-        return str(path)
-
-    def run(self, *command):
-        subprocess.run(command, env=self.environment, check=True, capture_output=True)
-
-    def keytab(self, name):
-        return str(self.directory / f"{name}.keytab")
-
-    def ticket(self, name):
-        deadline = time.monotonic() + 10
-        while True:  # The KDC may not listen yet.
-            try:
-                return self.run("kinit", "-k", "-t", self.keytab(name), name)
-            except subprocess.CalledProcessError:
-                if time.monotonic() > deadline:
-                    raise
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
+    return missing_realm()
 
 
 class KerberosKafka(ApacheKafka):

@@ -28,6 +28,7 @@ type Command struct {
 	Group      string
 	Strategy   string
 	Instance   *string
+	Login      Login
 }
 
 // Record is a message as it is written or was read. Byte slices are base64 in JSON, null is nil.
@@ -78,6 +79,7 @@ type Library interface {
 	produce(command Command) ([]int64, error)
 	consume(command Command) ([]Record, error)
 	join(command Command) (*Member, error)
+	login(bootstrap string, login Login) error
 }
 
 // Member is a member of a consumer group that runs in goroutines; stop makes it leave.
@@ -127,6 +129,8 @@ func carryOut(command Command) (answer Answer, err error) {
 		answer.Records, err = library.consume(command)
 	case "join":
 		members[command.Member], err = library.join(command)
+	case "login":
+		err = library.login(command.Bootstrap, command.Login)
 	case "member":
 		answer = members[command.Member].describe()
 	case "leave":
