@@ -21,6 +21,7 @@ from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.security.encryption.ring import Ring
 from ottla.server.security.encryption.sources import KeySource, LocalKey, source_of
+from tests.conftest import require
 from tests.server.security.encryption.vault_double import VaultDouble
 
 KEY = bytes(range(32))
@@ -118,9 +119,7 @@ def test_what_vault_refuses_is_told_without_the_token() -> None:
 
 @pytest.fixture
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    pytest.importorskip("pkcs11")
-    if not os.path.exists(LIBRARY):
-        pytest.skip("SoftHSM is not installed (Debian: softhsm2)")
+    require(None if os.path.exists(LIBRARY) else "softhsm2")
     config = tmp_path / "softhsm2.conf"
     (tmp_path / "tokens").mkdir()
     config.write_text(f"directories.tokendir = {tmp_path}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
