@@ -13,6 +13,7 @@ matches them). Addresses are compared as addresses, so that IPv6 may be written 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
@@ -255,7 +256,9 @@ def network_of(host: str) -> IPv4Network | IPv6Network | None:
     return ip_network(host, strict=False) if "/" in host else None
 
 
+@lru_cache(maxsize=4096)
 def _rule(host: str, operation: int, permission: int) -> Rule:
+    """Most ACLs have one of a few hosts: their rules are the same objects."""
     try:
         network = network_of(host)
     except ValueError:
