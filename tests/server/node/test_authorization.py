@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,7 @@ from ottla.protocol.messages.describe_acls import DescribeAclsRequest, DescribeA
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.node.node import Node
-from ottla.server.security.standard_authorizer import STANDARD_AUTHORIZER, StandardAuthorizer
+from ottla.server.security.standard_authorizer import STANDARD_AUTHORIZER
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.simulation.wire_client import WireClient
 
@@ -175,25 +176,13 @@ def test_a_node_with_a_wrong_authorizer_says_so_and_does_not_start(settings: dic
     assert "\n" not in str(refused.value)
 
 
-class OfficeHours(StandardAuthorizer):
-    """The example of docs/authorization.md: what ACLs allow, but only while somebody is there."""
-
-    hour = 12
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(settings)
-        self.opens = int(settings.get("authorizer.plugin.opens", "8"))
-        self.closes = int(settings.get("authorizer.plugin.closes", "18"))
-
-    def authorize(self, principal: str, groups: Any, host: str, operation: Any, resource_type: Any, name: str) -> bool:
-        is_open = self.opens <= self.hour < self.closes or self.is_super_user(principal, groups)
-        return is_open and super().authorize(principal, groups, host, operation, resource_type, name)
-
-
-def test_a_class_of_ones_own_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_class_of_the_documentation_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "authorization.md").read_text()
     module = ModuleType("office_hours")
-    module.OfficeHours = OfficeHours  # type: ignore[attr-defined]
+    exec(text.partition("```python\n")[2].partition("```")[0], module.__dict__)
     monkeypatch.setitem(sys.modules, "office_hours", module)
+    hour = 12
+    monkeypatch.setattr(module.OfficeHours, "hour", lambda self: hour)
     settings = {
         "authorizer.class.name": "office_hours:OfficeHours",
         "authorizer.plugin.closes": "17",
@@ -201,10 +190,11 @@ def test_a_class_of_ones_own_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
     async def life(node: Node, ask: Ask) -> None:
+        nonlocal hour
         assert await new_topic(ask, "a") == ErrorCode.NONE
-        monkeypatch.setattr(OfficeHours, "hour", 17)
+        hour = 17
         assert await new_topic(ask, "b") == ErrorCode.TOPIC_AUTHORIZATION_FAILED
-        monkeypatch.setattr(OfficeHours, "hour", 9)
+        hour = 9
         assert await new_topic(ask, "b") == ErrorCode.NONE
 
     run((settings, life))
