@@ -1,9 +1,14 @@
-"""DescribeClientQuotas, AlterClientQuotas and DescribeUserScramCredentials: what is taken, found and refused."""
+"""Client quotas and SCRAM credentials, described and altered: what is taken, found and refused."""
 
 from __future__ import annotations
 
 from ottla.protocol.messages import alter_client_quotas as altering
 from ottla.protocol.messages import describe_client_quotas as describing
+from ottla.protocol.messages.alter_user_scram_credentials import (
+    AlterUserScramCredentialsRequest,
+    ScramCredentialDeletion,
+    ScramCredentialUpsertion,
+)
 from ottla.protocol.messages.describe_user_scram_credentials import DescribeUserScramCredentialsRequest, UserName
 from tests.compatibility.differential.world import World
 
@@ -109,6 +114,35 @@ def scram_credentials(world: World) -> None:
     for label, names in (("nobody", None), ("none", []), ("unknown", ["a"]), ("twice", ["a", "a"])):
         users = None if names is None else [UserName(name=name) for name in names]
         world.ask(label, DescribeUserScramCredentialsRequest(users=users), 0)
+    both = [_upsertion("b", mechanism=1), _upsertion("c", iterations=8192)]
+    for label, deletions, upsertions in (
+        ("nothing", [], []),
+        ("two users", [], both),
+        ("set again", [], [_upsertion("b", mechanism=1, iterations=5000)]),
+        ("no name", [], [_upsertion("")]),
+        ("no such mechanism", [], [_upsertion("d", mechanism=0), _upsertion("e", mechanism=3)]),
+        ("iterations", [], [_upsertion("d", iterations=4095), _upsertion("e", iterations=16385)]),
+        ("twice", [], [_upsertion("d"), _upsertion("d", mechanism=1)]),
+        ("deleted and set", [_deletion("b")], [_upsertion("b")]),
+        ("deleted twice", [_deletion("b"), _deletion("b", 1)], []),
+        ("nothing to delete", [_deletion("d")], []),
+        ("of the other mechanism", [_deletion("c", 1)], []),
+        ("of nobody", [_deletion("", 1)], []),
+        ("of no mechanism", [_deletion("b", 9)], []),
+        ("deleted", [_deletion("b", 1)], []),
+    ):
+        world.ask(label, AlterUserScramCredentialsRequest(deletions=deletions, upsertions=upsertions), 0)
+        world.settle(f"{label}: now", DescribeUserScramCredentialsRequest(users=None), 0)
+
+
+def _upsertion(name: str, *, mechanism: int = 2, iterations: int = 4096) -> ScramCredentialUpsertion:
+    return ScramCredentialUpsertion(
+        name=name, mechanism=mechanism, iterations=iterations, salt=b"salt", salted_password=b"salted"
+    )
+
+
+def _deletion(name: str, mechanism: int = 2) -> ScramCredentialDeletion:
+    return ScramCredentialDeletion(name=name, mechanism=mechanism)
 
 
 SCENARIOS = (client_quotas, wrong_client_quotas, scram_credentials)
