@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -136,3 +137,19 @@ def test_agrees_with_python_where_the_syntax_is_the_same(pattern: str, texts: li
     regex = Regex(pattern)
     for text in texts:
         assert regex.matches(text) == (re.fullmatch(pattern, text) is not None), (pattern, text)
+
+
+@pytest.mark.parametrize("pattern", ["(a|b|c)*a(a|b|c){500}", "(.*a.{9}){40}"])
+def test_an_expression_that_takes_too_long_is_given_up(pattern):
+    regex = Regex(pattern)
+    random = Random(1)
+    names = ["".join(random.choices("abc", k=249)) for _ in range(1000)]
+    with pytest.raises(RegexError, match="too long to match"):
+        sum(map(regex.matches, names))
+
+
+def test_sane_expressions_never_take_too_long():
+    names = [f"team-{number % 40}.service-{number % 7}.events-v{number}" for number in range(5000)]
+    for pattern in ("team-[0-9]+\\..*", "(team-1|team-2)\\.service-[135]\\.events-v.*", "|".join(names[:300])):
+        regex = Regex(pattern)
+        assert sum(map(regex.matches, names)) >= 100

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from random import Random
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ottla.core.errors import ApiError
@@ -347,8 +346,8 @@ def _metadata_frame(random: Random) -> bytes:
 def _client_metrics_match(data: bytes) -> None:
     from ottla.schema.client_metrics import parse_match
 
-    for pattern in parse_match([data.decode("utf-8", "replace")[:100]]).values():
-        SimpleNamespace(pattern=pattern)
+    for pattern in parse_match([data.decode("utf-8", "replace")[:300]]).values():
+        pattern.matches("producer-1-of-somebody" * 5)
 
 
 def targets() -> list[Target]:
@@ -368,7 +367,12 @@ def targets() -> list[Target]:
         Target("envelope principals", lambda random: principal_bytes("User:alice"), principal_of, (ApiError,)),
         Target("telemetry", _metrics, read_metrics, (OtlpError,)),
         Target("topic expressions", _regex, _match, (RegexError,)),
-        Target("client metrics expressions", lambda random: b"client_id=.*", _client_metrics_match, (SettingError,)),
+        Target(
+            "client metrics expressions",
+            lambda random: b"client_id=.*",
+            _client_metrics_match,
+            (SettingError, RegexError),
+        ),
         Target("SASL conversation", _login, _converse, ()),
         Target("SCRAM, server", _scram_messages, _scram_server, (AuthenticationError,)),
         Target("SCRAM, client", lambda random: b"r=abcdef,s=c2FsdA==,i=4096", _scram_client, (MechanismError,)),

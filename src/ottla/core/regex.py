@@ -33,6 +33,9 @@ MAX_INSTRUCTIONS: Final = 20_000
 MAX_LENGTH: Final = 20_000
 #: The deterministic states of one expression are forgotten and built anew beyond this.
 MAX_STATES: Final = 1_000
+#: Instructions that may be looked at to build states, in the life of an expression: a third of a second's worth. Sane
+#: expressions have few states, which are built once; others would have the broker do nothing else.
+MAX_WORK: Final = 2_000_000
 
 _WORD: Final = sum(1 << code for code in range(128) if chr(code).isalnum() or code == ord("_"))
 
@@ -73,9 +76,10 @@ class Regex:
         self._alike = self._characters_alike()
         self._next: dict[tuple[_State, str], _State] = {}
         self._accepts: dict[_State, bool] = {}
+        self._work = 0
 
     def matches(self, text: str) -> bool:
-        """Whether the expression matches the whole text."""
+        """Whether the expression matches the whole text. RegexError when it has taken too much work to find out."""
         state = self._begin
         transitions = self._next
         for character in text.translate(self._alike):
@@ -96,7 +100,11 @@ class Regex:
             self._accepts.clear()
         taken = set()
         code = min(ord(character), 128)
-        for index in self._reached(state, code):
+        reached = self._reached(state, code)
+        self._work += len(reached)
+        if self._work > MAX_WORK:
+            raise RegexError("it takes too long to match")
+        for index in reached:
             instruction = self._program[index]
             if isinstance(instruction, _Take) and instruction.characters >> code & 1:
                 taken.add(instruction.target)

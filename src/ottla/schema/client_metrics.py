@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ottla.schema.definition import SettingError, SettingTable, nearest
 
 if TYPE_CHECKING:
-    import re
+    from ottla.core.regex import Regex
 
 CLIENT_METRICS_SETTINGS = SettingTable("""
 interval.ms int      medium 300000
@@ -56,12 +56,13 @@ def validate_client_metrics_overrides(overrides: Mapping[str, str | None]) -> No
         raise ApiError(ErrorCode.INVALID_REQUEST, text)
 
 
-def parse_match(patterns: Iterable[str]) -> dict[str, re.Pattern[str]]:
+def parse_match(patterns: Iterable[str]) -> dict[str, Regex]:
     """The selectors of a `match` setting with their compiled expressions; raises `SettingError`.
 
-    Of a selector that is named twice, the last one counts, as in Kafka.
+    Of a selector that is named twice, the last one counts, as in Kafka. They are matched against what clients call
+    themselves, so in time linear in that: lookaround and references back, which only Java has, are refused.
     """
-    import re
+    from ottla.core.regex import Regex, RegexError
 
     found = {}
     for pattern in patterns:
@@ -69,8 +70,8 @@ def parse_match(patterns: Iterable[str]) -> dict[str, re.Pattern[str]]:
         if len(parts) != 2 or parts[0] not in MATCH_SELECTORS or not parts[1]:
             raise SettingError("match", f"Illegal client matching pattern: {pattern}")
         try:
-            found[parts[0]] = re.compile(parts[1])
-        except re.error:
+            found[parts[0]] = Regex(parts[1])
+        except RegexError:
             raise SettingError("match", f"Illegal client matching pattern: {pattern}") from None
     return found
 

@@ -64,7 +64,13 @@ def handle(
             ]
         return response
 
-    return answer_all(outcomes, shape)
+    def shape_or_refuse(partitions: list[Found]) -> ListTransactionsResponse:
+        try:
+            return shape(partitions)
+        except ValueError:  # RegexError: a pattern that takes too long
+            return ListTransactionsResponse(error_code=ErrorCode.INVALID_REGULAR_EXPRESSION)
+
+    return answer_all(outcomes, shape if pattern is None else shape_or_refuse)
 
 
 def _compiled(pattern: str | None) -> Regex | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from ottla.core.regex import Regex, RegexError
 from ottla.schema.client_metrics import ALL_METRICS, CLIENT_METRICS_SETTINGS, parse_match
+from ottla.schema.definition import SettingError
 from ottla.server.metadata.image import ConfigResource, ConfigResourceType
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL_MS: Final = 300_000
 """How often a client without a subscription asks whether there is one now."""
@@ -19,14 +23,16 @@ class Subscription(NamedTuple):
     name: str
     metrics: tuple[str, ...]
     interval_ms: int
-    match: Mapping[str, re.Pattern[str]]
+    match: Mapping[str, Regex]
 
     def matches(self, client: Mapping[str, str]) -> bool:
         """Whether every selector matches the whole of what the client is; without any, every client does."""
-        return all(
-            selector in client and pattern.fullmatch(client[selector]) is not None
-            for selector, pattern in self.match.items()
-        )
+        try:
+            return all(
+                selector in client and pattern.matches(client[selector]) for selector, pattern in self.match.items()
+            )
+        except RegexError:  # it takes too long
+            return False
 
 
 class Wanted(NamedTuple):
@@ -47,7 +53,10 @@ def subscriptions_of(configs: Mapping[ConfigResource, Mapping[str, str]]) -> dic
             assert isinstance(metrics, list)
             assert isinstance(interval_ms, int)
             assert isinstance(match, list)
-            found[name] = Subscription(name, tuple(metrics), interval_ms, parse_match(match))
+            try:
+                found[name] = Subscription(name, tuple(metrics), interval_ms, parse_match(match))
+            except SettingError as error:  # of a Kafka that takes more than we do
+                logger.warning("nobody is asked for the metrics of %s: %s", name, error.reason)
     return found
 
 

@@ -150,9 +150,9 @@ class Regexes:
         try:
             new = filter(_compiled(regex).matches, names - looked_at)
             matched = (known & names).union(new)
-        except ApiError as error:
-            # A Kafka of another version accepted it.
-            logger.warning("the regular expression %r matches nothing: %s", regex, error.message)
+        except (ApiError, ValueError) as error:
+            # A Kafka of another version accepted it, or it takes too long to match.
+            logger.warning("the regular expression %r matches nothing: %s", regex, getattr(error, "message", error))
             return frozenset()
         if len(self._matches) >= MAX_REMEMBERED:
             del self._matches[next(iter(self._matches))]
