@@ -31,7 +31,10 @@ def error_response(
     request: AlterUserScramCredentialsRequest, context: RequestContext, code: ErrorCode, message: str | None
 ) -> AlterUserScramCredentialsResponse:
     """The code for each user."""
-    users = dict.fromkeys(change.name for change in (*request.deletions, *request.upsertions))
+    names = (*(one.name for one in request.deletions), *(one.name for one in request.upsertions))
     return AlterUserScramCredentialsResponse(
-        results=[AlterUserScramCredentialsResult(user=user, error_code=code, error_message=message) for user in users]
+        results=[
+            AlterUserScramCredentialsResult(user=user, error_code=code, error_message=message)
+            for user in dict.fromkeys(names)
+        ]
     )

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
 
+_FIRST_VERSION_WITH_REQUESTER = 3
+
+
 async def handle(
     broker: Broker, request: CreateDelegationTokenRequest, context: RequestContext
 ) -> CreateDelegationTokenResponse:
@@ -36,16 +39,22 @@ async def handle(
     elif any(renewer.principal_type != "User" for renewer in request.renewers):
         code = ErrorCode.INVALID_PRINCIPAL_TYPE
     else:
-        response: CreateDelegationTokenResponse = await where_it_belongs(_create, broker, request, context)
-        return response
-    return refused_creation(request, requester, code)
+        return _as_known_to(await where_it_belongs(_create, broker, request, context), context.api_version)
+    return error_response(request, context, code, None)
 
 
 def error_response(
     request: CreateDelegationTokenRequest, context: RequestContext, code: ErrorCode, message: str | None
 ) -> CreateDelegationTokenResponse:
     """With owner and requester, as every refusal here."""
-    return refused_creation(request, context.principal, code)
+    return _as_known_to(refused_creation(request, context.principal, code), context.api_version)
+
+
+def _as_known_to(response: CreateDelegationTokenResponse, version: int) -> CreateDelegationTokenResponse:
+    """Older versions do not know of requesters."""
+    if version < _FIRST_VERSION_WITH_REQUESTER:
+        response.token_requester_principal_type = response.token_requester_principal_name = ""
+    return response
 
 
 async def _create(

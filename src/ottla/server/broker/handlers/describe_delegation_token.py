@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ottla.server.metadata.image import DelegationTokenImage
 
 
+_FIRST_VERSION_WITH_REQUESTER = 3
+
+
 def handle(
     broker: Broker, request: DescribeDelegationTokenRequest, context: RequestContext
 ) -> DescribeDelegationTokenResponse:
@@ -40,7 +43,7 @@ def handle(
     wanted = None if owners is None else {f"{one.principal_type}:{one.principal_name}" for one in owners}
     return DescribeDelegationTokenResponse(
         tokens=[
-            _described(token_id, token, secret)
+            _described(token_id, token, secret, context.api_version)
             for token_id, token in broker.image.delegation_tokens.items()
             if (wanted is None or not wanted.isdisjoint((token.owner, *token.renewers)))
             and _may_see(broker, context, token_id, token)
@@ -56,9 +59,11 @@ def _may_see(broker: Broker, context: RequestContext, token_id: str, token: Dele
     ) or allows(broker, context, AclOperation.DESCRIBE_TOKENS, ResourceType.USER, token.owner, audited=False)
 
 
-def _described(token_id: str, token: DelegationTokenImage, secret: str) -> DescribedDelegationToken:
+def _described(token_id: str, token: DelegationTokenImage, secret: str, version: int) -> DescribedDelegationToken:
     owner_type, _, owner_name = token.owner.partition(":")
-    requester_type, _, requester_name = token.requester.partition(":")
+    # Older versions do not know of requesters.
+    requester = token.requester if version >= _FIRST_VERSION_WITH_REQUESTER else ""
+    requester_type, _, requester_name = requester.partition(":")
     return DescribedDelegationToken(
         principal_type=owner_type,
         principal_name=owner_name,
