@@ -214,7 +214,7 @@ class Kdc(BackEnd):
         self.run("kdb5_util", "create", "-s", "-P", "master", "-r", REALM)
         for principal in ("kafka/localhost", *users):
             self.admin(f"addprinc -randkey {principal}")
-            self.admin(f"ktadd -k {self.keytab(principal.partition('/')[0])} {principal}")
+            self.admin(f"ktadd -k {self.keytab(principal)} {principal}")
         self.spawn("krb5kdc", "-n")
 
     def admin(self, request):
@@ -222,7 +222,7 @@ class Kdc(BackEnd):
         self.run("kadmin.local", "-q", request)
 
     def keytab(self, name):
-        return str(self.directory / f"{name}.keytab")
+        return str(self.directory / f"{name.partition('/')[0]}.keytab")
 
     def ticket(self, name, cache=None, *options):
         """Get a ticket for a user, from its keytab, into the cache."""
@@ -250,6 +250,7 @@ class OpenIdIssuer:
         self.secrets = {"carol": "carol's secret: +/="}
         self.lifetime_s = 600
         self.audience = "kafka"
+        self.groups = ["readers"]
         self.issued = 0
         self.asked_for_keys = 0
         self.signs_with = "p256"
@@ -263,7 +264,7 @@ class OpenIdIssuer:
         """A token as the endpoint gives them, or with other claims."""
         key = key or self.signs_with
         algorithm = {"p256": "ES256", "p384": "ES384", "p521": "ES512", "rsa": "RS256"}[key]
-        given = {"iss": self.url, "aud": self.audience, "groups": ["readers"], **claims}
+        given = {"iss": self.url, "aud": self.audience, "groups": self.groups, **claims}
         now_ms = claims.pop("now_ms", wall_ms())
         given.pop("now_ms", None)
         lifetime_s = given.pop("lifetime_s", self.lifetime_s)
