@@ -107,6 +107,8 @@ class Machine:
         self.env: SimulatedEnv | None = None
         self.wants_to_run = False
         self.expects_disk_errors = False
+        self.own_settings: dict[str, object] = {}
+        """Where it differs from the others."""
         self._orders = 0
         """How often it was told to run: only the last order counts."""
         self._changed = asyncio.Event()
@@ -154,7 +156,7 @@ class Machine:
                 # So that what a broker has can be lost without what a voter has.
                 found["metadata.log.dir"] = "/metadata"
         found["listeners"] = ",".join(listeners)
-        return SETTINGS | found | world.shape.settings
+        return SETTINGS | found | world.shape.settings | self.own_settings
 
     @property
     def directories(self) -> list[str]:

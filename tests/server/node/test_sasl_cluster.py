@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ottla.admin import NewTopic
+from ottla.admin import ClientQuotaEntity, NewTopic
 from ottla.aio import Admin, Consumer, Producer
 from ottla.client.errors import AuthenticationError
 from ottla.testing.sim.env import START_MS
@@ -86,3 +86,50 @@ def test_three_nodes_that_ask_everybody(shape: Shape) -> None:
                 await admin.list_topics()
 
     run_world(scenario, seed=1, shape=shape, shuffle=True)
+
+
+def test_quotas_of_a_user_are_for_who_logs_in_as_it() -> None:
+    async def seconds_of_a_megabyte(world: ClusterWorld, user: str) -> float:
+        names = alice(world, sasl_username=user, sasl_password="secret", batch_size=100_000)
+        begin = world.now()
+        async with Producer(**names) as producer:
+            producer._engine.accumulator.time = lambda: START_MS / 1000 + world.now()
+            for _ in range(10):
+                await (await producer.send("t", bytes(90_000), timestamp_ms=START_MS))
+        return world.now() - begin
+
+    async def scenario(world: ClusterWorld) -> None:
+        async with Admin(**alice(world)) as admin:
+            await admin.create_topics(NewTopic("t", 1))
+            await admin.alter_client_quotas({ClientQuotaEntity(user="bob"): {"producer_byte_rate": 20_000}})
+        assert await seconds_of_a_megabyte(world, "alice") < 5
+        assert await seconds_of_a_megabyte(world, "bob") > 15
+
+    jaas = PLAIN.replace(";", ' user_bob="secret";')
+    settings = secured("PLAIN", **{"listener.name.plaintext.plain.sasl.jaas.config": jaas})
+    run_world(scenario, seed=1, shape=Shape(brokers=1, settings=settings))
+
+
+def test_a_node_that_is_not_let_in_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is told the password, and the others go on."""
+
+    async def scenario(world: ClusterWorld) -> None:
+        stranger, other = world.machines[3], world.machines[1]
+        await stranger.stop()
+        wrong = PLAIN.replace('password="between nodes"', 'password="geheim"')
+        stranger.own_settings = {"listener.name.controller.plain.sasl.jaas.config": wrong}
+        with caplog.at_level("WARNING", "ottla.server.peers"):
+            stranger.start()
+            await asyncio.sleep(20)
+            lines = [record.getMessage() for record in caplog.records if record.name == "ottla.server.peers.peers"]
+        stranger.kill()
+        assert any(
+            "does not let this node in: Authentication failed: Invalid username or password" in line for line in lines
+        )
+        assert len(lines) <= 2, "once for each of the others"
+        assert not any("geheim" in line for line in lines)
+        assert sum(listener.logins.failed for listener in other.node.controller_listeners) > 0  # type: ignore[union-attr]
+        async with Admin(**alice(world)) as admin:
+            await admin.create_topics(NewTopic("t", 1))
+
+    run_world(scenario, seed=1, shape=Shape(brokers=3, settings=secured("PLAIN")), shuffle=True)

@@ -10,6 +10,10 @@ class PeerError(Exception):
     """
 
 
+class NotTrustedError(PeerError):
+    """The other node does not let this one in, or this one does not believe it: its operators have to do something."""
+
+
 class UnsupportedPeerVersionError(PeerError):
     """The other node does not offer the API, or no version of it that can say what the request says.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ErrorCode
 from ottla.server.peers.connection import PeerConnection, reason_of
-from ottla.server.peers.errors import PeerError
+from ottla.server.peers.errors import NotTrustedError, PeerError
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_QUIET_S = 60.0
 _STOPPING = "this node is stopping."
 _RENEWED_AFTER = 0.85
 """Of its lifetime, when a session is renewed: as Kafka's clients do it."""
@@ -61,6 +62,8 @@ class Peers:
         self._receive_buffer: ReceiveBuffer | None = None
         self._refused_by: set[Address] = set()
         self._is_closed = False
+        # Until when not to complain again of nodes that do not let this one in.
+        self._quiet_until: dict[Address, float] = {}
 
     async def send(
         self,
@@ -190,9 +193,18 @@ class Peers:
             raise error from None  # for all who wait for it; none of them was cancelled
         except PeerError as error:
             connection.abort(error)
+            if isinstance(error, NotTrustedError):
+                self._complain(key[0], error)
             raise
         self._connections[key] = connection
         return connection
+
+    def _complain(self, address: Address, error: NotTrustedError) -> None:
+        """Say it, now and then: whoever asked tries again in silence."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until.get(address, now):
+            self._quiet_until[address] = now + _QUIET_S
+            logger.warning("%s", error)
 
     async def _log_in(self, connection: PeerConnection, host: str, security: PeerSecurity | None) -> None:
         if security is not None and security.authenticate is not None:
@@ -229,7 +241,7 @@ class Peers:
                 timeout_s=self._settings.connection_setup_timeout_ms / 1000,
             )
         except HandshakeError as error:
-            raise PeerError(f"no TLS with {connection.name}: {error}.") from None
+            raise NotTrustedError(f"no TLS with {connection.name}: {error}.") from None
 
     def _opened(self, key: tuple[Address, str], task: asyncio.Task[PeerConnection]) -> None:
         del self._opening[key]

@@ -15,7 +15,7 @@ from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, S
 from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 from ottla.security.errors import MechanismError, SecurityConfigError
 from ottla.security.jaas import parse_jaas
-from ottla.server.peers.errors import PeerError
+from ottla.server.peers.errors import NotTrustedError
 
 if TYPE_CHECKING:
     from ottla.security.mechanism import Mechanism
@@ -54,17 +54,21 @@ class PeerLogin:
         self._make = _maker(settings, listener_name, mechanism, random_bytes)
 
     async def __call__(self, connection: PeerConnection, host: str) -> int | None:
-        """Log in; for how many milliseconds that holds, None for ever. Raises PeerError."""
+        """Log in; for how many milliseconds that holds, None for ever. Raises PeerError, NotTrustedError above all."""
         name = connection.name
         try:
             mechanism = await self._run_blocking(self._make, host) if self._name == "GSSAPI" else self._make(host)
             handshake: SaslHandshakeResponse = await connection.send(SaslHandshakeRequest(mechanism=self._name))
             if handshake.error_code:
                 offered = ", ".join(handshake.mechanisms) or "nothing"
-                raise PeerError(f"{name} does not take {self._name} ({_code(handshake.error_code)}), but {offered}.")
+                raise NotTrustedError(
+                    f"{name} does not take {self._name} ({_code(handshake.error_code)}), but {offered}."
+                )
             return await self._exchange(connection, mechanism)
         except (MechanismError, SecurityConfigError) as error:
-            raise PeerError(f"{name} and this node do not come together by {self._name}: {error.message}") from None
+            raise NotTrustedError(
+                f"{name} and this node do not come together by {self._name}: {error.message}"
+            ) from None
 
     async def _exchange(self, connection: PeerConnection, mechanism: Mechanism) -> int | None:
         message = await self._step(mechanism, mechanism.first_message)
@@ -73,11 +77,11 @@ class PeerLogin:
             response: SaslAuthenticateResponse = await connection.send(SaslAuthenticateRequest(auth_bytes=message))
             if response.error_code:
                 said = " ".join((response.error_message or _code(response.error_code)).split())
-                raise PeerError(f"{connection.name} does not let this node in: {said}")
+                raise NotTrustedError(f"{connection.name} does not let this node in: {said}")
             message = await self._step(mechanism, mechanism.respond, bytes(response.auth_bytes))
             if message is None:
                 return response.session_lifetime_ms or None
-        raise PeerError(f"{connection.name} does not come to an end with {self._name}.")
+        raise NotTrustedError(f"{connection.name} does not come to an end with {self._name}.")
 
     async def _step(self, mechanism: Mechanism, step: Callable[..., bytes | None], *challenge: bytes) -> bytes | None:
         if not mechanism.is_slow:
