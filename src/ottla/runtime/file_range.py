@@ -48,6 +48,17 @@ class FileRange:
         """The file descriptor."""
         return self._descriptor.number
 
+    def after(self, count: int) -> FileRange:
+        """What is left behind the first `count` bytes."""
+        return FileRange(self._descriptor, self.position + count, self.size - count)
+
+    def read_into(self, room: memoryview) -> int:
+        """Read the first bytes, as many as there is room for; how many. Raises OSError."""
+        count = os.preadv(self.number, [room[: self.size]], self.position)
+        if not count:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        return count
+
     def read(self) -> bytes:
         """The bytes themselves. Raises OSError."""
         pieces = []

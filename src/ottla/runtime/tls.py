@@ -6,7 +6,8 @@ have such a thing of their own (`ssl=`); this one is made for what a broker does
 - Ciphertext is received into one buffer that all connections of a listener share, so that ten thousand idle ones cost
   no memory; plain bytes are decrypted straight into the protocol's own buffer, as much as fits before it is told.
 - What is sent is encrypted in large pieces, and only while the transport below takes it: a large answer for a slow
-  reader waits as what it is (a view of a file's pages, maybe), not as a second, encrypted copy.
+  reader waits as what it is, not as a second, encrypted copy. A range of a file that is in the page cache is read a
+  piece at a time, so that it goes from there to the socket through the processor's cache.
 - A server's protocol gets its transport when a client connects, before the handshake, and can hold it off with
   `pause_reading`: limits on connections are there to protect from the cost of handshakes. It can never receive nor
   send anything before `on_established`.
@@ -23,6 +24,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ottla.runtime.file_range import FileRange
+
 if TYPE_CHECKING:
     from ottla.core.binary import Buffer
 
@@ -30,8 +33,8 @@ RECEIVE_BYTES: Final = 256 * 1024
 """Size of the buffer for ciphertext."""
 PIECE_BYTES: Final = 128 * 1024
 """So much is encrypted at a time: it stays in the processor's cache from OpenSSL to the kernel."""
-_HIGH_WATER: Final = 256 * 1024
-_LOW_WATER: Final = 64 * 1024
+_HIGH_WATER: Final = 512 * 1024
+_LOW_WATER: Final = 256 * 1024
 _HELLO: Final = 0x16
 """What a TLS handshake begins with."""
 
@@ -55,10 +58,17 @@ class ReceiveBuffer:
     (Not where the loop hands a buffer to the system before there is something to read: Windows. There each has one.)
     """
 
-    __slots__ = ("_view",)
+    __slots__ = ("_piece", "_view")
 
     def __init__(self) -> None:
         self._view: memoryview | None = None
+        self._piece: memoryview | None = None
+
+    def piece(self) -> memoryview:
+        """Room for plain bytes of a file, for as long as it takes to encrypt them."""
+        if self._piece is None:
+            self._piece = memoryview(bytearray(PIECE_BYTES))
+        return self._piece
 
     def view(self) -> memoryview:
         """The room; of the caller's own where it cannot be shared."""
@@ -130,7 +140,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._room: memoryview | None = None
         self._timer: asyncio.TimerHandle | None = None
         # Plain bytes that wait until the transport below takes more.
-        self._backlog: deque[Buffer] = deque()
+        self._backlog: deque[Buffer | FileRange] = deque()
         self._backlog_bytes = 0
         self._has_failed = False
         self._failure: ConnectionAbortedError | None = None
@@ -253,7 +263,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._raw.resume_reading()
             self._loop.call_soon(self._go_on)  # the protocol does not expect to be called from here
 
-    def write(self, data: Buffer) -> None:
+    def write(self, data: Buffer | FileRange) -> None:
+        """Besides bytes it takes ranges of files."""
         if self._is_closing or not len(data):
             return
         if self._backlog or self._is_blocked:
@@ -404,24 +415,37 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._failure = ConnectionAbortedError(f"TLS: {_reason(failure)}")
                 self.abort()
 
-    def _encrypt(self, data: Buffer) -> None:
-        write = self._object.write
+    def _encrypt(self, data: Buffer | FileRange) -> None:
+        """Send as much as the transport below takes; the rest waits."""
+        left = data
         try:
-            if len(data) <= PIECE_BYTES:
-                write(data)
+            if left.__class__ is not FileRange and len(left) <= PIECE_BYTES:
+                self._object.write(cast("Buffer", left))
                 self._raw.write(self._outgoing.read())
                 return
-            view = memoryview(data)
-            while view:
-                if self._is_blocked:
-                    self._backlog.appendleft(view)
-                    self._backlog_bytes += len(view)
-                    return
-                count = write(view[:PIECE_BYTES])
-                view = view[count:]
+            if left.__class__ is not FileRange:
+                left = memoryview(cast("Buffer", left))
+            while len(left) and not self._is_blocked:
+                left = self._encrypt_piece(left)
                 self._raw.write(self._outgoing.read())
-        except ssl.SSLError:  # it was shut down from the other side
+        except (ssl.SSLError, OSError):  # it was shut down from the other side, or the file cannot be read
             self.abort()
+            return
+        if len(left):
+            self._backlog.appendleft(left)
+            self._backlog_bytes += len(left)
+
+    def _encrypt_piece(self, data: Buffer | FileRange) -> Buffer | FileRange:
+        """Encrypt the first bytes; what is left."""
+        if isinstance(data, FileRange):
+            room = self._shared.piece()
+            count = data.read_into(room)
+            position = 0
+            while position < count:
+                position += self._object.write(room[position:count])
+            return data.after(count)
+        view = cast("memoryview", data)
+        return view[self._object.write(view[:PIECE_BYTES]) :]
 
     def _drain(self) -> None:
         while self._backlog and not self._is_blocked:

@@ -679,16 +679,26 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def can_send_files(self) -> bool:
-        """Whether file ranges may be sent here: on a plain socket of the operating system."""
+        """Whether file ranges may be sent here: on a plain socket of the operating system, or by our own TLS."""
         if self._can_send_files is None:
             info = self._transport.get_extra_info
             found = info("socket") if info("sslcontext") is None else None
-            self._can_send_files = found is not None and found.fileno() >= 0
+            self._can_send_files = (found is not None and found.fileno() >= 0) or self._is_tls
         return self._can_send_files
+
+    @property
+    def _is_tls(self) -> bool:
+        """Whether the transport encrypts, and nothing stands between it and us."""
+        handshakes = self._listener.handshakes
+        return handshakes is not None and handshakes.is_own(self._transport)
 
     def _send_files(self, parts: list[Any]) -> None:
         """Send pieces of which some are file ranges, past the transport, which must have nothing left to write."""
         transport = self._transport
+        if self._is_tls:
+            for part in parts:
+                transport.write(part)
+            return
         try:
             if transport.get_write_buffer_size():
                 for part in parts:

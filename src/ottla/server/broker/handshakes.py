@@ -57,6 +57,10 @@ class Handshakes:
         """Connections whose handshake is not over."""
         return len(self._pending)
 
+    def is_own(self, transport: object) -> bool:
+        """Whether a transport is of this kind, which takes ranges of files."""
+        return transport.__class__ is TlsTransport
+
     def before(self, connection: Connection) -> TlsTransport:
         """What stands between the socket and a new connection."""
         transport = TlsTransport(
