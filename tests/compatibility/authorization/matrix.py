@@ -58,6 +58,10 @@ LEFT_OUT = frozenset(("assignment", "configs"))
 """What is not about permissions, and not the same: who has which partition already, which settings there are."""
 
 
+NO_NEWS = {"topic_id": "an id"}
+"""Of a topic that was asked for: there is nothing to say, or not yet."""
+
+
 def learned(message: Any) -> Any:
     """What a client learns from an answer: codes, operations, which elements there are."""
     found: dict[str, Any] = {}
@@ -68,7 +72,9 @@ def learned(message: Any) -> Any:
         elif isinstance(value, Message):
             value = learned(value)
         elif isinstance(value, list) and value and isinstance(value[0], Message):
-            value = sorted({repr(each): each for each in filter(None, map(learned, value))}.values(), key=repr)
+            value = sorted(
+                {repr(each): each for each in map(learned, value) if each not in ({}, NO_NEWS)}.values(), key=repr
+            )
         elif one.name == "topic_id":
             value = "an id" if any(value) else None
         elif not (one.name in KEYS or one.name.endswith(("error_code", "authorized_operations"))):

@@ -124,6 +124,12 @@ def _streams(cell: Cell) -> Values:
     return _heartbeat(cell) | {"topology": topology, "process_id": "process"} | empty
 
 
+def _markers(cell: Cell) -> Values:
+    topics = [{"name": "no-such-topic", "partition_indexes": [0]}]
+    marker = {"producer_id": 4711, "producer_epoch": 0, "transaction_result": False, "coordinator_epoch": 0}
+    return {"markers": [marker | {"topics": topics}]}
+
+
 def _transaction(cell: Cell) -> Values:
     return {
         "transactional_id": cell.transactional_id,
@@ -383,22 +389,8 @@ BROKER_ROWS: tuple[Row, ...] = (
     ),
     Row("AddOffsetsToTxn", ((WRITE, TRANSACTIONAL_ID), (READ, GROUP)), _transaction),
     Row("EndTxn", ((WRITE, TRANSACTIONAL_ID),), lambda cell: _transaction(cell) | {"committed": True}),
-    Row(
-        "WriteTxnMarkers",
-        ACTS,
-        lambda cell: {
-            "markers": [
-                {
-                    "producer_id": 4711,
-                    "producer_epoch": 0,
-                    "transaction_result": False,
-                    "coordinator_epoch": 0,
-                    "topics": [{"name": "no-such-topic", "partition_indexes": [0]}],
-                }
-            ]
-        },
-    ),
-    Row("WriteTxnMarkers", ALTERS, lambda cell: {"markers": []}, "by ALTER"),
+    Row("WriteTxnMarkers", ACTS, _markers),
+    Row("WriteTxnMarkers", ALTERS, _markers, "by ALTER"),
     Row(
         "TxnOffsetCommit",
         ((WRITE, TRANSACTIONAL_ID), (READ, GROUP), (READ, TOPIC)),
@@ -629,11 +621,14 @@ BROKER_ROWS: tuple[Row, ...] = (
     Row(
         "DescribeTopicPartitions",
         ((DESCRIBE, TOPIC),),
-        lambda cell: {
-            "topics": [{"name": cell.topic}, {"name": "no-such-topic"}],
-            "response_partition_limit": 10,
-            "cursor": None,
-        },
+        lambda cell: {"topics": [{"name": cell.topic}], "response_partition_limit": 10, "cursor": None},
+    ),
+    Row(
+        "DescribeTopicPartitions",
+        ((DESCRIBE, TOPIC),),
+        lambda cell: {"topics": [{"name": "no-such-topic"}], "response_partition_limit": 10, "cursor": None},
+        "no such topic",
+        hides=True,
     ),
     Row(
         "AddRaftVoter",
