@@ -78,5 +78,7 @@ def _is_plausible(cell: Cell, answers: dict[str, Any]) -> bool:
 
 
 def _without_ids(answer: dict[str, Any]) -> dict[str, Any]:
-    topics = [{name: value for name, value in topic.items() if name != "topic_id"} for topic in answer.get("responses", ())]
+    topics = [
+        {name: value for name, value in topic.items() if name != "topic_id"} for topic in answer.get("responses", ())
+    ]
     return {**answer, "responses": topics}
