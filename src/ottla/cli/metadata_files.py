@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ottla.cli.errors import CommandError
 from ottla.cli.kafka.message_json import message_json
 from ottla.cli.profiles import HIDDEN, is_secret
+from ottla.cli.secret_fields import without_secrets
 from ottla.core.binary import read_uvarint
 from ottla.core.ids import uuid_to_text
 from ottla.protocol.message import Message
@@ -24,7 +25,6 @@ from ottla.server.security.encryption.offline import content as read_file
 
 DIRECTORY = "__cluster_metadata-0"
 
-_SECRET_FIELDS = {"salt", "storedKey", "serverKey", "saltedPassword", "hmac"}
 _RESOURCES = {2: "topic", 4: "broker", 8: "logger", 16: "client-metrics", 32: "group"}
 _MECHANISMS = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
 
@@ -46,12 +46,7 @@ class Entry(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """What the record says, by Kafka's names of fields; secrets are hidden."""
-        found = message_json(self.message, self.version)
-        hides_value = self.type == "ConfigRecord" and is_secret(str(found.get("name", "")))
-        return {
-            name: HIDDEN if name in _SECRET_FIELDS or (hides_value and name == "value") else value
-            for name, value in found.items()
-        }
+        return without_secrets(self.type, message_json(self.message, self.version), HIDDEN)
 
 
 def record_types() -> list[str]:

@@ -289,27 +289,38 @@ def shown_setting(name: str, value: str | None) -> str:
 def change_text(change: AlterConfigOp, before: Mapping[str, ConfigEntry]) -> str:
     """`retention.ms 604800000 (7d) → 86400000 (1d)`."""
     old = before.get(change.name)
-    was = "[hidden]" if old is not None and old.is_sensitive else _valued(change.name, old.value if old else None)
+    hidden = _is_hidden(change.name, old)
+    was = "[hidden]" if old is not None and hidden else _valued(change.name, old.value if old else None)
     if change.operation.name == "DELETE":
         return f"{change.name} {was} → default"
+    if hidden:
+        return f"{change.name} {was} → [hidden]"
     if change.operation.name == "APPEND":
         return f"{change.name} {was} + {change.value}"
     if change.operation.name == "SUBTRACT":
         return f"{change.name} {was} - {change.value}"
-    new = "[hidden]" if old is not None and old.is_sensitive else _valued(change.name, change.value)
-    return f"{change.name} {was} → {new}"
+    return f"{change.name} {was} → {_valued(change.name, change.value)}"
 
 
 def change_json(change: AlterConfigOp, before: Mapping[str, ConfigEntry]) -> dict[str, object]:
     """What `change_text` says, for programs: name, operation, the value before and the one that was given."""
     old = before.get(change.name)
-    hidden = old is not None and old.is_sensitive
+    hidden = _is_hidden(change.name, old)
     return {
         "name": change.name,
         "operation": change.operation.name.lower(),
         "before": None if old is None or hidden else old.value,
         "value": None if hidden else change.value,
     }
+
+
+def _is_hidden(name: str, entry: ConfigEntry | None) -> bool:
+    """By what the broker says of the setting; one that it does not list, as those of a listener, by its name."""
+    if entry is not None:
+        return entry.is_sensitive
+    from ottla.cli.profiles import is_secret
+
+    return is_secret(name)
 
 
 def _valued(name: str, value: str | None) -> str:

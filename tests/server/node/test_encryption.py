@@ -32,20 +32,24 @@ class Process:
     """`ottla start` on a data directory."""
 
     def __init__(self, data: Path, *settings: str) -> None:
-        arguments = ["listeners=PLAINTEXT://127.0.0.1:0", "http.listeners=", "log.segment.bytes=1048576", *settings]
-        self.command = [sys.executable, "-m", "ottla", "start", "--data", str(data)]
-        for argument in arguments:
-            self.command += ["--set", argument]
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            self.command(data, *settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        self.line = line = self.process.stdout.readline()
         self.log = ""
         if not line:
             self.end(signal.SIGKILL)
             raise AssertionError(self.log)
         self.address = line.split("kafka on ")[1].split(",")[0]
+
+    @staticmethod
+    def command(data: Path, *settings: str) -> list[str]:
+        arguments = ["listeners=PLAINTEXT://127.0.0.1:0", "http.listeners=", "log.segment.bytes=1048576", *settings]
+        command = [sys.executable, "-m", "ottla", "start", "--data", str(data)]
+        for argument in arguments:
+            command += ["--set", argument]
+        return command
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.process.poll() is None:

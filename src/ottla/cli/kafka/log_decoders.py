@@ -15,6 +15,7 @@ from typing import Any
 from ottla.cli.kafka.common import ToolError
 from ottla.cli.kafka.java_text import decode as text_of
 from ottla.cli.kafka.message_json import compact_json, message_json
+from ottla.cli.secret_fields import without_secrets
 from ottla.core.binary import read_uvarint
 from ottla.core.ids import uuid_to_text
 from ottla.protocol.codec import decode, decode_prefix
@@ -202,7 +203,8 @@ def cluster_metadata_decoder() -> Decoder:
         except ProtocolError as error:
             return None, f"Error at {record.offset}, skipping. {error}"
         kind = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(message).__name__).upper()
-        return None, compact_json({"type": kind, "version": version, "data": message_json(message, version)})
+        data = without_secrets(type(message).__name__, message_json(message, version), "(redacted)")
+        return None, compact_json({"type": kind, "version": version, "data": data})
 
     return show
 

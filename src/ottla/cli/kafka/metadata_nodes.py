@@ -12,6 +12,7 @@ from typing import Any
 from ottla.cli.kafka.common import TOOLS_VERSION
 from ottla.cli.kafka.feature_versions import METADATA_VERSIONS
 from ottla.cli.kafka.java_text import double
+from ottla.cli.profiles import is_secret
 from ottla.core.ids import uuid_from_text, uuid_to_text
 from ottla.server.metadata.image import (
     AclImage,
@@ -161,7 +162,12 @@ def _configs(image: MetadataImage) -> Directory:
         f"{_RESOURCES.get(kind, 'UNKNOWN')}{':' if name else ''}{name}": settings
         for (kind, name), settings in image.configs.items()
     }
-    return listing(named, lambda settings: listing(settings, str))
+    return listing(named, lambda settings: listing(hidden(settings), str))
+
+
+def hidden(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings without the values of those that are secrets."""
+    return {name: "[redacted]" if is_secret(name) else value for name, value in settings.items()}
 
 
 def _quotas(image: MetadataImage) -> Directory:
@@ -238,8 +244,8 @@ def _acl(acl: AclImage) -> str:
 
 def _credential(credential: ScramCredentialImage) -> str:
     return (
-        f"ScramCredentialData(salt={credential.salt.hex()}, storedKey={credential.stored_key.hex()}, "
-        f"serverKey={credential.server_key.hex()}, iterations={credential.iterations})"
+        "ScramCredentialData(salt=[redacted], storedKey=[redacted], "
+        f"serverKey=[redacted], iterations={credential.iterations})"
     )
 
 
