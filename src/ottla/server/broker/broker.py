@@ -69,6 +69,7 @@ class Broker:
         "audit",
         "authorizer",
         "channel",
+        "check_certificates",
         "cluster_id",
         "config",
         "coordinators",
@@ -124,6 +125,8 @@ class Broker:
         self.on_loggers_changed: Callable[[], object] = _nobody_listens
         # Connections to other nodes, made when the first of them is asked for something; the node sets it.
         self.open_peers: Callable[[], Peers] | None = None
+        # Raises SettingError unless the node's TLS can be had with these settings; None without TLS. The node sets it.
+        self.check_certificates: Callable[[BrokerConfig], Awaitable[None]] | None = None
         # None: everybody may do everything. The node sets it.
         self.authorizer: Authorizer | None = None
         # Principals that were told in the log to ask as nodes do, and may not.

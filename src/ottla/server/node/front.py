@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker
     from ottla.server.broker.request_metrics import RequestMetrics
     from ottla.server.metadata.image import MetadataImage
+    from ottla.server.security.tls import RenewedContext
 
 
 class Front:
@@ -70,6 +71,11 @@ class Front:
         """Let the audit log know which APIs are asked."""
         for router in self._routers:
             router.name_requests()
+
+    def tls_contexts(self) -> list[RenewedContext]:
+        """The TLS of all listeners that speak it."""
+        listeners = (*self.listeners, *self.controller_listeners)
+        return [listener.handshakes.context for listener in listeners if listener.handshakes is not None]
 
     def follow_settings(self) -> None:
         """The broker's configuration is another one."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ottla.server.metadata.image import MetadataImage
     from ottla.server.metrics.endpoint import HttpEndpoint
     from ottla.server.node.authorization import AclFeed
+    from ottla.server.node.certificates import Certificates
     from ottla.server.node.membership import Membership
     from ottla.server.node.observation import Observation
     from ottla.server.raft.metadata_log import MetadataLog
@@ -76,6 +77,7 @@ class Node:
         self._observation: Observation | None = None
         self._encryption: Encryption | None = None
         self._audit_log: AuditLog | None = None
+        self._certificates: Certificates | None = None
 
     @property
     def broker(self) -> Broker:
@@ -132,6 +134,7 @@ class Node:
         await directories.start()
         metadata, metadata_log = await self._open_metadata(directories)
         front = self._compose(metadata, metadata_log, directories)
+        self._follow_certificates(front)
         if config["audit.log.file"]:
             await self._open_audit_log(front)
         await front.open_controllers()
@@ -169,6 +172,18 @@ class Node:
         self._observation = Observation(self.config)
         self._endpoint = HttpEndpoint(self.config, self._observation)
         await self._endpoint.open()
+
+    def _follow_certificates(self, front: Front) -> None:
+        """Where TLS is spoken, with clients or with other nodes, certificates may change while the node runs."""
+        contexts = front.tls_contexts()
+        if self._membership is not None and self._membership.security is not None:
+            contexts += self._membership.security.contexts
+        if contexts:
+            from ottla.server.node.certificates import Certificates
+
+            self._certificates = Certificates(self.env, lambda: self.broker.config, contexts)
+            self._certificates.start()
+            self.broker.check_certificates = self._certificates.check
 
     async def _open_audit_log(self, front: Front) -> None:
         """Before anybody can connect."""
@@ -279,6 +294,8 @@ class Node:
         if self._log_directories is not None:
             self._log_directories.config = config
         front.follow_settings()
+        if self._certificates is not None:
+            self._certificates.look_now()
 
     # The end
 
@@ -305,6 +322,7 @@ class Node:
         """
         if self._observation is not None:
             await self._observation.stop()
+        await self._forget_certificates()
         front, membership = self._front, self._membership
         if membership is not None:
             await membership.leave()  # partitions are handed over: all parts still follow the metadata
@@ -362,6 +380,7 @@ class Node:
         front, self._front = self._front, None
         if front is not None:
             front.abort()
+        await self._forget_certificates()
         audit_log, self._audit_log = self._audit_log, None
         if audit_log is not None:
             audit_log.abort()
@@ -377,6 +396,11 @@ class Node:
             await directories.stop(clean=False)
         await self._close_endpoint()
         self.env.close()
+
+    async def _forget_certificates(self) -> None:
+        certificates, self._certificates = self._certificates, None
+        if certificates is not None:
+            await certificates.stop()
 
     async def _close_endpoint(self) -> None:
         if self._observation is not None:

@@ -20,9 +20,10 @@ from ottla.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 )
+from ottla.schema.definition import SettingError
 from ottla.server.broker.dispatch import at_controller
 from ottla.server.broker.loggers import change_levels
-from ottla.server.controller.configs import ACCEPTED, Change, Refusal, check_changes, check_own_broker
+from ottla.server.controller.configs import ACCEPTED, DELETE, SET, Change, Refusal, check_changes, check_own_broker
 from ottla.server.metadata.image import ConfigResourceType
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ async def handle(
             own[index] = _alter_loggers(broker, resource, context, request.validate_only) if once else _TWICE
         elif (refusal := refusal_of_broker(broker, resource, context)) is not None:
             own[index] = refusal
+        elif broker.check_certificates is not None and resource.resource_type == ConfigResourceType.BROKER:
+            unusable = await _refusal_of_certificates(broker, resource)
+            if unusable is not None:
+                own[index] = unusable
     kept = [resource for index, resource in enumerate(request.resources) if index not in own]
     answers: Iterator[AlterConfigsResourceResponse] = iter(())
     if kept:
@@ -73,6 +78,26 @@ def refusal_of_broker(broker: Broker, resource: Any, context: RequestContext) ->
         except ApiError as error:
             return Refusal(error.code, error.message)
     return None if broker.authorizer is None else _denied(broker, resource, context)
+
+
+async def _refusal_of_certificates(broker: Broker, resource: AlterConfigsResource) -> Refusal | None:
+    """A new keystore or truststore of this broker is read before the cluster is told of it."""
+    changes = {config.name: config for config in resource.configs if ".ssl." in f".{config.name}"}
+    if not changes or resource.resource_name != str(broker.node_id):
+        return None
+    assert broker.check_certificates is not None
+    config = broker.config
+    texts = dict(config.per_broker)
+    for name, change in changes.items():
+        if change.config_operation == DELETE:
+            texts.pop(name, None)
+        elif change.config_operation == SET and change.value is not None:
+            texts[name] = change.value
+    try:
+        await broker.check_certificates(config.with_dynamic(config.cluster_wide, texts))
+    except SettingError as error:
+        return Refusal(ErrorCode.INVALID_REQUEST, error.reason)
+    return None
 
 
 def _denied(broker: Broker, resource: Any, context: RequestContext) -> Refusal | None:
