@@ -3,7 +3,7 @@
 Theory of operation. `table` names, for every API, its *checks*. A check stands between a request and its handler, as a
 function around it: it lets the request through, refuses it (ApiError), takes out of it what may not be done and adds
 the refusals to the answer, or takes out of the answer what may not be seen. So a handler knows nothing of permissions,
-and the table is the whole truth about who may do what, which `docs/authorization.md` shows.
+and the table is the whole truth about who may do what.
 
 Where a handler has to know more than its request tells (the topics of a fetch session, the pages of a list, what the
 controller will be asked) it asks by itself, and the table says so (`Within`).

@@ -39,16 +39,13 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """The handler asks by itself; `text` says what, for the documentation."""
+    """The handler asks by itself; `text` says for what."""
 
     text: str
 
     def __call__(self, route: Route, handle: Handle, broker: Broker, request: Any, context: RequestContext) -> Any:
         """Nothing is in the way."""
         return handle(broker, request, context)
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +58,6 @@ class Unchecked:
         """Nothing is in the way."""
         return handle(broker, request, context)
 
-    def __str__(self) -> str:
-        return f"none: {self.why}"
-
 
 @dataclass(frozen=True, slots=True)
 class First:
@@ -75,9 +69,6 @@ class First:
         """Let it through, or refuse it."""
         self.check(broker, request, context)
         return handle(broker, request, context)
-
-    def __str__(self) -> str:
-        return ""
 
 
 class Cluster:
@@ -100,9 +91,6 @@ class Cluster:
             f"{context.principal} needs {last.name} permission on the cluster.",
         )
 
-    def __str__(self) -> str:
-        return " or ".join(f"{operation.name} on the cluster" for operation in self.operations)
-
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -118,9 +106,6 @@ class Named:
         if not allows(broker, context, self.operation, self.resource_type, getattr(request, self.field) or ""):
             raise ApiError(DENIED[self.resource_type])
         return handle(broker, request, context)
-
-    def __str__(self) -> str:
-        return f"{self.operation.name} on the {_noun(self.resource_type)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +123,6 @@ class All:
         ):
             raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
         return handle(broker, request, context)
-
-    def __str__(self) -> str:
-        return f"{self.operation.name} on all its topics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +174,11 @@ class Each:
         response = handle(broker, with_field(request, self.items, kept), context)
         return then(response, partial(with_more, self.answers, refused))
 
-    def __str__(self) -> str:
-        either = f", or {self.unless.name} on the cluster" if self.unless else ""
-        return f"{self.operation.name} on each{either}"
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What the answer may show; `change` takes out the rest of it."""
 
-    text: str
     change: Callable[[Broker, RequestContext, Any, Any], Any]
     """(broker, context, request, response) → response."""
 
@@ -209,9 +186,6 @@ class Shown:
         """Have it answered first."""
         response = handle(broker, request, context)
         return response if context.is_internal else then(response, partial(self.change, broker, context, request))
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def by_name(resource_type: ResourceType, field: str | None = None) -> ResourceOf:
@@ -274,7 +248,3 @@ def with_more(field: str, more: Sequence[Any], response: Any) -> Any:
     if getattr(response, "error_code", 0):
         return response
     return with_field(response, field, [*getattr(response, field), *more])
-
-
-def _noun(resource_type: ResourceType) -> str:
-    return resource_type.name.lower().replace("_", " ")

@@ -166,9 +166,6 @@ class GroupOffsets:
             return [*found, *map(self.refuse, refused)]
         return visible_topics(broker, context, found, self.name)
 
-    def __str__(self) -> str:
-        return "DESCRIBE on each group, and on each of its topics"
-
 
 def split_topics(resource_of: ResourceOf, broker: Broker, context: RequestContext, group: Any) -> tuple[Any, list[Any]]:
     """The group (or request) without the topics that the client may not describe, and these."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from ottla.server.broker.authorization import (
@@ -58,7 +57,7 @@ _DELETE_GROUP: Final = Named(GROUP, DELETE, "group_id")
 _WRITE_TRANSACTION: Final = Named(TRANSACTIONAL_ID, WRITE, "transactional_id")
 _USES_SHARE_GROUPS: Final = First(groups.uses_share_groups)
 _DESCRIBED_TOPICS: Final = "The group has described topic(s) that the client is not authorized to describe."
-_OPERATIONS: Final = Shown("operations on the group are told as they are", groups.with_operations)
+_OPERATIONS: Final = Shown(groups.with_operations)
 _ANYBODY: Final = Unchecked("who is connected may ask")
 
 
@@ -68,11 +67,10 @@ def _subscribed(request: Any) -> list[str]:
 
 def _described_groups(first: First, topics_of: Callable[[Any], list[str]], text: str) -> tuple[Check, ...]:
     """For the APIs that describe groups of one kind."""
-    hides = "groups with topics that one may not DESCRIBE are refused"
     return (
         first,
         Each(DESCRIBE, "group_ids", "groups", by_name(GROUP)),
-        Shown(hides, groups.without_hidden_topics(topics_of, text)),
+        Shown(groups.without_hidden_topics(topics_of, text)),
         _OPERATIONS,
     )
 
@@ -106,7 +104,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     "heartbeat": (_READ_GROUP,),
     "leave_group": (_READ_GROUP,),
     "describe_groups": (Each(DESCRIBE, "groups", "groups", by_name(GROUP)), _OPERATIONS),
-    "list_groups": (Shown("groups that one may DESCRIBE; with DESCRIBE on the cluster all", groups.listed_groups),),
+    "list_groups": (Shown(groups.listed_groups),),
     "delete_groups": (Each(DELETE, "groups_names", "results", by_name(GROUP)),),
     "offset_commit": (_READ_GROUP, Each(READ, "topics", "topics", topics.topic_of_id)),
     "offset_fetch": (groups.fetch_offsets,),
@@ -161,10 +159,10 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     "txn_offset_commit": (_WRITE_TRANSACTION, _READ_GROUP, Each(READ, "topics", "topics", topics.topic_of_id)),
     "write_txn_markers": (Cluster(ALTER, CLUSTER_ACTION),),
     "describe_transactions": (
-        Shown("topics that one may DESCRIBE", transactions.described_transactions),
+        Shown(transactions.described_transactions),
         Each(DESCRIBE, "transactional_ids", "transaction_states", by_name(TRANSACTIONAL_ID)),
     ),
-    "list_transactions": (Shown("transactional ids that one may DESCRIBE", transactions.listed_transactions),),
+    "list_transactions": (Shown(transactions.listed_transactions),),
     # Settings
     "describe_configs": (Each(DESCRIBE_CONFIGS, "resources", "results", settings_of, explained=True),),
     "alter_configs": (Within("ALTER_CONFIGS on each topic or group; for brokers and client metrics on the cluster"),),
@@ -232,9 +230,3 @@ def guard(route: Route) -> None:
             route.handle = partial(check, route, route.handle)
     if route.quick is not None and handler in QUICK:
         route.quick = partial(QUICK[handler], route.quick)
-
-
-def described(handler: str) -> str:
-    """The checks of an API in words, for the documentation."""
-    texts = (check.__doc__ if isinstance(check, FunctionType) else str(check) for check in CHECKS[handler])
-    return "; ".join(" ".join(text.split()).removesuffix(".") for text in texts if text)
