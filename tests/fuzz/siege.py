@@ -84,7 +84,9 @@ class Broker:
     def stop(self) -> int:
         """End it in order; its exit code."""
         self.process.terminate()
-        return self.process.wait(30)
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            return self.process.wait(30)
 
 
 class Honest:
