@@ -134,6 +134,7 @@ class FakeDirectory:
         self.groups = {f"uid=alice,{PEOPLE}": ["readers", "admins"]}
         self.binds = []
         self.connections = 0
+        self.is_asked = asyncio.Event()
         self.answer_first = b""
         self.code = None
         self.is_silent = False
@@ -153,6 +154,7 @@ class FakeDirectory:
 
     async def serve(self, reader, writer):
         self.connections += 1
+        self.is_asked.set()
         self.serving.add(asyncio.current_task())
         bound = None
         try:
@@ -295,6 +297,17 @@ def test_a_service_account_that_is_refused_is_told():
             await directory.groups_of("alice", "wonderland")
 
     with_directory(check, **SEARCH, bind_dn=SERVICE, bind_password="other")
+
+
+def test_a_question_under_way_is_answered_when_the_listener_is_closed():
+    async def check(fake, directory, now):
+        asked = asyncio.ensure_future(directory.groups_of("alice", "wonderland"))
+        await fake.is_asked.wait()
+        await directory.close()
+        assert await asked == ("admins", "readers")
+        assert directory._idle == []
+
+    with_directory(check)
 
 
 def test_a_silent_directory_is_given_up():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import logging
+import ssl
 import threading
 
 import pytest
@@ -14,6 +15,7 @@ from ottla.security.errors import SecurityConfigError
 from ottla.security.oauthbearer import OAuthBearer
 from ottla.server.security.sasl.mechanism import AuthenticationError, BackendUnavailableError
 from ottla.server.security.sasl.oauthbearer import open_service, parse_message
+from tests.client.security.certificates import Certificate
 from tests.server.security.identities import AUDIENCE, ISSUER, NOW_MS, Issuer, base64, surroundings
 
 ISSUED = Issuer()
@@ -250,3 +252,27 @@ def test_an_endpoint_without_keys(endpoint, path, reason):
     )
     with pytest.raises(BackendUnavailableError, match=reason):
         log_in(signed_in, ISSUED.token())
+
+
+def test_keys_come_over_https_from_who_is_trusted(tmp_path):
+    authority = Certificate("authority")
+    own = Certificate("issuer", authority, names=["localhost"])
+    (tmp_path / "authority.pem").write_text(authority.pem)
+    (tmp_path / "own.pem").write_text(own.key_pem() + own.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *arguments: None
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            names = {"sasl_oauthbearer_jwks_endpoint_url": f"https://localhost:{server.server_port}/keys", **EXPECTED}
+            jaas = f'OAuthBearerLoginModule required ssl.truststore.location="{tmp_path}/authority.pem";'
+            trusting = open_service(surroundings("OAUTHBEARER", sasl_jaas_config=jaas, **names))
+            assert log_in(trusting, ISSUED.token()).session is not None
+            with pytest.raises(BackendUnavailableError, match="certificate is not trusted"):
+                log_in(open_service(surroundings("OAUTHBEARER", **names)), ISSUED.token())
+        finally:
+            server.shutdown()
+            thread.join()

@@ -47,6 +47,7 @@ class Directory:
         self._secret = random_bytes(32)
         self._remembered: OrderedDict[bytes, tuple[int, tuple[str, ...]]] = OrderedDict()
         self._idle: list[Connection] = []
+        self._is_closed = False
         self._places: asyncio.Semaphore | None = None
 
     async def groups_of(self, user: str, password: str) -> tuple[str, ...]:
@@ -73,7 +74,8 @@ class Directory:
         return groups
 
     async def close(self) -> None:
-        """Close all connections, and forget what was remembered."""
+        """Close all connections, those in use when they are free, and forget what was remembered."""
+        self._is_closed = True
         self._remembered.clear()
         while self._idle:
             self._idle.pop().close()
@@ -114,13 +116,19 @@ class Directory:
         try:
             groups = await _Question(connection, self._settings).groups_of(user, password)
         except AuthenticationError:
-            self._idle.append(connection)
+            self._give_back(connection)
             raise
         except BaseException:
             connection.close()
             raise
-        self._idle.append(connection)
+        self._give_back(connection)
         return groups
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._is_closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
 
 
 class _Question:
