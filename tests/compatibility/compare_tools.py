@@ -48,7 +48,7 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "4",
     "group.coordinator.rebalance.protocols": "classic,consumer,streams,share",
 }
-KAFKA_ONLY = {
+SECURED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": "User:ANONYMOUS;User:admin",
     "delegation.token.secret.key": "secret",
@@ -438,27 +438,25 @@ def clusters(names: Sequence[str], java: Java) -> Iterator[list[Comparer]]:
             broker: Broker
             if name == "kafka":
                 heap = "-Xmx512m -Xms128m -XX:TieredStopAtLevel=1"
-                broker = ApacheKafka(place / "broker", settings={**SETTINGS, **KAFKA_ONLY}, heap=heap)
-                sasl_port = _add_sasl(broker)
+                broker = ApacheKafka(place / "broker", settings={**SETTINGS, **SECURED}, heap=heap)
             else:
-                broker = OttlaBroker(place / "broker", settings=SETTINGS)
+                broker = OttlaBroker(place / "broker", settings={**SETTINGS, **SECURED})
+            sasl_port = _add_sasl(broker)
             broker.start()
             stack.callback(broker.stop)
             (place / "files").mkdir()
             comparers.append(Comparer(java, name, broker.bootstrap, place / "files"))
-            if name == "kafka":
-                comparers[-1].values["sasl_bootstrap"] = f"127.0.0.1:{sasl_port}"
+            comparers[-1].values["sasl_bootstrap"] = f"127.0.0.1:{sasl_port}"
             stack.callback(comparers[-1].close)
         yield comparers
 
 
-def _add_sasl(broker: ApacheKafka) -> int:
+def _add_sasl(broker: Broker) -> int:
     """Give the broker a listener with SASL; returns its port."""
     port = free_port()
-    listeners = (
-        f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{broker.controller_port},"
-        f"SASL_PLAINTEXT://127.0.0.1:{port}"
-    )
+    listeners = f"PLAINTEXT://127.0.0.1:{broker.port},SASL_PLAINTEXT://127.0.0.1:{port}"
+    if isinstance(broker, ApacheKafka):
+        listeners += f",CONTROLLER://127.0.0.1:{broker.controller_port}"
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     broker.settings |= {
         "listeners": listeners,

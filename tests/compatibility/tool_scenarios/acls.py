@@ -35,16 +35,14 @@ SCENARIOS = [
         "--delegation-token tools-token",
         "--remove --force --topic tools- --resource-pattern-type prefixed",
         "--list",
-        only="kafka",
         unordered=True,
         remove=(r"(?m)^ (?=\t)",),  # a blank in front of whichever comes first
     ),
     Scenario(
-        "not served",
+        "one rule",
         "--list",
         "--add --allow-principal User:tools-a --topic tools-a",
         "--remove --force --topic tools-a",
-        only="ottla",
         quick=True,
     ),
     Scenario(

@@ -52,7 +52,6 @@ SCENARIOS = [
         setup=no_tokens,
         files=FILES,
         bare=True,
-        only="kafka",
         ignore=(
             r"([\w/+-]|<id>){40,}==",
             r"<id>\s*",
