@@ -45,6 +45,10 @@ controller.quota.window.size.seconds: Length of a sample for controller_mutation
 controller.socket.timeout.ms: How long a broker waits for the controller's answer before it asks again.
 cordoned.log.dirs: Data directories that get no new partitions.
 default.replication.factor: Replicas of a topic that is created without saying how many.
+delegation.token.expiry.check.interval.ms: How often delegation tokens that have ended are removed.
+delegation.token.expiry.time.ms: A delegation token ends after this time unless it is renewed.
+delegation.token.max.lifetime.ms: No delegation token can be renewed beyond this time.
+delegation.token.secret.key: Secret of which delegation tokens are made, the same on all nodes; without it there are none.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
 delete.topic.enable: Whether topics may be deleted.
 encryption.enabled: With encryption.key set: whether files are encrypted, or (false) made plain again.
