@@ -333,7 +333,10 @@ class BrokerConfig:
 
     def listener_setting(self, listener_name: str, name: str) -> Any:
         """The value of a setting for one listener: `listener.name.<listener>.<name>`, else the general one."""
-        return self.for_listener(listener_name)[name]
+        key = f"listener.name.{listener_name.lower()}.{name}"
+        if key in self.per_broker or key in self.cluster_wide or key in self.given:
+            return self.for_listener(listener_name)[name]
+        return self[name]
 
     def for_listener(self, name: str, mechanism: str | None = None) -> ListenerConfig:
         """The settings of one listener, where `listener.name.<name>.<setting>` stands above `<setting>`.

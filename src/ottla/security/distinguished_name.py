@@ -28,7 +28,7 @@ _CHARSETS: Final = {
     0x14: "latin-1",  # T61String
     0x16: "ascii",  # IA5String
     0x1B: "ascii",  # GeneralString
-    0x1E: "utf-16-be",  # BMPString
+    0x1E: "utf-8",  # BMPString, which Java takes for what it is not
 }
 """Types of values that Java takes for texts."""
 _ESCAPED: Final = ',=+<>#;"\\'

@@ -89,9 +89,11 @@ def _rule(found: re.Match[str]) -> _Rule:
         pattern = re.compile(_NAMED_GROUP.sub("(?P<", found["pattern"]))
     except re.error as error:
         raise ValueError(f"'{found['pattern']}' is no regular expression that can be used here: {error}") from None
-    for _, _, named in _REFERENCE.findall(found["replacement"]):
+    for _, digits, named in _REFERENCE.findall(found["replacement"]):
         if named and named not in pattern.groupindex:
             raise ValueError(f"'{found['pattern']}' has no group ${{{named}}}")
+        if digits and not digits.startswith("0") and not pattern.groups:
+            raise ValueError(f"'{found['pattern']}' has no group ${digits}")
     return _Rule(pattern, found["replacement"], found["case"])
 
 

@@ -77,7 +77,7 @@ def principal_rules(config: ListenerConfig) -> PrincipalRules:
     """`ssl.principal.mapping.rules` of a listener. Raises SettingError."""
     name = "ssl.principal.mapping.rules"
     try:
-        return PrincipalRules.parse(config[name] or "DEFAULT")
+        return PrincipalRules.parse(config[name])
     except ValueError as error:
         key = config.key(name)
         raise SettingError(key, f"{key}: {error}") from None
