@@ -165,6 +165,25 @@ def test_users(ottla: Run, name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "RESOURCE_NOT_FOUND" in ottla("users", "delete", name, "-y", code=1)
 
 
+def test_users_with_roles(ottla: Run, name: str, tmp_path: Path) -> None:
+    config = tmp_path / "client.properties"
+    role = ("-r", "writer", "--topics", f"{name}-*")
+    made = json.loads(ottla("users", "create", name, "--generate", *role, "-o", str(config), "--json"))
+    assert len(made["rules"]) == 3
+    assert made["password"] in config.read_text()
+    wait_until(lambda: json.loads(ottla("users", "list", "--json"))[0]["roles"], "the rules")  # Kafka answers before
+    ottla("users", "grant", name, "-r", "consumer", "--topics", name, "--groups", name)
+    wanted = {"consumer": {"topic": [name], "group": [name]}, "writer": {"topic": [f"{name}-*"]}}
+    wait_until(lambda: json.loads(ottla("users", "show", name, "--json"))["roles"] == wanted, "both roles")
+    ottla("users", "revoke", name, "-r", "consumer")
+    ottla("users", "passwd", name, "-g", "-m", "SCRAM-SHA-256", "-m", "SCRAM-SHA-512")
+    wait_until(lambda: len(json.loads(ottla("users", "list", name, "--json"))) == 2, "both credentials")
+    wait_until(lambda: len(json.loads(ottla("acls", "list", "--json"))) == 3, "the rules of the writer")
+    said = ottla("users", "delete", name, "-y")
+    assert said == f"deleted SCRAM-SHA-256 of {name}, SCRAM-SHA-512 of {name}, 3 rules\n"
+    wait_until(lambda: json.loads(ottla("acls", "list", "--json")) == [], "no rules")
+
+
 def test_moving_between_directories(ottla: Run, kafka: Kafka, name: str) -> None:
     ottla("topics", "create", name)
     wait_until(lambda: f"{name}-0" in ottla("cluster", "log-dirs", "-l"), "the replica")  # Kafka answers before

@@ -188,6 +188,7 @@ def scenario(asked: Asked) -> None:
     )
     note(lambda: _settled(eve))
     note(lambda: alice.expire_delegation_token(token.hmac))
+    _settled(alice)
     note(lambda: alice.expire_delegation_token(token.hmac))
     note(lambda: alice.renew_delegation_token(token.hmac))
     note(lambda: _settled(alice))

@@ -282,7 +282,7 @@ def _delete(options: Namespace) -> int:
         deletions = [
             UserScramCredentialDeletion(user, one.mechanism)
             for user, infos in found.items()
-            for one in infos
+            for one in sorted(infos)
             if one.mechanism in chosen
         ]
         without = [user for user in options.users if user not in {one.user for one in deletions}]
