@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from ottla.core.acl import CLUSTER_NAME, AclOperation, ResourceType, all_operations
 from ottla.core.errors import ApiError, ErrorCode
@@ -27,6 +27,7 @@ _MOST_REFUSED_NODES = 100
 
 __all__ = [
     "CLUSTER_NAME",
+    "IF_ALLOWED",
     "AclOperation",
     "ResourceType",
     "allowed_names",
@@ -35,7 +36,13 @@ __all__ = [
     "allows_cluster",
     "operations_of",
     "require_cluster",
+    "tell_allowed",
 ]
+
+IF_ALLOWED: Final = "if allowed"
+"""For `audited`: a question of which only the yes is of interest; after a no something else is asked."""
+
+Audited = bool | Literal["if allowed"]
 
 
 def allows(
@@ -45,7 +52,7 @@ def allows(
     resource_type: ResourceType,
     name: str,
     *,
-    audited: bool = True,
+    audited: Audited = True,
 ) -> bool:
     """Whether the client may do this with one resource. `audited`: it is an attempt, which the audit log may tell.
 
@@ -86,7 +93,7 @@ def allowed_names(
     resource_type: ResourceType,
     names: Iterable[str],
     *,
-    audited: bool = True,
+    audited: Audited = True,
 ) -> Collection[str]:
     """Those of the resources that the client may do this with; without an authorizer `names` as they are.
 
@@ -101,7 +108,18 @@ def allowed_names(
     }
 
 
-def allows_cluster(broker: Broker, context: RequestContext, operation: AclOperation, *, audited: bool = True) -> bool:
+def tell_allowed(
+    broker: Broker, context: RequestContext, operation: AclOperation, resource_type: ResourceType, names: Iterable[str]
+) -> None:
+    """Tell the audit log what is done by a permission on the whole cluster, which names nothing."""
+    if broker.audit is not None and broker.authorizer is not None and not context.is_internal:
+        for name in names:
+            broker.audit.authorization(context, operation, resource_type, name, True, "by permission on the cluster")
+
+
+def allows_cluster(
+    broker: Broker, context: RequestContext, operation: AclOperation, *, audited: Audited = True
+) -> bool:
     """Whether the client may do this with the cluster."""
     return allows(broker, context, operation, ResourceType.CLUSTER, CLUSTER_NAME, audited=audited)
 

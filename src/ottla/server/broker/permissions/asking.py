@@ -13,6 +13,7 @@ from ottla.server.broker.authorization import (
     allowed_names,
     allows,
     allows_cluster,
+    tell_allowed,
 )
 from ottla.server.broker.permissions.checks import DENIED
 from ottla.server.metadata.image import ConfigResourceType
@@ -58,9 +59,10 @@ def asker(broker: Broker, context: RequestContext, operation: AclOperation) -> C
 
 def not_creatable(broker: Broker, context: RequestContext, names: Iterable[str]) -> list[str]:
     """Those of the topics that the client may not create, though it may describe them."""
-    if allows_cluster(broker, context, AclOperation.CREATE, audited=False):
-        return []
     names = list(names)
+    if allows_cluster(broker, context, AclOperation.CREATE, audited=False):
+        tell_allowed(broker, context, AclOperation.CREATE, ResourceType.TOPIC, names)
+        return []
     allowed = allowed_names(broker, context, AclOperation.CREATE, ResourceType.TOPIC, names)
     return [name for name in names if name not in allowed]
 

@@ -10,7 +10,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ottla.core.errors import ApiError, ErrorCode
-from ottla.server.broker.authorization import AclOperation, ResourceType, allowed_names, allows, allows_cluster
+from ottla.server.broker.authorization import (
+    IF_ALLOWED,
+    AclOperation,
+    ResourceType,
+    allowed_names,
+    allows,
+    allows_cluster,
+)
 from ottla.server.broker.broker import DelayedResponse
 
 if TYPE_CHECKING:
@@ -84,7 +91,7 @@ class Cluster:
         last = self.operations[-1]
         for operation in self.operations:
             # Only the last refusal is one: the others are questions.
-            if allows_cluster(broker, context, operation, audited=operation is last):
+            if allows_cluster(broker, context, operation, audited=operation is last or IF_ALLOWED):
                 return handle(broker, request, context)
         raise ApiError(
             ErrorCode.CLUSTER_AUTHORIZATION_FAILED,
@@ -145,7 +152,7 @@ class Each:
 
     def __call__(self, route: Route, handle: Handle, broker: Broker, request: Any, context: RequestContext) -> Any:
         """Have the rest of it handled."""
-        if context.is_internal or (self.unless and allows_cluster(broker, context, self.unless, audited=False)):
+        if context.is_internal or (self.unless and allows_cluster(broker, context, self.unless, audited=IF_ALLOWED)):
             return handle(broker, request, context)
         decided: dict[Resource | None, bool] = {None: True}
         kept: list[Any] = []

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ottla.core.errors import ErrorCode
 from ottla.core.ids import ZERO_UUID
 from ottla.protocol.messages.delete_topics import DeletableTopicResult
-from ottla.server.broker.authorization import AclOperation, ResourceType, allowed_names, allows_cluster
+from ottla.server.broker.authorization import (
+    AclOperation,
+    ResourceType,
+    allowed_names,
+    allows_cluster,
+    tell_allowed,
+)
 from ottla.server.broker.permissions.checks import refusals, then, with_field, with_more
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ def create_topics(
     names = [name for name, count in times.items() if count == 1 and name != _METADATA_TOPIC]
     if allows_cluster(broker, context, AclOperation.CREATE, audited=False):
         allowed: Collection[str] = names
+        tell_allowed(broker, context, AclOperation.CREATE, ResourceType.TOPIC, names)
     else:
         allowed = allowed_names(broker, context, AclOperation.CREATE, ResourceType.TOPIC, names)
     told = allowed_names(broker, context, AclOperation.DESCRIBE_CONFIGS, ResourceType.TOPIC, names, audited=False)
@@ -67,13 +74,13 @@ def delete_topics(
 
     What is wrong with the request itself, and ids of no topic, are the handler's to refuse.
     """
-    if (
-        context.is_internal
-        or not broker.config["delete.topic.enable"]
-        or allows_cluster(broker, context, AclOperation.DELETE, audited=False)
-    ):
+    if context.is_internal or not broker.config["delete.topic.enable"]:
         return handle(broker, request, context)
     topics = broker.image.topics
+    if allows_cluster(broker, context, AclOperation.DELETE, audited=False):
+        ids = [topic.name or topics.name_of(topic.topic_id) for topic in request.topics]
+        tell_allowed(broker, context, AclOperation.DELETE, ResourceType.TOPIC, filter(None, request.topic_names + ids))
+        return handle(broker, request, context)
     times = Counter([*request.topic_names, *((topic.name, topic.topic_id) for topic in request.topics)])
     names = {*request.topic_names, *(topic.name for topic in request.topics if topic.name is not None)}
     names.update(filter(None, (topics.name_of(topic.topic_id) for topic in request.topics)))

@@ -106,6 +106,7 @@ def init_producer_id(route: Route, handle: Handle, broker: Broker, request: Any,
         if not allows_cluster(broker, context, AclOperation.IDEMPOTENT_WRITE, audited=False) and not allows_any(
             broker, context, AclOperation.WRITE, ResourceType.TOPIC
         ):
+            allows_cluster(broker, context, AclOperation.IDEMPOTENT_WRITE)  # now it is told
             raise ApiError(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     elif not allows(broker, context, AclOperation.WRITE, ResourceType.TRANSACTIONAL_ID, name) or (
         request.enable_2pc
