@@ -42,6 +42,17 @@ def test_voters_and_bootstrap_servers_are_addresses():
     assert str(Address("::1", 1)) == "[::1]:1"
 
 
+def test_controllers_do_not_log_in_by_what_they_need_each_other_to_read():
+    secured = {
+        "listener.security.protocol.map": "CONTROLLER:SASL_SSL,PLAINTEXT:PLAINTEXT",
+        "sasl.mechanism.controller.protocol": "SCRAM-SHA-512",
+    }
+    assert "several controllers cannot log in at each other by SCRAM-SHA-512" in refused(CONTROLLER | secured)
+    assert "several controllers" in refused(COMBINED | THREE | secured)
+    BrokerConfig.of(COMBINED | secured)
+    BrokerConfig.of(COMBINED | THREE | secured | {"sasl.mechanism.controller.protocol": "PLAIN"})
+
+
 @pytest.mark.parametrize("settings", [COMBINED | THREE, BROKER, CONTROLLER, COMBINED])
 def test_nodes_of_all_roles_are_taken(settings):
     config = BrokerConfig.of(settings)

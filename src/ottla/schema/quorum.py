@@ -125,6 +125,16 @@ def check_quorum(config: BrokerConfig) -> None:
         _check_broker_only(config, voters)
     if not config.is_broker:
         _check_controller_only(config)
+    if len(voters or servers) > 1 and config.controller_listener_names:
+        _check_controller_login(config)
+
+
+def _check_controller_login(config: BrokerConfig) -> None:
+    """Who may log in by SCRAM stands in the metadata log: controllers would need each other to read it."""
+    name = "sasl.mechanism.controller.protocol"
+    mechanism: str = config[name]
+    if mechanism.startswith("SCRAM-") and config.controller_protocol().startswith("SASL"):
+        _refuse(name, f"several controllers cannot log in at each other by {mechanism}; set it to PLAIN or GSSAPI")
 
 
 def _check_own_vote(config: BrokerConfig, voters: dict[int, Address]) -> None:

@@ -140,6 +140,17 @@ def test_what_comes_behind_a_login_in_the_same_packet_is_handled():
     run(main())
 
 
+def test_a_login_where_the_memory_of_requests_is_limited():
+    async def main():
+        async with secured(queued_max_request_bytes=200_000_000) as (listener, connect):
+            client = await connect()
+            assert (await client.login()).error_code == 0
+            assert await client.works()
+            assert {type(one).__name__ for one in listener.connections} == {"BoundedSaslConnection"}
+
+    run(main())
+
+
 def test_a_refusal_comes_late_and_ends_the_connection():
     async def main():
         async with secured(connection_failed_authentication_delay_ms=80) as (listener, connect):
