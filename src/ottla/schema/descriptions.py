@@ -10,7 +10,7 @@ audit.log.interval.ms: Within this time the same event is told once, and then ho
 audit.log.max.bytes: The audit log goes on in a new file when it has grown to this size.
 audit.log.max.events.per.second: More events than this are counted, and only their number is told.
 audit.log.max.files: Files of the audit log that are kept, the one in use among them.
-authorizer.class.name: Who decides what clients may do: Apache Kafka's StandardAuthorizer, or module:Class; empty for nobody.
+authorizer.class.name: Who decides what clients may do: Kafka's StandardAuthorizer, or module:Class; empty for nobody.
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 auto.leader.rebalance.enable: Whether partitions go back to their preferred leaders by themselves.
 broker.heartbeat.interval.ms: How often a broker tells the controller that it is there.
@@ -24,7 +24,7 @@ compression.lz4.level: Level at which the broker compresses with lz4.
 compression.type: Codec in which batches are stored; producer keeps what the producer chose.
 compression.zstd.level: Level at which the broker compresses with zstd.
 config.providers: Names of providers that fill in variables such as ${env:NAME} inside values.
-connection.failed.authentication.delay.ms: A refused login is held back for so long; who fails again and again waits longer. 0 for at once.
+connection.failed.authentication.delay.ms: A refused login is held back so long, and longer for who goes on; 0: at once.
 connections.first.request.timeout.ms: A new connection is closed that has not sent a request, or not logged in, by then.
 connections.max.idle.ms: Close a connection on which nothing has happened for this long.
 connections.max.reauth.ms: Clients must log in again within this time; 0 for never.
@@ -48,7 +48,7 @@ default.replication.factor: Replicas of a topic that is created without saying h
 delegation.token.expiry.check.interval.ms: How often delegation tokens that have ended are removed.
 delegation.token.expiry.time.ms: A delegation token ends after this time unless it is renewed.
 delegation.token.max.lifetime.ms: No delegation token can be renewed beyond this time.
-delegation.token.secret.key: Secret of which delegation tokens are made, the same on all nodes; without it there are none.
+delegation.token.secret.key: What delegation tokens are made of, the same on all nodes; without it there are none.
 delete.retention.ms: How long the marker of a deleted key stays in a compacted log.
 delete.topic.enable: Whether topics may be deleted.
 encryption.enabled: With encryption.key set: whether files are encrypted, or (false) made plain again.
