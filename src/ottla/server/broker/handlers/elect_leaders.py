@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.elect_leaders import (
     ElectLeadersRequest,
     ElectLeadersResponse,
@@ -17,8 +18,9 @@ from ottla.protocol.messages.elect_leaders import (
 )
 
 if TYPE_CHECKING:
-    from ottla.core.errors import ErrorCode
     from ottla.server.broker.broker import Broker, RequestContext
+
+_FIRST_VERSION_WITH_TOP_LEVEL_ERROR = 1
 
 
 async def handle(broker: Broker, request: ElectLeadersRequest, context: RequestContext) -> ElectLeadersResponse:
@@ -29,7 +31,7 @@ async def handle(broker: Broker, request: ElectLeadersRequest, context: RequestC
 def error_response(
     request: ElectLeadersRequest, context: RequestContext, code: ErrorCode, message: str | None
 ) -> ElectLeadersResponse:
-    """The code at the top and for each partition."""
+    """The code for each partition, and at the top where the version has it."""
     results = [
         ReplicaElectionResult(
             topic=topic.topic,
@@ -40,4 +42,5 @@ def error_response(
         )
         for topic in request.topic_partitions or ()
     ]
-    return ElectLeadersResponse(error_code=code, replica_election_results=results)
+    top = code if context.api_version >= _FIRST_VERSION_WITH_TOP_LEVEL_ERROR else ErrorCode.NONE
+    return ElectLeadersResponse(error_code=top, replica_election_results=results)
