@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,22 @@ def test_data_without_an_administrator_are_left_alone(made, ottla):
     directory, _ = made
     (directory / "admin.properties").unlink()
     assert "which says who administers it, is gone" in ottla("security", "init", str(directory), code=1).err
+
+
+def test_a_start_makes_what_it_needs_and_finds_it_again(ottla, tmp_path):
+    directory = tmp_path / "secure"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    for arguments in (("--port", port), ()):
+        command = [sys.executable, "-m", "ottla", "start", "--secure", str(directory), "--set", "http.listeners="]
+        with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
+            try:
+                lines = [process.stdout.readline() for _ in range(2 if arguments else 1)]
+                assert f"kafka on 127.0.0.1:{port}" in lines[-1]
+                config = str(directory / "admin.properties")
+                assert ottla("users", "list", "-q", "--command-config", config).lines == ["admin"]
+                ottla("topics", "create", f"by-{len(arguments)}", "--command-config", config)
+            finally:
+                process.terminate()
+    assert ottla("start", "--secure", str(directory), "--port", "1", code=1).err.startswith("ottla: error: ")
+    assert "leave --brokers out" in ottla("start", "--secure", str(directory), "--brokers", "3", code=1).err

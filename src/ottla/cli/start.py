@@ -99,15 +99,20 @@ def run(options: Namespace) -> int:
 
 def _secure(options: Namespace) -> None:
     """Take the settings of the directory, and make it where there is none."""
-    from ottla.cli.security import make_folder
+    from ottla.cli.security import DEFAULT_PORT, make_folder
+    from ottla.cli.security.folder import Folder
 
     for name in ("brokers", "config", "data"):
         if getattr(options, name) is not None:
             raise CommandError(f"--secure is for one broker with data and settings of its own; leave --{name} out")
-    folder = make_folder(options.secure, hosts=[])
+    settings = Folder(options.secure).server_properties
+    if (options.port is not None or options.host is not None) and os.path.exists(settings):
+        raise CommandError(f"{settings} says where the broker listens; leave --port and --host out, or change it there")
+    hosts = [] if options.host is None else [options.host]
+    folder = make_folder(options.secure, hosts=hosts, port=options.port or DEFAULT_PORT)
     if folder.made:
         print(f"made {folder.path}: its administrator logs in with {folder.admin_properties}", flush=True)
-    options.config, options.secure = folder.server_properties, None
+    options.config, options.secure, options.port, options.host = folder.server_properties, None, None, None
 
 
 def _refuse_cluster(data: str) -> None:
