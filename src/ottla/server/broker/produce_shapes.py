@@ -65,8 +65,9 @@ class ProduceShapes:
 
     def __init__(self, version: int) -> None:
         self.version = version
-        # With an authorizer: as of which of its versions, and for which session, they are permitted.
-        self.permitted: tuple[int | None, Session | None] | None = None
+        # With an authorizer: as of which of its versions, for which session and in which interval of the audit log
+        # they are permitted.
+        self.permitted: tuple[int | None, Session | None, int] | None = None
         self._flexible = version >= FIRST_FLEXIBLE_VERSION
         self._shapes: dict[bytes, Shape] = {}
         self._length = 0

@@ -10,7 +10,8 @@ Three kinds of events:
 - *Refusals*, and authentications: the first one at once; the same again within an interval (same principal, address,
   operation, resource, reason) is counted, and told with its count when the interval ends.
 - *Access* that was allowed (READ, WRITE, …): the same; so a producer that runs for a day is one line an interval and
-  topic, with how often it was checked. DESCRIBE that was allowed is no event: every Metadata request asks for it.
+  topic. What is counted are checks: a connection that goes on producing to one topic is checked once an interval.
+  DESCRIBE that was allowed is no event: every Metadata request asks for it.
 
 Memory and rate are bounded: at most `most_keys` different events are remembered in an interval, and at most
 `most_queued` lines between two calls of `take`. What is above is counted, by kind, and the count is an event itself:
@@ -79,6 +80,8 @@ class Audit:
         """Events of which nobody has written anything, since the start."""
         self.events = 0
         """Events that were noted, since the start, each repetition too."""
+        self.intervals = 0
+        """Intervals of counting that have ended: who remembers decisions asks again in each, so that it is told."""
         self._now_ms = now_ms
         self._node_id = node_id
         self._interval_ms = interval_ms
@@ -201,6 +204,7 @@ class Audit:
 
     def _end_interval(self, now_ms: int) -> None:
         """Tell the counts. What did not happen again is forgotten, and is a first time when it comes back."""
+        self.intervals += 1
         kept = {}
         for key, repeats in self._seen.items():
             if repeats.count:

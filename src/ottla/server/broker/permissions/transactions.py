@@ -79,9 +79,11 @@ def produce_quickly(
     shapes = context.produce_shapes
     assert broker.authorizer is not None
     version = broker.authorizer.version
-    if shapes is None or version is None or shapes.permitted != (version, context.session):
+    # The audit log is told again in each of its intervals.
+    interval = broker.audit.intervals if broker.audit is not None else 0
+    if shapes is None or version is None or shapes.permitted != (version, context.session, interval):
         shapes = context.produce_shapes = ProduceShapes(context.api_version)
-        shapes.permitted = version, context.session
+        shapes.permitted = version, context.session, interval
     return quick(broker, buffer, offset, end, context)
 
 
