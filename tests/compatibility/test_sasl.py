@@ -307,3 +307,48 @@ def test_tools_of_kafka_log_in(ours, tmp_path):
     done = java_tool(tmp_path, ours.at("SIGNIN"), "wrong", "BrokerApiVersionsCommand")
     assert done.returncode != 0
     assert b"due to invalid credentials with SASL mechanism SCRAM-SHA-512" in done.stderr + done.stdout
+
+
+def produce_by_confluent(signed, tmp_path):
+    from confluent_kafka import Producer
+
+    errors = []
+    producer = Producer(
+        {
+            "bootstrap.servers": signed.at("BRIEF"),
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "SCRAM-SHA-256",
+            "sasl.username": "carol",
+            "sasl.password": "geheim",
+            "error_cb": errors.append,
+            "log_level": 0,
+        }
+    )
+    for number in range(50):
+        producer.produce("renewed", b"%d" % number, on_delivery=lambda error, _: error and errors.append(error))
+        producer.poll(0)
+        time.sleep(0.1)
+    assert producer.flush(10) == 0
+    assert errors == []
+
+
+def produce_by_java(signed, tmp_path):
+    jaas = f'{SECURITY}.plain.PlainLoginModule required username="alice" password="secret";'
+    path = tmp_path / "client.properties"
+    path.write_text(f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config={jaas}\n")
+    command = [*java("-Xmx128m", "-XX:TieredStopAtLevel=1"), "org.apache.kafka.tools.ProducerPerformance"]
+    command += ["--topic", "renewed", "--num-records", "100", "--throughput", "20", "--record-size", "10"]
+    command += ["--bootstrap-server", signed.at("BRIEF"), "--command-config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "100 records sent" in done.stdout
+    assert "WARN" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("produce", [produce_by_confluent, produce_by_java])
+def test_clients_renew_their_sessions(ours, produce, tmp_path):
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    before = ours.logins("BRIEF", "successful-reauthentication-total")
+    produce(ours, tmp_path)
+    assert ours.logins("BRIEF", "successful-reauthentication-total") >= before + 2
+    assert ours.logins("BRIEF", "failed-reauthentication-total") == 0
