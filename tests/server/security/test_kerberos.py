@@ -134,7 +134,7 @@ def talk(machine, *messages):
 def test_a_ticket_opens_a_session_that_ends_with_it(tokens, messages):
     *steps, offer, last = talk(exchange(Context(*tokens)), *messages, b"wrapped\1\0\0\0admin@EXAMPLE.COM")
     assert [step.answer for step in steps] == [token for token in tokens if token]
-    assert offer == (b"wrapped\1\0\0\0", None)
+    assert offer[:2] == (b"wrapped\1\0\0\0", None)
     assert last.answer == b""
     assert last.session.principal == "User:alice", "whatever else it asks to be"
     assert last.session.expires_ms == NOW_MS + 600_000
