@@ -305,3 +305,37 @@ def test_the_index_decides_as_going_through_all_acls_does(seed: int) -> None:
             )
             assert asked.authorize(*question) is naive(list(known.values()), everyone, *question), question
     assert asked.describe()["acls"] == len(known)
+
+
+def naive_any(acls: list[Acl], principal: str, host: str, operation: int, kind: int) -> bool:
+    """KIP-679: something is allowed that no denial covers; only ACLs for the very operation, or for all, count."""
+    allowed: list[tuple[int, str]] = []
+    denied: list[tuple[int, str]] = []
+    for resource_type, name, pattern, who, where, what, permission in acls:
+        from_there = ip_address(host) in ip_network(where) if "/" in where else where in ("*", host)
+        if resource_type == kind and who in (principal, "User:*") and from_there and what in (operation, ALL):
+            (allowed if permission == ALLOW else denied).append((pattern, name))
+    if (LITERAL, "*") in denied:
+        return False
+    for pattern, name in allowed:
+        covered = any(
+            name.startswith(other) if kind_of == PREFIXED else (pattern, name) == (LITERAL, other)
+            for kind_of, other in denied
+        )
+        if (pattern, name) == (LITERAL, "*") or not covered:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whether_anything_is_allowed_agrees_with_going_through_all_acls(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(30):
+        acls = [random_acl(random) for _ in range(random.randrange(8))]
+        asked = authorizer(*acls)
+        for operation in (READ, WRITE, DESCRIBE):
+            question = ("User:alice", random.choice(("10.0.0.1", "10.0.0.9")), operation, TOPIC)
+            principal, host, *rest = question
+            sample = naive(acls, False, principal, (), host, operation, TOPIC, "hardcode")
+            expected = sample or naive_any(acls, *question)
+            assert asked.authorize_by_resource_type(principal, (), host, *rest) is expected, (acls, question)
