@@ -35,6 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     for action in (status, rotate):
         action.add_argument("--data", metavar="DIR", default=DEFAULT_DATA, help=f"a data directory ({DEFAULT_DATA})")
+    shown = actions.add("cat", _cat, "Write a file of a data directory to standard output, decrypted.", connects=False)
+    shown.add_argument("file", metavar="FILE", help="the file; OTTLA_ENCRYPTION_KEY says where the master key is")
     made = actions.add("new-key", _new_key, "Make a master key in a new file.", connects=False)
     made.add_argument("file", metavar="FILE", help="the file; it must not exist")
 
@@ -127,6 +129,16 @@ def _rotate(options: Namespace) -> int:
         f"new files are encrypted with key {key_id}; the others follow (`ottla encryption status`)",
         json={"rotated": True, "data": data, "key": key_id},
     )
+    return 0
+
+
+def _cat(options: Namespace) -> int:
+    import sys
+
+    from ottla.server.security.encryption.offline import content
+
+    sys.stdout.buffer.write(content(options.file))
+    sys.stdout.buffer.flush()
     return 0
 
 

@@ -292,15 +292,16 @@ def test_appends_and_cuts_go_on_while_a_file_is_copied(machine: MemoryDisk, keys
     keys.encrypts = True
     conversion = Conversion(disk, PATH)
     copy = conversion._copy
-    happened = []
+    happened: list[str] = []
 
     def copy_with_company(*arguments: object) -> int:
         position = copy(*arguments)  # type: ignore[arg-type]
         if not happened:
-            happened.append(file.append(b"meanwhile"))
+            happened.append("an append")
+            file.append(b"meanwhile")
         return position
 
-    conversion._copy = copy_with_company  # type: ignore[method-assign]
+    conversion._copy = copy_with_company  # type: ignore[assignment,method-assign]
     assert conversion.run()
     assert file.read_at(2_999_999, 100) == b"\0meanwhile"
     assert again(machine, keys).read(PATH) == bytes(3_000_000) + b"meanwhile"
@@ -322,7 +323,7 @@ def test_a_file_that_is_renamed_or_removed_meanwhile_is_left_alone(machine: Memo
             disk.rename("/data/one", "/data/two")
         return position
 
-    conversion._copy = copy_and_move  # type: ignore[method-assign]
+    conversion._copy = copy_and_move  # type: ignore[assignment,method-assign]
     assert not conversion.run()
     file.append(b" and more")
     assert machine.read("/data/two/file") == b"content and more"

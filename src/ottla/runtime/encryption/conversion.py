@@ -7,6 +7,7 @@ last piece, what was appended meanwhile, do writers wait.
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from contextlib import suppress
 
 from ottla.runtime.disk import Disk, DiskError, MissingFileError
@@ -42,11 +43,19 @@ def state_of(disk: Disk, path: str) -> FileState:
         file.close()
 
 
-class Conversion:
-    """Copies one file to what the keys say that new files are: encrypted, or plain. Any thread may `run` it."""
+class _UnwantedError(Exception):
+    """Somebody wants the conversion to end."""
 
-    def __init__(self, disk: EncryptedDisk, path: str) -> None:
+
+class Conversion:
+    """Copies one file to what the keys say that new files are: encrypted, or plain. Any thread may `run` it.
+
+    It ends, leaving the file as it is, when it `is_wanted` no more.
+    """
+
+    def __init__(self, disk: EncryptedDisk, path: str, is_wanted: Callable[[], bool] = lambda: True) -> None:
         self._disk = disk
+        self._is_wanted = is_wanted
         self._path = path
         self._temporary = path + TEMPORARY_SUFFIX
 
@@ -59,7 +68,7 @@ class Conversion:
             try:
                 if self._attempt():
                     return True
-            except MissingFileError:
+            except (MissingFileError, _UnwantedError):
                 return False
             finally:
                 with suppress(DiskError):
@@ -92,6 +101,8 @@ class Conversion:
 
     def _copy(self, source: EncryptedFile, target: EncryptedFile, position: int) -> int:
         while data := source.read_at(position, PIECE_BYTES):
+            if not self._is_wanted():
+                raise _UnwantedError
             target.append(data)
             position += len(data)
         return position

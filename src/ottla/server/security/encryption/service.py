@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from ottla.runtime.disk import Disk, DiskError, DiskLockedError, disk_error
 from ottla.runtime.encryption.conversion import Conversion, rewrap
@@ -26,6 +26,9 @@ from ottla.server.security.encryption.sources import SETTING, KeySource, source_
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +83,8 @@ class Encryption:
         self._source: KeySource | None = None
         self._disk: EncryptedDisk | None = None
         self._task: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[Any] | None = None  # in a worker thread, which cannot be cancelled
+        self._is_stopping = False
         self.files_left = 0
         """What is yet to be converted, or to be wrapped by the current key."""
 
@@ -137,12 +142,18 @@ class Encryption:
         self._task = asyncio.ensure_future(self._run())
 
     async def stop(self) -> None:
-        """End; a file that is being converted is finished first."""
+        """End. When this returns nothing is changed any more; a file that is just being converted is left for the next
+        start.
+        """
+        self._is_stopping = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if self._working is not None:
+            with suppress(DiskError, SettingError):
+                await self._working
 
     # --- while the node runs
 
@@ -154,7 +165,7 @@ class Encryption:
             await asyncio.sleep(LOOK_S)
             rotated = False
             for ring in self._rings:
-                if await self._env.run_blocking(self._is_asked, ring):
+                if await self._run_blocking(self._is_asked, ring):
                     rotated = await self._rotate(ring) or rotated
             if rotated or (loop.time() >= next_try_s and self._has_work):
                 await self._convert_all()
@@ -170,7 +181,7 @@ class Encryption:
     async def _rotate(self, ring: Ring) -> bool:
         """Carry a request out; a failure is told, and tried again with the next look."""
         try:
-            key_id = await self._env.run_blocking(self._rotate_now, ring)
+            key_id = await self._run_blocking(self._rotate_now, ring)
         except (DiskError, SettingError) as error:
             logger.error("the key of %s cannot be rotated: %s", ring.directory, error)
             return False
@@ -192,6 +203,14 @@ class Encryption:
             raise
         return key_id
 
+    async def _run_blocking(self, function: Callable[[*Arguments], Result], /, *arguments: *Arguments) -> Result:
+        """In a worker thread, for whose end `stop` waits."""
+        work = asyncio.ensure_future(self._env.run_blocking(function, *arguments))
+        self._working = work
+        result = await asyncio.shield(work)
+        self._working = None
+        return result
+
     async def _convert_all(self) -> None:
         for ring in self._rings:
             try:
@@ -201,7 +220,7 @@ class Encryption:
                 logger.error("the files of %s cannot be looked through: %s", ring.directory, error)
 
     async def _convert(self, ring: Ring) -> None:
-        run, loop = self._env.run_blocking, asyncio.get_running_loop()
+        run, loop = self._run_blocking, asyncio.get_running_loop()
         work = await run(self._work, ring)
         self.files_left = len(work)
         bytes_done = 0
@@ -234,7 +253,9 @@ class Encryption:
             if self._config["encryption.enabled"] and not found.state.is_plain:
                 rewrap(self._disk, found.path)
                 return True
-            return Conversion(self._disk, found.path).run() or not self._inner.exists(found.path)
+            return Conversion(self._disk, found.path, lambda: not self._is_stopping).run() or not self._inner.exists(
+                found.path
+            )
         except DiskError as error:
             logger.error("%s cannot be converted: %s", found.path, error)
             return False
