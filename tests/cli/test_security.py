@@ -133,4 +133,25 @@ def test_a_start_makes_what_it_needs_and_finds_it_again(ottla, tmp_path):
             finally:
                 process.terminate()
     assert ottla("start", "--secure", str(directory), "--port", "1", code=1).err.startswith("ottla: error: ")
-    assert "leave --brokers out" in ottla("start", "--secure", str(directory), "--brokers", "3", code=1).err
+
+
+def test_a_cluster_is_secured_and_stays_so(ottla, tmp_path):
+    directory = tmp_path / "secure"
+    command = [sys.executable, "-m", "ottla", "start", "--secure", str(directory), "--brokers", "3", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert "3 brokers" in process.stdout.readline()
+            config = ("--command-config", str(directory / "admin.properties"))
+            ottla("topics", "create", "orders", "-p", "3", "-r", "3", *config)
+            ottla("produce", "orders", "-a", "all", "a table", *config)
+            assert ottla("consume", "orders", *config).out == "a table\n"
+            ottla("tokens", "create", *config)
+            assert ottla("users", "list", "-q", *config).lines == ["admin", "ottla-nodes"]
+        finally:
+            process.terminate()
+    for path in directory.rglob("*.properties"):
+        if path.name != "meta.properties":
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    opened = ottla("start", "--brokers", "3", "--data", str(directory / "data"), code=1)
+    assert f"is secured: start it with --secure {directory}" in opened.err

@@ -58,6 +58,7 @@ def _arguments(options: Namespace) -> list[str]:
         "--log-level": options.log_level,
         "--log-format": options.log_format,
         "--brokers": options.brokers,
+        "--secure": options.secure,
         "--port": options.port,
         "--host": options.host,
         "--rack": options.rack,

@@ -66,7 +66,7 @@ def run(options: Namespace) -> int:
     # a tenth of the start. See `_settle` for what happens then.
     gc.disable()
     try:
-        if options.secure is not None:
+        if options.secure is not None and options.brokers is None:
             _secure(options)
         if options.brokers is not None:
             from ottla.cli import local_cluster
@@ -102,7 +102,7 @@ def _secure(options: Namespace) -> None:
     from ottla.cli.security import DEFAULT_PORT, make_folder
     from ottla.cli.security.folder import Folder
 
-    for name in ("brokers", "config", "data"):
+    for name in ("config", "data"):
         if getattr(options, name) is not None:
             raise CommandError(f"--secure is for one broker with data and settings of its own; leave --{name} out")
     settings = Folder(options.secure).server_properties

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 from argparse import Namespace
+from dataclasses import replace
 
 from ottla.cli.errors import CommandError
 from ottla.cli.local_cluster.plan import OWN_SETTINGS, Plan, check_free, make_plan, prepare
@@ -24,7 +25,10 @@ def run(options: Namespace) -> int:
     """Run the cluster until it is told to stop; returns the exit code."""
     from ottla.cli.local_cluster.supervisor import supervise
 
-    root = options.data or DEFAULT_DATA
+    if options.secure is None:
+        root = options.data or DEFAULT_DATA
+    else:
+        root = options.data or os.path.join(options.secure, "data")
     _refuse_own_settings(options)
     if options.detach:
         from ottla.cli.detach import start_detached
@@ -33,6 +37,8 @@ def run(options: Namespace) -> int:
     if options.log_file:
         raise CommandError("--log-file is for --detach; the log is on standard error otherwise")
     try:
+        if options.secure is not None:
+            os.makedirs(options.secure, mode=0o700, exist_ok=True)
         os.makedirs(root, exist_ok=True)
         lock = open(os.path.join(root, LOCK), "ab")  # noqa: SIM115 (held as long as the cluster runs)
     except OSError as error:
@@ -48,9 +54,28 @@ def run(options: Namespace) -> int:
                 "it, or choose another directory with --data"
             ) from None
         plan = make_plan(root, options)
+        plan = _secured(plan, options)
         check_free(plan)
         prepare(plan, options)
         return supervise(plan, options)
+
+
+def _secured(plan: Plan, options: Namespace) -> Plan:
+    """The plan with what `--secure` says. A cluster stays as it began: one that was secured must not be opened by a
+    forgotten option, and in one that was not nobody could log in."""
+    if options.secure is None:
+        if plan.secured_by is not None:
+            raise CommandError(f"the cluster in {plan.root} is secured: start it with --secure {plan.secured_by}")
+        return plan
+    if plan.has_begun and plan.secured_by is None:
+        raise CommandError(
+            f"the cluster in {plan.root} began without --secure, so nobody could log in; choose another directory with "
+            "--data"
+        )
+    from ottla.cli.security.cluster import ClusterSecurity
+
+    security = ClusterSecurity.of(options.secure, plan.bootstrap_servers, plan.host)
+    return replace(plan, security=security, secured_by=security.folder.path)
 
 
 def _refuse_own_settings(options: Namespace) -> None:

@@ -10,10 +10,15 @@ from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from ottla.cli.client_properties import properties_text
 from ottla.cli.errors import CommandError
+from ottla.cli.passwords import write_private
 from ottla.cli.running import find_node
+
+if TYPE_CHECKING:
+    from ottla.cli.security.cluster import ClusterSecurity
 
 FILE: Final = "ottla.cluster"
 PORT: Final = 9092
@@ -64,6 +69,10 @@ class Plan:
     members: tuple[Member, ...]
     racks: tuple[str, ...] = ()
     has_begun: bool = False
+    security: ClusterSecurity | None = None
+    """None: anybody may come in."""
+    secured_by: str | None = None
+    """The directory of `--secure` that the cluster began with."""
 
     @property
     def controllers(self) -> tuple[Member, ...]:
@@ -197,7 +206,14 @@ def read_plan(root: str) -> Plan | None:
         with open(path, encoding="utf-8") as file:
             fields = json.load(file)
         members = tuple(Member(**member) for member in fields["brokers"])
-        return Plan(root, fields["cluster_id"], fields["host"], members, has_begun=fields["has_begun"])
+        return Plan(
+            root,
+            fields["cluster_id"],
+            fields["host"],
+            members,
+            has_begun=fields["has_begun"],
+            secured_by=fields.get("secured_by"),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -212,8 +228,7 @@ def prepare(plan: Plan, options: Namespace) -> None:
         _format(plan)
         _keep(replace(plan, has_begun=True))
         for member in plan.members:
-            with open(plan.properties_file(member), "w", encoding="utf-8") as file:
-                file.write(_properties(plan, member, options))
+            write_private(plan.properties_file(member), _properties(plan, member, options))
     except OSError as error:
         raise CommandError(f"cannot write to {error.filename or plan.root}: {error.strerror or error}") from None
 
@@ -222,6 +237,7 @@ def _keep(plan: Plan) -> None:
     fields = {
         "cluster_id": plan.cluster_id,
         "has_begun": plan.has_begun,
+        "secured_by": plan.secured_by,
         "host": plan.host,
         "brokers": [asdict(member) for member in plan.members],
     }
@@ -261,6 +277,7 @@ def _format(plan: Plan) -> None:
             controller_listener_name="CONTROLLER",
             voters=voters if member.directory_id is not None and not plan.has_begun else (),
             has_dynamic_quorum=True,
+            scram=() if plan.security is None else plan.security.credentials(),
         ).run(RealDisk(), _say_nothing)
 
 
@@ -280,7 +297,8 @@ def _properties(plan: Plan, member: Member, options: Namespace) -> str:
     if options.config is not None:
         text = f"{read_config(options.config)}\n\n"
     host = bracketed(plan.host)
-    listeners = [f"PLAINTEXT://{host}:{member.port}"]
+    protocol = "PLAINTEXT" if plan.security is None else "SASL_SSL"
+    listeners = [f"{protocol}://{host}:{member.port}"]
     if member.controller_port is not None:
         listeners.append(f"CONTROLLER://{host}:{member.controller_port}")
     servers = ",".join(f"{host}:{one.controller_port}" for one in plan.controllers)
@@ -304,11 +322,13 @@ def _properties(plan: Plan, member: Member, options: Namespace) -> str:
         "log.dirs": plan.directory(member),
         "http.listeners": _http(member),
     }
+    if plan.security is not None:
+        own |= plan.security.settings()
     if plan.racks:
         own["broker.rack"] = plan.racks[(member.node_id - 1) % len(plan.racks)]
     head = "# Written by `ottla start --brokers` at every start: change settings with its --set and --config.\n"
     before = "".join(f"{name}={value}\n" for name, value in shared.items())
-    after = "".join(f"{name}={value}\n" for name, value in own.items())
+    after = properties_text(own)
     return f"{head}{before}\n{text}{after}"
 
 

@@ -128,8 +128,12 @@ class Folder:
             raise CommandError(f"{name!r} is no name for an administrator: letters, digits, '.', '_' and '-' make one")
         self._format(name, password)
         host = _bracketed(advertised[0]) if advertised else "localhost"
+        self.write_administrator(name, password, f"{host}:{port}")
+
+    def write_administrator(self, name: str, password: str, bootstrap_servers: str) -> None:
+        """The administrator's settings."""
         base = {
-            "bootstrap.servers": f"{host}:{port}",
+            "bootstrap.servers": bootstrap_servers,
             "security.protocol": "SASL_SSL",
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.authority_pem,
@@ -145,9 +149,6 @@ class Folder:
         from ottla.core.ids import uuid_to_text
         from ottla.runtime.real_disk import RealDisk
 
-        salt = secrets.token_bytes(20)
-        salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
-        credential = f"name={name},salt={_base64(salt)},saltedpassword={_base64(salted)},iterations={_ITERATIONS}"
         Format(
             node_id=NODE_ID,
             cluster_id=uuid_to_text(random_id()),
@@ -156,7 +157,7 @@ class Folder:
             controller_listener_name="CONTROLLER",
             voters=(InitialVoter(NODE_ID, *UNOPENED, random_id()),),
             has_dynamic_quorum=True,
-            scram=[f"{MECHANISM}=[{credential}]"],
+            scram=[scram_argument(name, password)],
         ).run(RealDisk(), lambda line: None)
         self.made.append(self.data)
 
@@ -256,6 +257,14 @@ class Folder:
     def _write(self, path: str, content: str | bytes, *, mode: int = 0o600) -> None:
         write_private(path, content, mode=mode)
         self.made.append(path)
+
+
+def scram_argument(name: str, password: str) -> str:
+    """A credential as the formatting of a directory takes it."""
+    salt = secrets.token_bytes(20)
+    salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    credential = f"name={name},salt={_base64(salt)},saltedpassword={_base64(salted)},iterations={_ITERATIONS}"
+    return f"{MECHANISM}=[{credential}]"
 
 
 def _summary(path: str) -> Summary:
