@@ -155,6 +155,8 @@ def settings(port: int, controller_port: int, users: Sequence[str]) -> dict[str,
         "offsets.topic.num.partitions": "1",
         "transaction.state.log.num.partitions": "1",
         "share.coordinator.state.topic.num.partitions": "1",
+        # The records of the matrix are old.
+        "log.retention.hours": "-1",
         "process.roles": "broker,controller",
         "node.id": "1",
     }
