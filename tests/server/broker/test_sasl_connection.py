@@ -299,6 +299,22 @@ def test_credentials_are_those_of_the_newest_metadata():
     run(main())
 
 
+def test_a_flood_of_refusals_does_not_fill_the_log(caplog):
+    async def main():
+        async with secured(connection_failed_authentication_delay_ms=0) as (listener, connect):
+            for _ in range(30):
+                client = await connect()
+                await client.login("al\nice", "geheim")
+            assert listener.logins.failed == 30
+
+    with caplog.at_level("INFO", "ottla"):
+        run(main())
+    lines = [record.getMessage() for record in caplog.records if "refusing" in record.getMessage()]
+    assert 0 < len(lines) <= 20
+    assert "user 'al\\nice' by PLAIN: unknown user or wrong password" in lines[0]
+    assert not any("geheim" in line or "\n" in line for line in lines)
+
+
 def test_guessing_becomes_slower():
     async def main():
         async with secured(connection_failed_authentication_delay_ms=4) as (listener, connect):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_REASON = 500
 SHORTEST_SESSION_S = 1.0
 """Between the beginnings of two re-authentications, as in Kafka."""
 
@@ -215,7 +216,10 @@ class SaslConnection(Connection):
             counts.failed += 1
         else:
             counts.failed_again += 1
-        logger.info(
+        reason = _printable(reason)
+        self._listener.complaints.log(
+            asyncio.get_running_loop().time(),
+            logging.INFO,
             "refusing %s (client id %r), user %r by %s: %s",
             self.client,
             context.client_id,
@@ -256,6 +260,11 @@ def _encoded(request: SaslHandshakeRequest, version: int) -> bytes:
     from ottla.protocol.codec import encode
 
     return encode(request, version)
+
+
+def _printable(text: str) -> str:
+    """In one line, and no longer than one: back ends may quote what clients have sent."""
+    return "".join(each if each.isprintable() else " " for each in text[:_LONGEST_REASON])
 
 
 def _now_ms() -> float:

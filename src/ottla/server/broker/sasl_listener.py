@@ -189,7 +189,12 @@ class SaslListener:
             raise ProtocolError(str(error)) from None
         request, _ = route.decode(bytearray(body), 0, len(body))
         context.api_version = version
-        response: Response | None = route.failure(request, context, ApiError(code, text))
+        try:
+            response: Response | None = route.failure(request, context, ApiError(code, text))
+        except Exception:
+            # A refusal for a request that its handler would never have looked at: closing says it as well.
+            logger.debug("no refusal of %s can be made", route.api.name, exc_info=True)
+            return None
         return response
 
 

@@ -119,6 +119,7 @@ def test_an_unknown_mechanism_hears_which_there_are():
     answer = body(refusal, SaslHandshakeResponse, 1)
     assert (answer.error_code, answer.mechanisms) == (ErrorCode.UNSUPPORTED_SASL_MECHANISM, MECHANISMS)
     assert len(refusal.mechanism) <= 40
+    assert exchange().receive(handshake("a\nb\x1b[0m")).mechanism == "a?b??0m"
 
 
 def test_wrong_credentials():

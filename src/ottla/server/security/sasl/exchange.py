@@ -228,8 +228,10 @@ class Exchange:
         offered = list(self._mechanisms)
         if request.mechanism not in offered:
             response = SaslHandshakeResponse(error_code=ErrorCode.UNSUPPORTED_SASL_MECHANISM, mechanisms=offered)
-            # Not kept as it came: it is the client's own text, and may be long.
-            self._mechanism = request.mechanism[:40]
+            # Not kept as it came: it is the client's own text, and goes into logs.
+            self._mechanism = "".join(
+                each if each.isalnum() or each in "-_" else "?" for each in request.mechanism[:40]
+            )
             # Kafka does not get round to an answer when this begins a re-authentication.
             data = header.frame(response) if self._previous is None else None
             return self._fail(data, "a mechanism that is not enabled")

@@ -46,8 +46,8 @@ class Failures:
         if failures < HELD_FAILURES:
             return 0
         step_ms = self._step_ms(failures - HELD_FAILURES)
-        count.free_ms = max(count.free_ms, now_ms) + step_ms
-        return int(min(count.free_ms - now_ms, self._longest_ms))
+        count.free_ms = min(max(count.free_ms, now_ms) + step_ms, now_ms + self._longest_ms)
+        return int(count.free_ms - now_ms)
 
     def failed(self, host: str, user: str | None, now_ms: float) -> int:
         """Somebody was refused; for how long to hold that back."""
