@@ -139,6 +139,7 @@ async def _created_elsewhere(
             api_version=_REQUEST_VERSION,
             client_id=context.client_id,
         )
+        inner.session = context.session
         forwarded: CreateTopicsResponse = await forward(channel, broker, request, inner)
         return forwarded
     try:
