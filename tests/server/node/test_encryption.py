@@ -146,6 +146,13 @@ def test_a_missing_or_another_key_is_told_in_one_line(tmp_path: Path, ottla: Run
         [line] = [line for line in str(caught.value).splitlines() if line.startswith("ottla: error:")]
         assert "Traceback" not in str(caught.value)
         assert wanted in line or "cannot read the key file" in line
+    (data / ".ottla-keys").rename(tmp_path / "ring")
+    with pytest.raises(AssertionError) as caught:
+        Process(data, key)
+    assert f"key {wanted}, but the ring of keys {data}/.ottla-keys is gone" in str(caught.value)
+    (tmp_path / "ring").rename(data / ".ottla-keys")
+    with Process(data, key):
+        pass
 
 
 def test_a_plain_directory_is_encrypted_while_it_is_used_and_made_plain_again(
@@ -188,11 +195,11 @@ def test_kills_while_files_are_converted_and_keys_rotated_lose_nothing(tmp_path:
     with Process(data) as broker:
         ottla("produce", TOPIC, "-f", records(4_000, tmp_path / "records"), broker=broker)
     expected = 4_000
-    for turn in range(4):
-        broker = Process(data, key, f"encryption.enabled={'false' if turn == 2 else 'true'}")
+    for turn in range(3):
+        broker = Process(data, key, f"encryption.enabled={'false' if turn == 1 else 'true'}")
         ottla("produce", TOPIC, f"{turn}", broker=broker)
         expected += 1
-        if turn >= 1:
+        if turn:
             ottla("encryption", "rotate", "--data", str(data))
         time.sleep(0.01 * turn)
         broker.end(signal.SIGKILL)

@@ -19,7 +19,7 @@ from ottla.runtime.encryption.conversion import Conversion, rewrap
 from ottla.runtime.encryption.disk import EncryptedDisk
 from ottla.schema.definition import SettingError
 from ottla.server.log.files import LOCK
-from ottla.server.security.encryption.ring import REQUEST, Ring
+from ottla.server.security.encryption.ring import REQUEST, RING, Ring
 from ottla.server.security.encryption.scan import PLAIN_NAMES, Found, files, leftovers
 from ottla.server.security.encryption.sources import SETTING, KeySource, source_of
 
@@ -125,6 +125,7 @@ class Encryption:
         try:
             ring = Ring.read(disk, directory)
             if ring is None:
+                _refuse_without_ring(disk, directory)
                 ring = Ring(directory, [])
                 ring.rotate(sources[0], self._env.clock.now_ms())
                 ring.write(disk)
@@ -277,6 +278,17 @@ class Encryption:
     def _inner(self) -> Disk:
         assert self._disk is not None
         return self._disk.inner
+
+
+def _refuse_without_ring(disk: Disk, directory: str) -> None:
+    """A directory that is to get its first keys must not have files that are encrypted with others."""
+    for found in files(disk, directory):
+        if found.state.key_id is not None:
+            raise SettingError(
+                SETTING,
+                f"{found.path} is encrypted with key {found.state.key_id.hex()}, but the ring of keys "
+                f"{directory}/{RING} is gone; put back a copy of it",
+            )
 
 
 def data_directories(config: BrokerConfig) -> list[str]:
