@@ -176,6 +176,10 @@ def test_settings_are_changed_by_those_who_may() -> None:
         request = alter_configs.AlterConfigsRequest(resources=[change(alter_configs, *one) for one in wanted[:3]])
         answer = await client.ask(request, 2, alter_configs.AlterConfigsResponse)
         assert [one.error_code for one in answer.responses] == refusals[:3]
+        # What is wrong with the request is said before anybody is asked.
+        request = alter_configs.AlterConfigsRequest(resources=[change(alter_configs, kinds.TOPIC, "secrets")] * 2)
+        answer = await client.ask(request, 2, alter_configs.AlterConfigsResponse)
+        assert {one.error_code for one in answer.responses} == {ErrorCode.INVALID_REQUEST}
 
     run(main, "orders", "secrets")
 

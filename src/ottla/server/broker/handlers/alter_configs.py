@@ -6,6 +6,7 @@ Clients should use IncrementalAlterConfigs (KIP-339). Loggers cannot be changed 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ottla.protocol.messages.alter_configs import (
     AlterConfigsResourceResponse,
     AlterConfigsResponse,
 )
-from ottla.server.broker.handlers.incremental_alter_configs import refusal_of_broker, where_it_belongs
+from ottla.server.broker.handlers.incremental_alter_configs import TWICE, refusal_of_broker, where_it_belongs
 from ottla.server.controller.configs import SET, Change, Refusal
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 async def handle(broker: Broker, request: AlterConfigsRequest, context: RequestContext) -> AlterConfigsResponse:
     """Replace the overrides of each resource, where the active controller is."""
     own: dict[int, Refusal] = {}
+    times = Counter((resource.resource_type, resource.resource_name) for resource in request.resources)
     for index, resource in enumerate(request.resources):
-        if (refusal := refusal_of_broker(broker, resource, context)) is not None:
+        if times[resource.resource_type, resource.resource_name] > 1:
+            own[index] = TWICE
+        elif (refusal := refusal_of_broker(broker, resource, context)) is not None:
             own[index] = refusal
     kept = [resource for index, resource in enumerate(request.resources) if index not in own]
     answers: Iterator[AlterConfigsResourceResponse] = iter(())

@@ -29,7 +29,7 @@ from ottla.server.metadata.image import ConfigResourceType
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
 
-_TWICE: Final = Refusal(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+TWICE: Final = Refusal(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
 
 
 async def handle(
@@ -37,11 +37,12 @@ async def handle(
 ) -> IncrementalAlterConfigsResponse:
     """Change each resource; loggers here and now, everything else where the active controller is."""
     own: dict[int, Refusal] = {}
-    times = Counter(r.resource_name for r in request.resources if r.resource_type == ConfigResourceType.BROKER_LOGGER)
+    times = Counter((resource.resource_type, resource.resource_name) for resource in request.resources)
     for index, resource in enumerate(request.resources):
-        if resource.resource_type == ConfigResourceType.BROKER_LOGGER:
-            once = times[resource.resource_name] == 1
-            own[index] = _alter_loggers(broker, resource, context, request.validate_only) if once else _TWICE
+        if times[resource.resource_type, resource.resource_name] > 1:
+            own[index] = TWICE
+        elif resource.resource_type == ConfigResourceType.BROKER_LOGGER:
+            own[index] = _alter_loggers(broker, resource, context, request.validate_only)
         elif (refusal := refusal_of_broker(broker, resource, context)) is not None:
             own[index] = refusal
         elif broker.check_certificates is not None and resource.resource_type == ConfigResourceType.BROKER:
