@@ -211,6 +211,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "/keys")
             self.end_headers()
             return
+        if self.path == "/broken":
+            self.wfile.write(b"nonsense\r\n\r\n")
+            return
         body = {"/keys": ISSUED.document(), "/large": b" " * 2_000_000, "/text": b"<html>"}.get(self.path)
         self.send_response(200 if body else 503)
         self.end_headers()
@@ -244,6 +247,7 @@ def test_keys_come_over_http(endpoint):
         ("large", "larger than"),
         ("text", "no JSON"),
         ("none", "it answers 503"),
+        ("broken", "its answer is not HTTP"),
     ],
 )
 def test_an_endpoint_without_keys(endpoint, path, reason):

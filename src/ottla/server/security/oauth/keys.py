@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -153,6 +154,8 @@ def download(url: str, context: ssl.SSLContext | None) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             raise ValueError(f"it answers {error.code}") from None
+    except HTTPException as error:
+        raise ValueError(f"its answer is not HTTP ({type(error).__name__})") from None
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
