@@ -18,6 +18,7 @@ from tests.server.log.support import (
     batch,
     new_disk,
     new_log,
+    read_all,
     reopen,
 )
 
@@ -210,3 +211,16 @@ def test_batches_of_a_later_epoch_than_the_leader_had_when_it_was_asked_are_left
     follower.append_as_follower(records, NOW, leader_epoch=4)
     assert follower.log_end_offset == 2
     assert follower.leader_epochs.entries() == [(4, 0)]
+
+
+def test_what_the_leaders_compaction_left_out_is_no_loss_after_a_crash() -> None:
+    """Two batches with a hole between them in two segments, never flushed, and the process is killed."""
+    host = KeepingHost(new_disk())
+    log = new_log(host, segment_bytes=300)
+    for base_offset in (0, 57, 59, 2**31 + 100, 2**32 + 200):
+        log.append_as_follower(memoryview(batch(2, size=100, base_offset=base_offset)), NOW)
+    assert log.log_end_offset == 2**32 + 202
+    bases = [header.base_offset for header in read_all(log)]
+    again = reopen(log, clean=False, recovery_point=0)
+    assert [header.base_offset for header in read_all(again)] == bases
+    assert again.log_end_offset == log.log_end_offset

@@ -40,7 +40,7 @@ from ottla.server.log.producer_snapshot import SnapshotFiles
 from ottla.server.log.producer_state import ProducerState
 from ottla.server.log.recovery import recover_segment
 from ottla.server.log.scan import batch_headers
-from ottla.server.log.segment import Segment
+from ottla.server.log.segment import LARGEST_HOLE, Segment
 from ottla.server.log.transaction_index import ENTRY_SIZE as TRANSACTION_ENTRY_SIZE
 
 
@@ -318,8 +318,10 @@ class _Loader:
         known_end = max(self._request.recovery_point, self._request.cleaned_offset)
         for index in range(first, len(segments)):
             segment = segments[index]
-            if next_offset < segment.base_offset > known_end and not has_gaps:
-                # Records between the two were never flushed, and are lost: what follows a hole can not be kept.
+            hole = segment.base_offset - next_offset if segment.base_offset > known_end else 0
+            if 0 < hole <= LARGEST_HOLE and not has_gaps:
+                # Records between the two were never flushed, and are lost: what follows a hole can not be kept. (One
+                # that no segment has room for is the leader's compaction.)
                 self._drop_segments(segments[index:], snapshots)
                 break
             if next_offset > segment.base_offset:

@@ -32,7 +32,7 @@ from ottla.server.log.producer_state import (
 )
 from ottla.server.log.retention import delete_old_segments, remove_segments
 from ottla.server.log.rolling import NEVER, roll_limits
-from ottla.server.log.segment import MAXIMUM_RELATIVE_OFFSET, Segment
+from ottla.server.log.segment import LARGEST_HOLE, MAXIMUM_RELATIVE_OFFSET, Segment
 from ottla.server.log.slice import EMPTY_SLICE, LogSlice, SliceRequest
 from ottla.server.log.timestamps import TimestampOffset, offset_for_timestamp, offset_of_max_timestamp
 from ottla.server.log.transaction_index import AbortedTransaction
@@ -340,7 +340,11 @@ class Log:
         return segment
 
     def _next_segment(self, base_offset: int, now_ms: int) -> Segment:
-        """The segment to write to, where the quick checks do not let the active one pass."""
+        """The segment to write to, where the quick checks do not let the active one pass.
+
+        What follows a hole that the leader's compaction has left begins no segment of its own, if it can be helped:
+        after a crash, a hole between two segments is taken for records that were lost.
+        """
         segment = self._active
         if (
             segment is not None
@@ -348,7 +352,8 @@ class Log:
             and base_offset - segment.base_offset <= MAXIMUM_RELATIVE_OFFSET
         ):
             return segment
-        return self.roll(now_ms, base_offset=base_offset)
+        is_far = segment is None or base_offset - self.log_end_offset > LARGEST_HOLE
+        return self.roll(now_ms, base_offset=base_offset if is_far else None)
 
     def _create_segment(self, base_offset: int, now_ms: int) -> Segment:
         host = self._host

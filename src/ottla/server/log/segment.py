@@ -26,6 +26,8 @@ from ottla.server.log.segment_file import OpenFiles, SegmentFile
 from ottla.server.log.transaction_index import TransactionIndex
 
 MAXIMUM_RELATIVE_OFFSET = 2**31 - 1
+LARGEST_HOLE = 2**30
+"""A segment begins where the log ended, unless its first batch is farther away than so many offsets."""
 REMEMBERED_BATCHES = 256
 
 
