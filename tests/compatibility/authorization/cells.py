@@ -42,6 +42,8 @@ class Row:
     """The request changes the topic, or its name must not be taken: `True` makes one for each cell."""
     hides: bool = False
     """Who may not is not refused, but shown less."""
+    makes_topic: bool = False
+    """The request makes the topic, which is not there before."""
     before: tuple[str, Callable[[Cell], Values]] | None = None
     """What a super user asks first, so that there is something: an API, and the fields of its message."""
 
@@ -66,7 +68,7 @@ class Cell:
 
     @property
     def topic(self) -> str:
-        return f"topic-{self.user}" if self.row.owns_topic else SHARED_TOPIC
+        return f"topic-{self.user}" if self.row.owns_topic or self.row.makes_topic else SHARED_TOPIC
 
     @property
     def topic_id(self) -> bytes:

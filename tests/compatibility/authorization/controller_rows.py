@@ -40,7 +40,7 @@ def _envelope(inner_user: Callable[[Cell], str]) -> Callable[[Cell], Values]:
 
 CONTROLLER_ROWS: tuple[Row, ...] = (
     *(
-        Row(row.api, row.needs, row.build, row.label, row.version, True, row.owns_topic, row.hides)
+        Row(row.api, row.needs, row.build, row.label, row.version, True, row.owns_topic, row.hides, row.makes_topic)
         for row in BROKER_ROWS
         if _asked_of_controllers(row)
     ),

@@ -44,6 +44,8 @@ COME_AGAIN = (
     ErrorCode.NOT_COORDINATOR,
 )
 """What a coordinator says that has just been made; one has to ask again."""
+NOT_THERE_YET = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.LEADER_NOT_AVAILABLE)
+"""What Apache Kafka's Metadata says of a topic that is being made."""
 
 
 _KEYS = (
@@ -151,7 +153,6 @@ def settings(port: int, controller_port: int, users: Sequence[str]) -> dict[str,
         "super.users": "User:root",
         "delegation.token.secret.key": "for tests only",
         "group.coordinator.rebalance.protocols": "classic,consumer,streams,share",
-        "auto.create.topics.enable": "false",
         "offsets.topic.num.partitions": "1",
         "transaction.state.log.num.partitions": "1",
         "share.coordinator.state.topic.num.partitions": "1",
@@ -209,7 +210,7 @@ class Asked:
         self.broker.kill()
 
     def _prepare(self) -> None:
-        topics = list(dict.fromkeys([SHARED_TOPIC, *(cell.topic for cell in self.cells)]))
+        topics = list(dict.fromkeys([SHARED_TOPIC, *(cell.topic for cell in self.cells if not cell.row.makes_topic)]))
         acls = dict.fromkeys(acl for cell in self.cells for acl in cell.acls())
         names = ("resource_type", "resource_name", "resource_pattern_type", "principal", "host", "operation")
         creations = [dict(zip((*names, "permission_type"), acl, strict=True)) for acl in acls]
@@ -275,7 +276,7 @@ class Asked:
             if row.api == "Envelope" and answer.response_data:
                 inner = decode(message("AlterClientQuotas", "Response"), 1, bytes(answer.response_data), 5)
                 found["inside"] = learned(inner)
-            if not codes(found) & {*COME_AGAIN}:
+            if not codes(found) & {*COME_AGAIN, *(NOT_THERE_YET if row.makes_topic else ())}:
                 break
             time.sleep(0.1)
         return found

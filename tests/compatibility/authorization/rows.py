@@ -184,6 +184,13 @@ BROKER_ROWS: tuple[Row, ...] = (
         "no such topic",
         hides=True,
     ),
+    Row(
+        "Metadata",
+        ((DESCRIBE, TOPIC), (CREATE, TOPIC)),
+        lambda cell: {"topics": [{"name": cell.topic}], "allow_auto_topic_creation": True},
+        "making a topic",
+        makes_topic=True,
+    ),
     Row("OffsetCommit", ((READ, GROUP), (READ, TOPIC)), committed),
     Row("OffsetCommit", ((READ, GROUP), (READ, TOPIC)), committed, "by name", version=9),
     Row(
@@ -276,6 +283,15 @@ BROKER_ROWS: tuple[Row, ...] = (
     ),
     Row("SaslHandshake", (), lambda cell: {"mechanism": "PLAIN"}),
     Row("ApiVersions", (), lambda cell: {"client_software_name": "matrix", "client_software_version": "1"}, version=3),
+    Row(
+        "CreateTopics",
+        ((CREATE, TOPIC), (DESCRIBE_CONFIGS, TOPIC)),
+        lambda cell: {
+            "topics": [{"name": cell.topic, "num_partitions": 1, "replication_factor": 1}],
+            "timeout_ms": 10_000,
+        },
+        makes_topic=True,
+    ),
     Row(
         "CreateTopics",
         ((CREATE, TOPIC),),
