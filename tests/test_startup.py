@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-OTTLA_MODULES = 135
+OTTLA_MODULES = 136
 MESSAGE_MODULES = 8
 ADMIN_MESSAGE_MODULES = 16
 

@@ -20,13 +20,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ottla.schema.checks import parse_connection_overrides
-from ottla.server.broker.response_memory import ResponseMemory
 
 if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.server.broker.connection_memory import RequestMemory
     from ottla.server.broker.quotas.ledger import Ledger
     from ottla.server.broker.quotas.rate import Rate
+    from ottla.server.broker.response_memory import ResponseMemory
 
 _NO_LIMIT = 2**31 - 1
 
@@ -55,11 +55,11 @@ class ConnectionLimits:
 
     __slots__ = (
         "_address_rates",
+        "_answers",
         "_config",
         "_per_address",
         "_rate",
         "_rates",
-        "answers",
         "closing",
         "max_connections",
         "max_per_address",
@@ -84,7 +84,7 @@ class ConnectionLimits:
         # Quotas of addresses (None: of all others), and what they have used of them.
         self._address_rates: Mapping[str | None, int] = {}
         self._rates: Ledger[str, Rate] | None = None
-        self.answers = ResponseMemory(config["queued.max.response.bytes"])
+        self._answers: ResponseMemory | None = None
         self.requests: RequestMemory | None = None
         """What requests take of `queued.max.request.bytes`, when that is set."""
         if config["queued.max.request.bytes"] > 0:
@@ -111,6 +111,15 @@ class ConnectionLimits:
         self.max_per_address: int = config["max.connections.per.ip"]
         self.overrides = parse_connection_overrides(config["max.connections.per.ip.overrides"])
         self.max_rate: int = config["max.connection.creation.rate"]
+
+    @property
+    def answers(self) -> ResponseMemory:
+        """Answers that clients do not read; made when the first of them does not."""
+        if self._answers is None:
+            from ottla.server.broker.response_memory import ResponseMemory
+
+            self._answers = ResponseMemory(self._config["queued.max.response.bytes"])
+        return self._answers
 
     @property
     def config(self) -> BrokerConfig:

@@ -77,7 +77,7 @@ class BoundedConnection(Connection):
 
     def buffer_updated(self, nbytes: int) -> None:
         super().buffer_updated(nbytes)
-        self._settle()
+        self._release_memory()
         if self._closing or self._reading_paused:
             return  # what is not read from grows no further
         size = self._wire.frame_bytes
@@ -116,13 +116,13 @@ class BoundedConnection(Connection):
 
     def _finish_awaited(self, response: object, error: BaseException | None) -> None:
         super()._finish_awaited(response, error)
-        self._settle()
+        self._release_memory()
 
     def _answer_owed(self) -> None:
         super()._answer_owed()
-        self._settle()
+        self._release_memory()
 
-    def _settle(self) -> None:
+    def _release_memory(self) -> None:
         """Give back what nothing needs any more."""
         if not self._taken or self._is_waiting or self.is_busy:
             return

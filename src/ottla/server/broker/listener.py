@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ottla.server.broker.complaints import Complaints
 from ottla.server.broker.connection import Connection
 from ottla.server.broker.connection_limits import Admission, Decision, ListenerLimits
 from ottla.server.broker.patience import Patience
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
     from ottla.schema.config import BrokerConfig
     from ottla.schema.listeners import Listener as ListenerAddress
     from ottla.server.broker.broker import Broker
+    from ottla.server.broker.complaints import Complaints
     from ottla.server.broker.connection_limits import ConnectionLimits
     from ottla.server.broker.dispatch import Router
     from ottla.server.broker.handshakes import Handshakes
+    from ottla.server.broker.response_memory import ResponseMemory
     from ottla.server.broker.sasl_listener import SaslListener
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,7 @@ class Listener:
         self.port = address.port
         self.router = router
         self.limits = ListenerLimits(limits, address.name)
-        self.answers = limits.answers
-        self.complaints = Complaints(logger)
+        self._complaints: Complaints | None = None
         self._patience = Patience(config, must_log_in=address.protocol.startswith("SASL"))
         self.max_request_bytes: int = config["socket.request.max.bytes"]
         self.connections: dict[Connection, None] = {}  # in the order in which they came
@@ -224,6 +224,20 @@ class Listener:
         # The transports' last callbacks, so that nothing of this listener is left on the loop.
         await asyncio.sleep(0)
 
+    @property
+    def complaints(self) -> Complaints:
+        """For lines about what clients do that they should not."""
+        if self._complaints is None:
+            from ottla.server.broker.complaints import Complaints
+
+            self._complaints = Complaints(logger)
+        return self._complaints
+
+    @property
+    def answers(self) -> ResponseMemory:
+        """Answers that clients do not read, of all listeners of the broker."""
+        return self.limits.shared.answers
+
     # What was counted
 
     @property
@@ -312,12 +326,8 @@ class Listener:
 
     def _refuse(self, connection: Connection) -> None:
         self.refused_count += 1
-        self.complaints.log(
-            asyncio.get_running_loop().time(),
-            logging.INFO,
-            "refusing the connection of %s: too many connections",
-            connection.client,
-        )
+        now = asyncio.get_running_loop().time()
+        self.complaints.log(now, logging.INFO, "refusing the connection of %s: too many connections", connection.client)
         connection.abort()
 
     def _admit_held(self) -> None:
