@@ -20,6 +20,7 @@ from ottla.server.broker.patience import Patience
 from ottla.server.broker.response_memory import ResponseMemory
 from ottla.testing.sim.env import SimulatedEnv, simulate
 from tests.server.broker.support import Client, listening, make_broker, request_bytes, run
+from tests.server.broker.test_muting import Quotas, metered
 
 PING = ApiVersionsRequest(client_software_name="test", client_software_version="1")
 VERSION = 4
@@ -235,6 +236,27 @@ def test_a_large_request_that_waits_is_not_called_slow(monkeypatch: pytest.Monke
             await until(lambda: memory.used_bytes == 0)
             await first.close()
             await second.close()
+
+    run(main())
+
+
+def test_quotas_and_the_limit_of_memory_go_together() -> None:
+    """Both look at a request when it is done; a client that is muted holds no memory."""
+    quotas = Quotas(50, 50)
+
+    async def main() -> None:
+        settings = {"queued.max.request.bytes": MEBIBYTE, "socket.request.max.bytes": MEBIBYTE}
+        async with listening(metered(quotas, settings)) as listener:
+            memory = listener.limits.shared.requests
+            assert memory is not None
+            client = await Client.connect(listener.port)
+            for number in range(3):
+                client.writer.write(large_frame(MEBIBYTE // 2))
+                client.connection.expect(1, 18, 0)
+                assert (await client.receive()).error_code == 0
+                await until(lambda: memory.used_bytes == 0)
+                assert len(quotas.settled) == number + 1
+            await client.close()
 
     run(main())
 
