@@ -276,7 +276,10 @@ class Asked:
             if row.api == "Envelope" and answer.response_data:
                 inner = decode(message("AlterClientQuotas", "Response"), 1, bytes(answer.response_data), 5)
                 found["inside"] = learned(inner)
-            if not codes(found) & {*COME_AGAIN, *(NOT_THERE_YET if row.makes_topic else ())}:
+            again = {*COME_AGAIN, *(NOT_THERE_YET if row.makes_topic else ())}
+            if row.before is not None:
+                again.add(ErrorCode.UNKNOWN_SERVER_ERROR)  # of Apache Kafka while the state of a share group begins
+            if not codes(found) & again:
                 break
             time.sleep(0.1)
         return found
