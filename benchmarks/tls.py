@@ -60,15 +60,15 @@ class Case:
     """`run` does its work for so many seconds and says how many requests and bytes that were."""
 
     name: str
-    run: Callable[[TlsConnection, float], tuple[int, int]]
+    run: Callable[[wire.Connection, float], tuple[int, int]]
     tls: bool = True
     is_small: bool = False
 
 
-def produce(size: int, in_flight: int) -> Callable[[TlsConnection, float], tuple[int, int]]:
+def produce(size: int, in_flight: int) -> Callable[[wire.Connection, float], tuple[int, int]]:
     batch = wire.record_batch([bytes(size - 100)])
 
-    def run(connection: TlsConnection, seconds: float) -> tuple[int, int]:
+    def run(connection: wire.Connection, seconds: float) -> tuple[int, int]:
         body = wire.produce_body(_WRITTEN, [(0, batch)])
 
         def send() -> None:
@@ -82,8 +82,8 @@ def produce(size: int, in_flight: int) -> Callable[[TlsConnection, float], tuple
 
 def fetch(
     partition_max_bytes: int, in_flight: int, topic: str = _READ
-) -> Callable[[TlsConnection, float], tuple[int, int]]:
-    def run(connection: TlsConnection, seconds: float) -> tuple[int, int]:
+) -> Callable[[wire.Connection, float], tuple[int, int]]:
+    def run(connection: wire.Connection, seconds: float) -> tuple[int, int]:
         received = 0
         # The same records again and again: from the page cache, as a consumer's that keeps up.
         body = wire.fetch_body(topic, {0: 0}, max_wait_ms=0, partition_max_bytes=partition_max_bytes)
@@ -103,7 +103,7 @@ def fetch(
 
 
 def _keep_in_flight(
-    connection: TlsConnection,
+    connection: wire.Connection,
     send: Callable[[], None],
     check: Callable[[memoryview], object],
     in_flight: int,

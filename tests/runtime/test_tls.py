@@ -1,0 +1,161 @@
+"""TLS between a transport and a protocol: slow readers, goodbyes, damage."""
+
+import asyncio
+import ssl
+
+import pytest
+
+from ottla.runtime.loop import loop_factory
+from ottla.runtime.tls import HandshakeError, ReceiveBuffer, TlsTransport, connect_tls
+from tests.server.transport.support import BROKER, client_context, until
+
+
+class Peer(asyncio.BufferedProtocol):
+    """Keeps what it gets, and what it is told."""
+
+    def __init__(self):
+        self.transport, self.received, self.told, self.room = None, bytearray(), [], bytearray(50_000)
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def get_buffer(self, sizehint):
+        return memoryview(self.room)
+
+    def buffer_updated(self, nbytes):
+        self.received += self.room[:nbytes]
+
+    def eof_received(self):
+        self.told.append("eof")
+
+    def pause_writing(self):
+        self.told.append("pause")
+
+    def resume_writing(self):
+        self.told.append("resume")
+
+    def connection_lost(self, exc):
+        self.told.append(exc)
+
+
+def run(main):
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(main)
+
+
+def server_context(tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "key.pem").write_text(BROKER.key_pem() + BROKER.pem)
+    context.load_cert_chain(tmp_path / "key.pem")
+    return context
+
+
+async def serve(tmp_path, *, timeout_s=5.0):
+    """A listening server; (server, port, its peers, failures)."""
+    context, buffer, peers, failures = server_context(tmp_path), ReceiveBuffer(), [], []
+
+    def made():
+        peers.append(Peer())
+        return TlsTransport(
+            peers[-1],
+            context,
+            receive_buffer=buffer,
+            timeout_s=timeout_s,
+            on_established=lambda _: None,
+            on_failed=lambda _, error: failures.append(error),
+        )
+
+    server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1], peers, failures
+
+
+async def connect(port, context=None):
+    peer = Peer()
+    context = context or client_context()
+    await connect_tls(peer, "127.0.0.1", port, context, receive_buffer=ReceiveBuffer(), timeout_s=5.0)
+    return peer
+
+
+def test_what_is_written_to_a_slow_reader_waits_and_arrives_whole(tmp_path):
+    sent = b"".join(number.to_bytes(4, "big") for number in range(1_500_000))
+
+    async def main():
+        server, port, peers, _ = await serve(tmp_path)
+        reader = await connect(port)
+        reader.transport.pause_reading()
+        writer = peers[0]
+        await until(lambda: writer.transport.is_established)
+        for start in range(0, len(sent), 700_000):
+            writer.transport.write(memoryview(sent)[start : start + 700_000])
+        assert writer.told == ["pause"]
+        waiting = writer.transport.get_write_buffer_size()
+        assert 0 < waiting <= len(sent) + 100_000
+        writer.transport.close()  # what was written goes out first, then the goodbye
+        reader.transport.resume_reading()
+        await until(lambda: "eof" in reader.told)
+        assert reader.received == sent
+        await until(lambda: reader.told[-1] is None)
+        server.close()
+
+    run(main())
+
+
+def test_a_writer_is_told_when_it_may_go_on(tmp_path):
+    async def main():
+        server, port, peers, _ = await serve(tmp_path)
+        reader = await connect(port)
+        writer = peers[0]
+        await until(lambda: writer.transport.is_established)
+        writer.transport.writelines([bytes(3_000_000), b"x" * 10, bytes(3_000_000)])
+        await until(lambda: writer.told[-1:] == ["resume"])
+        await until(lambda: len(reader.received) == 6_000_010)
+        assert not writer.transport.get_write_buffer_size()
+        reader.transport.abort()
+        await until(lambda: writer.told[-1] != "resume")
+        server.close()
+
+    run(main())
+
+
+def test_damaged_bytes_end_the_connection_with_a_reason(tmp_path):
+    async def main():
+        server, port, peers, _ = await serve(tmp_path)
+        reader = await connect(port)
+        raw = peers[0].transport._raw  # past the encryption
+        raw.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await until(lambda: len(reader.told) == 2)
+        assert reader.told[0] == "eof"
+        assert str(reader.told[1]).startswith("TLS: ")
+        assert not reader.received
+        server.close()
+
+    run(main())
+
+
+def test_handshakes_that_fail_are_told_once_on_both_sides(tmp_path):
+    async def main():
+        server, port, peers, failures = await serve(tmp_path, timeout_s=0.05)
+        with pytest.raises(HandshakeError, match="is not trusted: unable to get"):
+            await connect(port, client_context(trusted=BROKER))
+        _, writer = await asyncio.open_connection("127.0.0.1", port)  # says nothing
+        await until(lambda: len(failures) == 2)
+        writer.close()
+        await until(lambda: all(peer.told for peer in peers))
+        assert "unknown ca" in str(failures[0])
+        assert (failures[0].is_silent, failures[1].is_silent) == (False, True)
+        assert str(failures[1]) == "it has not finished within 0.05 s"
+        assert len(failures) == 2
+        server.close()
+
+    run(main())
+
+
+def test_nobody_there_is_an_os_error(tmp_path):
+    async def main():
+        server, port, *_ = await serve(tmp_path)
+        server.close()
+        await server.wait_closed()
+        with pytest.raises(OSError, match=r"Connect call failed|refused"):
+            await connect(port)
+
+    run(main())
