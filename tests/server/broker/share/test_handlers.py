@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from ottla.records.control import end_transaction_marker
 from ottla.records.record import Record, build_batch
 from ottla.records.validation import AppendOrigin
 from ottla.server.broker.share.hosted import HostedSharePartition
+from ottla.server.broker.share.persister import Persister
 from ottla.server.log.verification import UNVERIFIED
 from ottla.server.metadata.image import ConfigResourceType
 from tests.server.broker.share.share_world import GROUP, TOPIC, Batch, ShareWorld, run
@@ -470,6 +472,28 @@ def test_what_nobody_expected_is_answered_and_not_waited_for(step: str, monkeypa
             assert worker.response.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
             worker.epoch += 1
             assert (await worker.fetch())[0].records == {0: b"job"}
+
+    run(main)
+
+
+def test_a_failed_write_is_tried_again_until_the_broker_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+
+    def fail(_: Persister, write: object, state_epoch: int, done: Callable[[ErrorCode], None]) -> None:
+        tries.append(asyncio.get_running_loop().time())
+        done(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
+    async def main(world: ShareWorld) -> None:
+        async with world.worker() as worker:
+            await world.produce(b"job")
+            await worker.fetch()
+            monkeypatch.setattr(Persister, "write", fail)
+            await asyncio.sleep(33)  # the lock times out
+        assert len(tries) >= 3
+        await world.node.stop()
+        loop = cast(Any, asyncio.get_running_loop())
+        left = [timer for timer in loop._scheduled if not timer.cancelled()]
+        assert not [timer for timer in left if "HostedSharePartition" in repr(timer)]
 
     run(main)
 

@@ -62,6 +62,7 @@ class HostedSharePartition:
         "_loop",
         "_on_close",
         "_persister",
+        "_retry",
         "_state_epoch",
         "_timer",
         "core",
@@ -98,6 +99,7 @@ class HostedSharePartition:
         self._is_serving = False
         self._is_writing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._armed_ms = 0
         self._ahead: FetchedBatches | None = None
         partition.add_waiter(self)
@@ -174,8 +176,9 @@ class HostedSharePartition:
         self.is_closed = True
         self.partition.remove_waiter(self)
         self._persister.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._retry):
+            if timer is not None:
+                timer.cancel()
         self._on_close(self)
         if self.core is not None:
             settle(self.core.abandon(), code)
@@ -286,7 +289,7 @@ class HostedSharePartition:
             logger.warning("the state of share partition %s could not be written: %s", self, code.name)
             if core.needs_write and code not in FENCING:
                 self._is_writing = True
-                self._loop.call_later(_WRITE_BACKOFF_S, self._write)
+                self._retry = self._loop.call_later(_WRITE_BACKOFF_S, self._write)
         if code in FENCING:
             settle(settled, code)
             self.close(code)
