@@ -320,6 +320,19 @@ def test_a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced(ve
     ), "with version 2 it looks like a repeated end, of another outcome"
 
 
+def test_a_transaction_begun_by_a_clock_that_was_far_ahead_is_aborted_by_who_has_watched_it_long_enough() -> None:
+    driver = Driver()
+    driver.ahead_ms = 1_800_000
+    producer = driver.init(timeout_ms=25_000)
+    driver.add(producer, "t-0")
+    driver.ahead_ms = 0
+    driver.wait(20_000)
+    driver.add(producer, "t-1")
+    assert driver.state() == "Ongoing"
+    driver.wait(30_000)
+    assert driver.state() == "PrepareAbort"
+
+
 def test_open_transactions_are_watched_after_a_restart() -> None:
     driver = Driver()
     producer = driver.init(timeout_ms=1_000)

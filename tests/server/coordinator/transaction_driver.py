@@ -34,12 +34,13 @@ class Driver:
         self.log: list[tuple[bytes, bytes | None]] = []
         self.prepared: list[str] = []
         self.elapsed_ms = 0
+        self.ahead_ms = 0  # what the wall clock is ahead
         self.next_producer_id = 1000
         self.has_producer_ids = True
         self.shard = self._new_shard()
 
     def now(self) -> Instant:
-        return Instant(START_MONOTONIC_MS + self.elapsed_ms, START_WALL_MS + self.elapsed_ms)
+        return Instant(START_MONOTONIC_MS + self.elapsed_ms, START_WALL_MS + self.elapsed_ms + self.ahead_ms)
 
     def _new_shard(self) -> TransactionShard:
         shard = TransactionShard(self.settings, self._take_producer_id, self.prepared.append, self.image)

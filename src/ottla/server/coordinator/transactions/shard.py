@@ -67,7 +67,8 @@ class TransactionShard(TimedShard):
         self.transactions: dict[str, Transaction] = {}
         self.completions: Completions = []
         self.timers = Timers()
-        self._ongoing: dict[str, None] = {}
+        # What is open, and since when it has been looked at here, in milliseconds of the monotonic clock.
+        self._ongoing: dict[str, int | None] = {}
         self._take_producer_id = take_producer_id
         self._on_prepared = on_prepared
         self._is_loaded = False
@@ -84,14 +85,15 @@ class TransactionShard(TimedShard):
     def replay(self, record: CoordinatorRecord, record_offset: int, producer_id: int) -> None:
         """Take over how a transactional id stands."""
         transactional_id, transaction = record.key, record.value
-        self._ongoing.pop(transactional_id, None)
+        if transaction is not None and transaction.state is _ONGOING:
+            self._ongoing.setdefault(transactional_id)
+        else:
+            self._ongoing.pop(transactional_id, None)
         if transaction is None:
             self.transactions.pop(transactional_id, None)
             return
         self.transactions[transactional_id] = transaction
-        if transaction.state is _ONGOING:
-            self._ongoing[transactional_id] = None
-        elif self._is_loaded and transaction.is_prepared:
+        if self._is_loaded and transaction.is_prepared:
             self._on_prepared(transactional_id)
 
     def replay_end_of_transaction(self, producer_id: int, *, committed: bool) -> None:
@@ -287,9 +289,11 @@ class TransactionShard(TimedShard):
     def _abort_timed_out(self, now: Instant) -> Result[None]:
         self._abort_timer = None
         records = []
-        for transactional_id in self._ongoing:
+        for transactional_id, since_ms in self._ongoing.items():
             transaction = self.transactions[transactional_id]
-            if transaction.has_timed_out(now.wall_ms):
+            if since_ms is None:
+                since_ms = self._ongoing[transactional_id] = now.monotonic_ms
+            if transaction.has_timed_out(now.wall_ms, now.monotonic_ms - since_ms):
                 try:
                     records.append(self._fence(transactional_id, transaction, now))
                 except NoProducerIdError:

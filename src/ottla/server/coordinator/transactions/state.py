@@ -96,12 +96,15 @@ class Transaction(NamedTuple):
             TransactionState.COMPLETE_ABORT,
         )
 
-    def has_timed_out(self, now_ms: int) -> bool:
-        """Whether it is open for longer than its producer allowed."""
+    def has_timed_out(self, now_ms: int, watched_ms: int = 0) -> bool:
+        """Whether it is open for longer than its producer allowed: by the wall clock, or by who has watched it so long.
+
+        The clock that it began by may have been far ahead, and readers would wait until all others get there.
+        """
         return (
             self.state is TransactionState.ONGOING
             and self.timeout_ms != NEVER_MS
-            and self.start_ms + self.timeout_ms < now_ms
+            and (self.start_ms + self.timeout_ms < now_ms or self.timeout_ms < watched_ms)
         )
 
     # What follows
