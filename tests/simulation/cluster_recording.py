@@ -17,21 +17,20 @@ MOST_TOLD = 5
 
 
 class Recorder:
-    """The history of a run. Topics that are made again under the same name are others: `renew`."""
+    """The history of a run."""
 
     def __init__(self, world: ClusterWorld) -> None:
         self.world = world
         self.operations: list[Operation] = []
-        self._generations: dict[str, int] = {}
+        self._ids: dict[str, list[bytes]] = {}
 
-    def topic(self, name: str) -> str:
-        """What the topic that has this name now is called in the history."""
-        generation = self._generations.get(name, 0)
+    def topic(self, name: str, topic_id: bytes) -> str:
+        """What a topic is called in the history: those that are made anew under a name are others."""
+        known = self._ids.setdefault(name, [])
+        if topic_id not in known:
+            known.append(topic_id)
+        generation = known.index(topic_id)
         return f"{name}#{generation}" if generation else name
-
-    def renew(self, name: str) -> None:
-        """The topic is deleted: what has its name next is another one."""
-        self._generations[name] = self._generations.get(name, 0) + 1
 
     def add(
         self, kind: str, process: str, invoked_s: float, *, outcome: str = "ok", ended: bool = True, **fields: Any

@@ -23,7 +23,7 @@ from tests.simulation.workloads.client import BrokenError
 
 if TYPE_CHECKING:
     from ottla.runtime.memory_disk import MemoryDisk
-    from ottla.server.metadata.image import MetadataImage
+    from ottla.server.metadata.image import MetadataImage, TopicImage
     from tests.simulation.cluster_recording import Recorder
     from tests.simulation.cluster_world import ClusterWorld, Machine
 
@@ -115,7 +115,7 @@ class Watch:
             if image is None:
                 continue
             places = [
-                (topic.name, index, partition.leader_epoch)
+                (topic, index, partition.leader_epoch)
                 for topic in image.topics.by_name.values()
                 for index, partition in topic.partitions.items()
                 if partition.leader == machine.node_id and not topic.name.startswith("__")
@@ -123,25 +123,27 @@ class Watch:
             if places:
                 await self._ask_about(client, machine, dice.choice(places))
 
-    async def _ask_about(self, client: ClusterClient, machine: Machine, place: tuple[str, int, int]) -> None:
-        name, index, epoch = place
+    async def _ask_about(self, client: ClusterClient, machine: Machine, place: tuple[TopicImage, int, int]) -> None:
+        topic, index, epoch = place
         wanted = ListOffsetsPartition(partition_index=index, current_leader_epoch=epoch, timestamp=LATEST)
-        request = ListOffsetsRequest(topics=[ListOffsetsTopic(name=name, partitions=[wanted])])
+        request = ListOffsetsRequest(topics=[ListOffsetsTopic(name=topic.name, partitions=[wanted])])
         started_s = self.world.now()
-        topic_id = self.recorder.topic(name)
         try:
             answer = await client.ask_at(machine.address, request, 5, ListOffsetsResponse)
         except BrokenError:
             return
         found = answer.topics[0].partitions[0]
-        if found.error_code != ErrorCode.NONE or topic_id != self.recorder.topic(name):
+        image = image_of(machine)
+        known = None if image is None else image.topics.by_name.get(topic.name)
+        # The broker that answers may know another topic by the name than others do, but only one before and after.
+        if found.error_code != ErrorCode.NONE or known is None or known.topic_id != topic.topic_id:
             return
         self.world.count("high watermarks seen")
         self.recorder.add(
             "watermark",
             client.name,
             started_s,
-            topic=topic_id,
+            topic=self.recorder.topic(topic.name, topic.topic_id),
             partition=index,
             node=machine.host,
             leader_epoch=epoch,
