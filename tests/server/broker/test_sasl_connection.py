@@ -13,12 +13,14 @@ from ottla.protocol.framing import encode_request
 from ottla.protocol.headers import response_header_version
 from ottla.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from ottla.protocol.messages.metadata import MetadataRequest, MetadataResponse
+from ottla.protocol.messages.produce import ProduceRequest, ProduceResponse
 from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 from ottla.schema.definition import SettingError
 from ottla.schema.listeners import Listener as ListenerAddress
 from ottla.security.scram import Scram
 from ottla.security.scram_keys import salted_password, stored_keys
+from ottla.server.broker.broker import DelayedResponse
 from ottla.server.broker.connection_limits import ConnectionLimits
 from ottla.server.broker.dispatch import Router
 from ottla.server.broker.listener import Listener
@@ -378,3 +380,92 @@ def test_settings_that_cannot_be_used_are_told_in_a_line(settings, text):
         )
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_answers_that_are_owed_do_not_prolong_a_session():
+    """Who always has a produce under way would stay for ever, long after his password is gone."""
+
+    class Replicating(DelayedResponse):
+        lets_next_in = True
+
+    async def main():
+        async with secured(connections_max_reauth_ms=300) as (listener, connect):
+            waiting = []
+
+            def replicate(route, handle, broker, request, context):
+                waiting.append(Replicating())
+                return waiting[-1]
+
+            client = await connect()
+            await client.login()
+            listener.router.intercept(replicate)
+            produce = ProduceRequest(acks=-1, timeout_ms=1000, topic_data=[])
+            client.send(produce, 11)
+            client.send(produce, 11)
+            await asyncio.sleep(0.35)
+            assert len(waiting) == 2
+            client.send(produce, 11)
+            await asyncio.sleep(0.05)
+            assert len(waiting) == 2, "it came when the session was over"
+            for one in waiting:
+                one.respond(ProduceResponse())
+            assert await client.frame() is not None
+            assert await client.frame() is not None
+            assert await client.frame() is None
+            assert listener.logins.expired == 1
+
+    run(main())
+
+
+def test_a_session_that_is_over_is_renewed_in_time_also_behind_answers_that_are_owed():
+    class Replicating(DelayedResponse):
+        lets_next_in = True
+
+    async def main():
+        async with secured(connections_max_reauth_ms=300) as (listener, connect):
+            waiting = []
+
+            def replicate(route, handle, broker, request, context):
+                if route.api.name != "Produce":
+                    return handle(broker, request, context)
+                waiting.append(Replicating())
+                return waiting[-1]
+
+            client = await connect()
+            await client.login()
+            listener.router.intercept(replicate)
+            client.send(ProduceRequest(acks=-1, timeout_ms=1000, topic_data=[]), 11)
+            await asyncio.sleep(0.35)
+            client.send(SaslHandshakeRequest(mechanism="PLAIN"), 1)
+            await asyncio.sleep(0.05)
+            waiting[0].respond(ProduceResponse())
+            assert (await client.read(ProduceResponse, 11)).responses == []
+            assert (await client.read(SaslHandshakeResponse, 1)).error_code == 0
+            assert (await client.token(b"\0alice\0secret")).error_code == 0
+            assert await client.works()
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [-1, 2**31 - 1])
+def test_nothing_comes_in_behind_a_login_that_is_refused_after_a_session(size, caplog):
+    """The handshake is too soon after the last one; what follows it in the same packet is not for a session either."""
+
+    async def main():
+        async with secured(connections_max_reauth_ms=200) as (listener, connect):
+            client = await connect()
+            await client.login()
+            assert (await client.login()).error_code == 0
+            await asyncio.sleep(0.25)
+            client.send(SaslHandshakeRequest(mechanism="PLAIN"), 1)
+            client.send(ApiVersionsRequest(client_software_name="t", client_software_version="1"), 3)
+            assert await client.frame() is None
+            assert (listener.logins.expired, listener.requests) == (1, 1), "the first re-authentication, and no more"
+            other = await connect()
+            await other.login()
+            await asyncio.sleep(0.25)
+            other.writer.write(size.to_bytes(4, "big", signed=True))
+            assert await other.frame() is None
+            assert not [record for record in caplog.records if record.name == "asyncio"]
+
+    run(main())

@@ -74,14 +74,17 @@ class SaslConnection(Connection):
     ) -> Coroutine[Any, Any, None] | None:
         """Begin to authenticate again; None when that is not possible: the session has no end, or is too young."""
         now_s = asyncio.get_running_loop().time()
-        last_s = self.login.began_again_s
-        if self.login.ends_s is None or (last_s is not None and now_s - last_s < SHORTEST_SESSION_S):
+        if not self._may_begin_again(now_s):
             return None
         self.login.began_again_s = now_s
         header = encode_request_header(
             ApiKey.SASL_HANDSHAKE, context.api_version, context.correlation_id, context.client_id
         )
         return self._begin_again(header + _encoded(request, context.api_version))
+
+    def _may_begin_again(self, now_s: float) -> bool:
+        last_s = self.login.began_again_s
+        return self.login.ends_s is not None and (last_s is None or now_s - last_s >= SHORTEST_SESSION_S)
 
     async def _begin_again(self, frame: bytes) -> None:
         # In a task, so that earlier answers are written before this one.
@@ -239,14 +242,24 @@ class SaslConnection(Connection):
             )
 
     def _is_over(self) -> bool:
-        """Whether the session has ended; only another login goes on then, anything else closes the connection."""
-        if self.login.ends_s is None or asyncio.get_running_loop().time() <= self.login.ends_s or self._owed:
+        """Whether the session has ended; only another login goes on then, anything else closes the connection.
+
+        Answers that are owed still go out: what they are about came in time.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if self.login.ends_s is None or now_s <= self.login.ends_s:
             return False
-        frame = self._wire.next_frame()
+        try:
+            frame = self._wire.next_frame()
+        except ProtocolError as error:
+            self._refuse(error)
+            self._close_if_done()
+            return True
         if frame is NEED_DATA:
             return True
         buffer, offset, _ = frame
-        if int.from_bytes(buffer[offset : offset + 2], "big") == ApiKey.SASL_HANDSHAKE:
+        is_login = int.from_bytes(buffer[offset : offset + 2], "big") == ApiKey.SASL_HANDSHAKE
+        if is_login and self._may_begin_again(now_s):
             self._wire.put_back(offset)
             return False
         self._listener.logins.expired += 1
