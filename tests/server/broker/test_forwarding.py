@@ -36,7 +36,6 @@ from ottla.server.broker.dispatch import Router
 from ottla.server.broker.forwarding import forward
 from ottla.server.broker.listener import Listener
 from ottla.server.broker.principals import (
-    GROUPS_TAG,
     UNKNOWN_TOKEN,
     address_bytes,
     address_of,
@@ -49,6 +48,7 @@ from ottla.server.metadata.cluster import ClusterMetadata
 from ottla.server.metadata.image import ConfigResourceType
 from ottla.server.peers.peers import Peers
 from ottla.server.raft.opening import open_metadata_log
+from ottla.server.security.groups import GROUPS_TAG
 from ottla.server.security.session import Session
 from tests.server.broker.support import Client
 from tests.server.controller.worlds import registration
@@ -417,7 +417,7 @@ def test_groups_and_tokens_of_a_login_come_along() -> None:
     assert principal_of(principal_bytes("User:alice", Session("User:alice", groups))) == "User:alice"
 
 
-@pytest.mark.parametrize("groups", [b"[", b"5", b"\xff"])
+@pytest.mark.parametrize("groups", [b"[", b"5", b"\xff", b"[5]", b'"staff"', b"[" * 100_000])
 def test_groups_that_cannot_be_read_are_refused(groups: bytes) -> None:
     data = DefaultPrincipalData(type="User", name="alice")
     data.unknown_tags = ((GROUPS_TAG, groups),)

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from ottla.core.errors import ApiError, ErrorCode
+from ottla.protocol.codec import decode, encode
 from ottla.protocol.messages.create_delegation_token import CreatableRenewers, CreateDelegationTokenRequest
 from ottla.protocol.messages.expire_delegation_token import ExpireDelegationTokenRequest
-from ottla.protocol.messages.metadata_records import FeatureLevelRecord
+from ottla.protocol.messages.metadata_records import DelegationTokenRecord, FeatureLevelRecord
 from ottla.protocol.messages.renew_delegation_token import RenewDelegationTokenRequest
 from ottla.server.controller import delegation_tokens
 from ottla.server.controller.result import Result
-from ottla.server.security.delegation_tokens import token_hmac
+from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.image import EMPTY_IMAGE
+from ottla.server.metadata.writer import image_records
+from ottla.server.security.delegation_tokens import TokenCredentials, token_hmac
 from tests.server.controller.worlds import World
 
 DAY = 86_400_000
@@ -153,3 +157,31 @@ def test_what_is_over_is_swept_a_number_at_a_time(monkeypatch: pytest.MonkeyPatc
     assert world.do(world.core.expire_delegation_tokens(NOW + 1001)) is True
     assert world.do(world.core.expire_delegation_tokens(NOW + 1001)) is False
     assert list(world.core.image.delegation_tokens) == [kept.token_id]
+
+
+def test_who_has_a_token_is_in_the_groups_of_its_owner() -> None:
+    """Else what is denied to a group would be allowed to a member who logs in with a token of his own."""
+    world = World(**KEYED)
+    groups = ("contractors", "größe")
+    request = CreateDelegationTokenRequest()
+    token = world.do(world.core.create_delegation_token(request, ALICE, NOW, groups))
+    renew(world, token.hmac, now_ms=NOW + 1000)
+    kept = world.core.image.delegation_tokens[token.token_id]
+    assert kept.groups == groups
+    delta = MetadataDelta(EMPTY_IMAGE)
+    for record in image_records(world.core.image):
+        delta.replay(decode(type(record), 0, encode(record, 0)) if type(record) is DelegationTokenRecord else record)
+    assert delta.apply(0, 0, 0).delegation_tokens == {token.token_id: kept}
+    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+        found = TokenCredentials("a secret of the cluster").find(
+            world.core.image.delegation_tokens, mechanism, token.token_id, NOW
+        )
+        assert found is not None
+        assert found.groups == groups
+
+
+def test_a_token_for_somebody_else_is_in_no_group_of_its_maker() -> None:
+    world = World(**KEYED)
+    request = CreateDelegationTokenRequest(owner_principal_type="User", owner_principal_name="bob")
+    token = world.do(world.core.create_delegation_token(request, ALICE, NOW, ("admins",)))
+    assert world.core.image.delegation_tokens[token.token_id].groups == ()

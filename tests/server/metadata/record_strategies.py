@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from ottla.protocol.messages import metadata_records as messages
+from ottla.server.security.groups import tags_of
 
 TOPIC, BROKER = 2, 4
 
@@ -246,7 +247,8 @@ class RecordMaker:
     def _token(self) -> Any:
         token_id = f"token-{self.random.randrange(5)}"
         expires = self.random.randrange(1000)
-        self.tokens[token_id] = ("User:ann", "User:bob", ("User:cid",), 1, 2, expires)
+        groups = self.random.choice(((), ("staff",), ("staff", "größe")))
+        self.tokens[token_id] = ("User:ann", "User:bob", ("User:cid",), 1, 2, expires, groups)
         return messages.DelegationTokenRecord(
             owner="User:ann",
             requester="User:bob",
@@ -255,6 +257,7 @@ class RecordMaker:
             max_timestamp=2,
             expiration_timestamp=expires,
             token_id=token_id,
+            unknown_tags=tags_of(groups),
         )
 
     def _remove_token(self) -> Any:

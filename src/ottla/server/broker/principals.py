@@ -6,7 +6,6 @@ decides with what the client's broker knows of it. Of the rest of a session only
 
 from __future__ import annotations
 
-import json
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ottla.server.security.session import Session
 
 _VERSION = (0).to_bytes(2, "big")
-GROUPS_TAG: Final = 10_000
-"""Far above the tags that Kafka may give out."""
 UNKNOWN_TOKEN: Final = ""
 """The id of a delegation token that another node knows."""
 
@@ -33,7 +30,9 @@ def principal_bytes(principal: str, session: Session | None = None) -> bytes:
     if session is not None:
         data.token_authenticated = session.token_id is not None
         if session.groups:
-            data.unknown_tags = ((GROUPS_TAG, json.dumps(session.groups).encode()),)
+            from ottla.server.security.groups import tags_of
+
+            data.unknown_tags = tags_of(session.groups)
     return _VERSION + encode(data, 0)
 
 
@@ -47,14 +46,14 @@ def introduce(context: RequestContext, data: bytes | None) -> None:
     """Let a request's surroundings say who asked. Raises ApiError PRINCIPAL_DESERIALIZATION_FAILURE."""
     read = _read(data)
     context.principal = f"{read.type}:{read.name}"
-    groups = dict(read.unknown_tags or ()).get(GROUPS_TAG)
-    if groups is None and not read.token_authenticated:
+    if not read.unknown_tags and not read.token_authenticated:
         return
+    from ottla.server.security.groups import groups_in
     from ottla.server.security.session import Session
 
     try:
-        names = tuple(map(str, json.loads(bytes(groups)))) if groups else ()
-    except (ValueError, TypeError):
+        names = groups_in(read.unknown_tags)
+    except ValueError:
         raise ApiError(ErrorCode.PRINCIPAL_DESERIALIZATION_FAILURE) from None
     context.session = Session(context.principal, names, token_id=UNKNOWN_TOKEN if read.token_authenticated else None)
 

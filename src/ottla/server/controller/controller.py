@@ -289,9 +289,11 @@ class ControllerCore:
             self._token_commands = TokenCommands(self.config, self._randomness.uuid)
         return self._token_commands
 
-    def create_delegation_token(self, request: CreateDelegationTokenRequest, requester: str, wall_ms: int) -> Result:
+    def create_delegation_token(
+        self, request: CreateDelegationTokenRequest, requester: str, wall_ms: int, groups: tuple[str, ...] = ()
+    ) -> Result:
         """CreateDelegationToken; the response is a CreateDelegationTokenResponse."""
-        return self._tokens.create(self.image, request, requester, wall_ms)
+        return self._tokens.create(self.image, request, requester, wall_ms, groups)
 
     def renew_delegation_token(self, request: RenewDelegationTokenRequest, requester: str, wall_ms: int) -> Result:
         """RenewDelegationToken; the response is a RenewDelegationTokenResponse."""

@@ -19,6 +19,7 @@ from ottla.protocol.messages.expire_delegation_token import ExpireDelegationToke
 from ottla.protocol.messages.renew_delegation_token import RenewDelegationTokenResponse
 from ottla.server.controller.result import Result
 from ottla.server.security.delegation_tokens import TokenIndex, token_hmac
+from ottla.server.security.groups import tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +54,15 @@ class TokenCommands:
         self._index = TokenIndex(self._secret_key or "")
 
     def create(
-        self, image: MetadataImage, request: CreateDelegationTokenRequest, requester: str, now_ms: int
+        self,
+        image: MetadataImage,
+        request: CreateDelegationTokenRequest,
+        requester: str,
+        now_ms: int,
+        groups: tuple[str, ...] = (),
     ) -> Result:
         """CreateDelegationToken; the response is a CreateDelegationTokenResponse. It names owner and requester also
-        when it is a refusal."""
+        when it is a refusal. A token for oneself puts who has it into the requester's `groups`."""
         owner = owner_of(request, requester)
         response = _named(owner, requester)
         try:
@@ -83,6 +89,7 @@ class TokenCommands:
             max_timestamp=response.max_timestamp_ms,
             expiration_timestamp=response.expiry_timestamp_ms,
             token_id=token_id,
+            unknown_tags=tags_of(groups) if owner == requester else None,
         )
         return Result([record], response)
 
@@ -170,6 +177,7 @@ def _record(token_id: str, token: DelegationTokenImage, expiry_ms: int) -> messa
         max_timestamp=token.max_timestamp_ms,
         expiration_timestamp=expiry_ms,
         token_id=token_id,
+        unknown_tags=tags_of(token.groups),
     )
 
 

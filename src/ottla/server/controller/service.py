@@ -422,11 +422,11 @@ class Controller:
         return update.response
 
     async def create_delegation_token(
-        self, request: CreateDelegationTokenRequest, requester: str
+        self, request: CreateDelegationTokenRequest, requester: str, groups: tuple[str, ...] = ()
     ) -> CreateDelegationTokenResponse:
         """Answer CreateDelegationToken."""
         response: CreateDelegationTokenResponse = await self._execute(
-            lambda: self._core.create_delegation_token(request, requester, self._env.clock.now_ms())
+            lambda: self._core.create_delegation_token(request, requester, self._env.clock.now_ms(), groups)
         )
         return response
 

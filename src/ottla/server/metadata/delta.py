@@ -407,6 +407,7 @@ class MetadataDelta:
             record.issue_timestamp,
             record.max_timestamp,
             record.expiration_timestamp,
+            _groups(record) if record.unknown_tags else (),
         )
 
     def _user_scram_credential(self, record: messages.UserScramCredentialRecord) -> None:
@@ -531,6 +532,15 @@ def _endpoints(end_points: Sequence[Any]) -> dict[str, Endpoint]:
 
 def _features(features: Sequence[Any]) -> dict[str, tuple[int, int]]:
     return {feature.name: (feature.min_supported_version, feature.max_supported_version) for feature in features}
+
+
+def _groups(token: messages.DelegationTokenRecord) -> tuple[str, ...]:
+    from ottla.server.security.groups import groups_in
+
+    try:
+        return groups_in(token.unknown_tags)
+    except ValueError:
+        raise MetadataError(f"a record has groups of the token {token.token_id} that cannot be read") from None
 
 
 _REPLAY: Final[dict[type, Callable[[MetadataDelta, Any], None]]] = {

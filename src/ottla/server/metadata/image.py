@@ -160,6 +160,8 @@ class DelegationTokenImage(NamedTuple):
     issue_timestamp_ms: int
     max_timestamp_ms: int
     expiration_timestamp_ms: int
+    groups: tuple[str, ...] = ()
+    """Those that its owner was in when it was made."""
 
 
 QuotaEntity = tuple[tuple[str, str | None], ...]

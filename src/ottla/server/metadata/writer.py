@@ -170,7 +170,14 @@ def _security(image: MetadataImage) -> Iterator[Any]:
             max_timestamp=token.max_timestamp_ms,
             expiration_timestamp=token.expiration_timestamp_ms,
             token_id=token_id,
+            unknown_tags=_groups(token.groups) if token.groups else None,
         )
+
+
+def _groups(groups: tuple[str, ...]) -> Any:
+    from ottla.server.security.groups import tags_of
+
+    return tags_of(groups)
 
 
 def _endpoints(struct: type[Any], endpoints: Iterator[Endpoint] | Any) -> list[Any]:

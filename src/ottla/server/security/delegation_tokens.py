@@ -33,6 +33,10 @@ class Token(Protocol):
     def expiration_timestamp_ms(self) -> int:
         """Wall clock."""
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Of the owner."""
+
 
 class Credential(NamedTuple):
     """A SCRAM credential, as the server keeps it (RFC 5802)."""
@@ -98,7 +102,7 @@ class TokenCredentials:
             if len(self._known) > 2 * len(tokens) + _SPARE:
                 self._known = {one: kept for one, kept in self._known.items() if one[1] in tokens}
             credential = self._known[key] = self._computed(_HASHES[mechanism], token_id)
-        return TokenCredential(token.owner, token.expiration_timestamp_ms, credential)
+        return TokenCredential(token.owner, token.expiration_timestamp_ms, credential, token.groups)
 
     def _computed(self, hash_name: str, token_id: str) -> Credential:
         secret = token_hmac(self._secret_key, token_id)

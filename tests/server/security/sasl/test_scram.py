@@ -85,11 +85,12 @@ def test_our_clients_are_believed(mechanism, user):
 
 
 def test_a_delegation_token_is_its_owner():
-    tokens = {"id": TokenCredential("User:alice", 99, Credential("SCRAM-SHA-256", "hmac", b"salt"))}
+    tokens = {"id": TokenCredential("User:alice", 99, Credential("SCRAM-SHA-256", "hmac", b"salt"), ("staff",))}
     session = login(
         service(tokens=tokens).begin("host"), "SCRAM-SHA-256", "id", "hmac", extensions={"tokenauth": "true"}
     )
     assert (session.principal, session.token_id, session.expires_ms) == ("User:alice", "id", 99)
+    assert session.groups == ("staff",)
     with pytest.raises(AuthenticationError):
         login(service(tokens=tokens).begin("host"), "SCRAM-SHA-256", "id", "hmac")
 

@@ -60,4 +60,5 @@ def _as_known_to(response: CreateDelegationTokenResponse, version: int) -> Creat
 async def _create(
     broker: Broker, request: CreateDelegationTokenRequest, context: RequestContext
 ) -> CreateDelegationTokenResponse:
-    return await broker.controller.create_delegation_token(request, context.principal)
+    groups = context.session.groups if context.session is not None else ()
+    return await broker.controller.create_delegation_token(request, context.principal, groups)

@@ -92,6 +92,8 @@ class TokenCredential(NamedTuple):
     """Wall clock."""
     credential: StoredCredential
     """Of its HMAC, which is the password."""
+    groups: tuple[str, ...] = ()
+    """Those that its owner was in when it was made."""
 
 
 class CredentialForm(NamedTuple):

@@ -124,7 +124,7 @@ class ScramExchange:
         token = self._surroundings.token_credential(self._mechanism, token_id)
         if token is None:
             return self._nobody(token_id)
-        session = Session(token.owner, mechanism=self._mechanism, expires_ms=token.expires_ms, token_id=token_id)
+        session = Session(token.owner, token.groups, self._mechanism, token.expires_ms, token_id)
         return _account(token.credential, session)
 
     def _nobody(self, user: str) -> _Account:
