@@ -64,7 +64,7 @@ def allows(
     session = context.session
     groups = session.groups if session is not None else ()
     allowed = authorizer.authorize(context.principal, groups, context.client_host, operation, resource_type, name)
-    if audited:
+    if audited is True or (audited and allowed):
         if broker.audit is not None:
             broker.audit.authorization(context, operation, resource_type, name, allowed)
         if not allowed and operation == AclOperation.CLUSTER_ACTION:

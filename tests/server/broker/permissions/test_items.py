@@ -121,6 +121,23 @@ def test_epochs_are_told_to_brokers_and_to_those_who_may_describe_the_topic() ->
     assert (refused.error_code, refused.leader_epoch, refused.end_offset) == (NOT_TOPIC, -1, -1)
 
 
+def test_who_may_describe_a_topic_and_is_no_node_is_told_of_as_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """That its consumer might have been a node is a question of the broker's, and no attempt of anybody's."""
+    told: list[tuple[Any, str, bool]] = []
+
+    class Told:
+        def authorization(self, context: Any, operation: Any, resource_type: Any, name: str, allowed: bool) -> None:
+            told.append((operation, name, allowed))
+
+    wanted = offset_for_leader_epoch.OffsetForLeaderPartition(partition=0, leader_epoch=1)
+    topics = [offset_for_leader_epoch.OffsetForLeaderTopic(topic="orders", partitions=[wanted])]
+    world = Guarded(*on(DESCRIBE, TOPIC, "orders"))
+    world.broker.audit = Told()  # type: ignore[assignment]
+    world.ask(offset_for_leader_epoch.OffsetForLeaderEpochRequest(topics=topics))
+    assert told == [(DESCRIBE, "orders", True)]
+    assert not caplog.records
+
+
 def test_producers_are_described_to_readers_and_invalid_names_left_to_the_handler() -> None:
     topics = [
         describe_producers.TopicRequest(name=name, partition_indexes=[0]) for name in ("orders", "secrets", "no/topic")
