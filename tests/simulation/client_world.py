@@ -117,7 +117,7 @@ class Stage:
         await self.admin.find_coordinator(CREW, GROUP)
         await self.admin.find_coordinator(f"{CREW}:AAAAAAAAAAAAAAAAAAAAAA:0", SHARE)
         await self.admin.alter(GROUP_RESOURCE, CREW, share_auto_offset_reset="earliest")
-        crew = Crew(self.world)
+        crew = self.crew()
         self.sends("customer", sender(errands, kinds=EXACT))
         for slot in range(self.dice.randint(1, 3) if workers is None else workers):
             self.plays(f"worker-{slot}", worker(crew))
@@ -129,6 +129,10 @@ class Stage:
             await self.until("every job is done", is_done)
 
         return check
+
+    def crew(self) -> Crew:
+        """What workers say together."""
+        return Crew(self.world)
 
     async def transform(self, makers: int | None = None) -> Callable[[], Awaitable[None]]:
         """Consume, transform, produce."""

@@ -30,7 +30,7 @@ from tests.simulation.cluster_watch import Watch, compare_disks, out_of_service,
 from tests.simulation.cluster_world import ClusterWorld, Shape, run_world
 from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.our_admins import administrator
-from tests.simulation.workloads.our_queues import LOCK_S, MOST_DELIVERIES
+from tests.simulation.workloads.our_queues import JOBS, LOCK_S, MOST_DELIVERIES, Crew
 from tests.simulation.workloads.programs import World
 from tests.simulation.workloads.reader import READ_COMMITTED, READ_UNCOMMITTED, View, fetch, visible
 
@@ -81,6 +81,10 @@ class ClusterStage(Stage):
         self.seconds = seconds
         self.recorder = Recorder(world)
         self.watch = Watch(world, self.recorder)
+
+    def crew(self) -> Crew:
+        """Leaders that were replaced may not know it yet."""
+        return Crew(self.world, lambda partition: self.watch.saw_stale_leader(JOBS, partition))
 
     async def run(self, seconds: float, *checks: Callable[[], Awaitable[None]]) -> None:
         """The faults, and what must be when they are over."""

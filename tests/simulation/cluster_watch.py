@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.simulation.cluster_world import ClusterWorld, Machine
 
 LATEST = -1
+FORGOTTEN_S = 10.0
+"""After which nobody works any more on what he was given by a leader that had been replaced."""
 LOG_SUFFIX = ".log"
 Batch = tuple[int, int, bytes]
 """Base offset, leader epoch, and all of it."""
@@ -95,6 +97,8 @@ class Watch:
         """Partition and leader epoch → its leader, and who said so first."""
         self._controllers: dict[int, tuple[int, str]] = {}
         """Epoch of the controllers → their leader, and who said so first."""
+        self._stale_s: dict[tuple[str, int], float] = {}
+        """Partition → when somebody last took himself for its leader who had been replaced."""
 
     def start(self) -> None:
         """Look at everything now and then, until the simulation ends."""
@@ -176,6 +180,28 @@ class Watch:
             self.world.count("images compared")
             if known != text:
                 self.world.fail(f"images at {image.offset} differ: {who}\n{known}\n{machine}\n{text}")
+
+        self._look_for_stale_leaders()
+
+    def _look_for_stale_leaders(self) -> None:
+        newest = newest_image(self.world)
+        for machine in self.world.brokers:
+            image = image_of(machine)
+            if image is None or newest is None or image.offset == newest.offset:
+                continue
+            for topic in image.topics.by_name.values():
+                topic_now = newest.topics.by_name.get(topic.name)
+                for index, partition in topic.partitions.items():
+                    now = None if topic_now is None else topic_now.partitions.get(index)
+                    is_led = partition.leader == machine.node_id
+                    if is_led and (now is None or now.leader_epoch > partition.leader_epoch):
+                        self._stale_s[topic.name, index] = self.world.now()
+
+    def saw_stale_leader(self, topic: str, partition: int) -> bool:
+        """Whether somebody took himself for the leader who had been replaced, now or a moment ago."""
+        self._look_for_stale_leaders()
+        seen_s = self._stale_s.get((topic, partition))
+        return seen_s is not None and self.world.now() - seen_s < FORGOTTEN_S
 
     def _compare_leaders(self, machine: Machine, image: MetadataImage) -> None:
         for topic in image.topics.by_name.values():
