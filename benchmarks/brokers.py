@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.wire import Connection, WireError
+from benchmarks.wire_door import Door
 
 ROOT = Path(__file__).resolve().parent.parent
 KAFKA_HOME = Path(os.environ.get("KAFKA_HOME", ROOT / ".tools" / "kafka"))
@@ -40,6 +41,8 @@ class Broker(ABC):
 
     label: str
     start_timeout = 60.0
+    door: Door | None = None
+    """How one gets in; None where everybody does."""
 
     def __init__(self, directory: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory
@@ -88,6 +91,10 @@ class Broker(ABC):
                 start_new_session=True,
             )
 
+    def connect(self, timeout: float = 60.0) -> Connection:
+        """A connection to its first listener. OSError when there is none."""
+        return Connection(self.bootstrap, timeout, self.door)
+
     def start(self) -> Broker:
         self.spawn()
         self.wait_until_ready()
@@ -97,7 +104,7 @@ class Broker(ABC):
         """Wait until the node answers and names itself; returns the seconds since it was spawned."""
         deadline = time.monotonic() + self.start_timeout
         while True:
-            with contextlib.suppress(OSError, WireError), Connection(self.bootstrap, timeout=5) as connection:
+            with contextlib.suppress(OSError, WireError), self.connect(5) as connection:
                 connection.api_versions()
                 if connection.metadata([]).brokers:
                     return (time.monotonic_ns() - self.started_at_ns) / 1e9

@@ -17,10 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.brokers import ApacheKafka, Broker, BrokerError, OttlaOnProperties, free_port, java
 from benchmarks.measure import cpu_seconds
-from benchmarks.wire import Connection, WireError
+from benchmarks.wire import WireError
+from benchmarks.wire_door import Door
 
 OTTLA, KAFKA = "ottla", "kafka"
 BOTH = ("controller", "broker")
@@ -131,11 +133,23 @@ class KafkaNode(ApacheKafka):
 _KINDS: Mapping[str, type[OttlaNode] | type[KafkaNode]] = {OTTLA: OttlaNode, KAFKA: KafkaNode}
 
 
+class Security(Protocol):
+    """Who gets into a cluster, and how."""
+
+    door: Door
+    """How those who start nodes get in and look whether they are up."""
+    formatting: Sequence[str]
+    """More arguments for kafka-storage, `--add-scram` for instance."""
+
+    def settings(self, place: Place) -> Mapping[str, str]:
+        """A node's settings, above all others."""
+
+
 class Cluster:
     """Nodes with their data below `directory`; a context manager that starts them, and ends and removes them.
 
     The quorum is static, all controllers of `members`; with `first_voters` it is dynamic, begins with these, and the
-    other controllers watch until they are added.
+    other controllers watch until they are added. With `security` not everybody gets in.
     """
 
     def __init__(
@@ -146,17 +160,20 @@ class Cluster:
         *,
         first_voters: Sequence[int] = (),
         heap: str = HEAP,
+        security: Security | None = None,
     ) -> None:
         voters = [place for place in members if place.is_controller]
-        formatting = ["-t", _random_id()]
+        formatting = ["-t", _random_id(), *(security.formatting if security is not None else ())]
         initial = ",".join(
             f"{v.node_id}@{v.host}:{v.controller_port}:{_random_id()}" for v in voters if v.node_id in first_voters
         )
-        self.directory, self.heap = directory, heap
+        self.directory, self.heap, self._security = directory, heap, security
         self.nodes: dict[int, OttlaNode | KafkaNode] = {}
         for place in members:
             home = directory / f"node-{place.node_id}"
             content = properties(place, voters, home, settings or {}, dynamic=bool(first_voters))
+            if security is not None:
+                content |= security.settings(place)
             own = list(formatting)
             if place.node_id in first_voters:
                 own += ["--initial-controllers", initial]
@@ -177,6 +194,8 @@ class Cluster:
         node = _KINDS[place.kind](place, home, content, formatting)
         if isinstance(node, KafkaNode):
             node.heap = self.heap
+        if self._security is not None:
+            node.door = self._security.door
         return node
 
     @property
@@ -237,7 +256,7 @@ def _random_id() -> str:
 
 def _known(node: Broker) -> set[int]:
     """Ids of the brokers that this one names; none while it does not answer."""
-    with suppress(OSError, WireError), Connection(node.bootstrap, timeout=5) as connection:
+    with suppress(OSError, WireError), node.connect(5) as connection:
         return set(connection.metadata([]).brokers)
     return set()
 

@@ -13,8 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import crc32c
+
+if TYPE_CHECKING:
+    from benchmarks.wire_door import Door
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, CREATE_TOPICS, INIT_PRODUCER_ID = 0, 1, 2, 3, 18, 19, 22
 EARLIEST, LATEST = -2, -1
@@ -118,12 +122,19 @@ def batches(data: Buffer) -> Iterator[Batch]:
 class Connection:
     """One blocking connection. A response is a memoryview that is valid until the next one is received."""
 
-    def __init__(self, bootstrap: str, timeout: float = 60.0) -> None:
+    def __init__(self, bootstrap: str, timeout: float = 60.0, door: Door | None = None) -> None:
         host, port = bootstrap.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._correlation_id = 0
         self._buffer = bytearray(1 << 16)
+        if door is not None:
+            try:
+                self.socket = door.wrap(self.socket, host)
+                door.log_in(self)
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> Connection:
         return self

@@ -1,6 +1,6 @@
 """Real processes, real clients, and somebody who harms the cluster all the time; then the history is checked.
 
-    python -m tests.cluster.chaos --minutes 30 [--seed 1] [--kinds ottla,ottla,ottla] [--no-java] [--no-network]
+    python -m tests.cluster.chaos --minutes 30 [--seed 1] [--kinds ottla,ottla,ottla] [--secure]
 
 Three nodes, broker and controller in one; librdkafka's idempotent producers, consumer groups of both protocols,
 programs that copy in transactions, and Apache Kafka's producer in Java. Faults come one after the other: `kill -9` of
@@ -10,12 +10,16 @@ their last answers, groups come to the end of what is there, and every partition
 last. Nothing acknowledged may be missing, in another order, or there twice; every record has one committed copy; groups
 stand where they committed last; replicas must be equal to the byte. Exit code 1, and the directory is kept, when
 something is wrong.
+
+With `--secure` nobody is anybody (`tests.cluster.secured`): then none of the honest may ever have been refused, and
+nothing may be on a disk in clear.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
@@ -31,20 +35,30 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.brokers import BrokerError
 from benchmarks.clusters import OTTLA, Cluster, Place, places
 from benchmarks.wire import LATEST, Connection, WireError
 from tests.cluster import network
-from tests.cluster.chaos_clients import COMMON, JavaProducer, record_of
+from tests.cluster.chaos_clients import COMMON, SETTINGS_FILE, JavaProducer, record_of
 from tests.cluster.chaos_transactions import uncopied
+from tests.cluster.secured import CLIENT, NODE, Secured
 from tests.simulation.history import check
 
 INPUT, OUTPUT = "numbers", "copies"
 GROUPS = {"readers": "classic", "members": "consumer", "copiers": "classic"}
 """The protocol of each group."""
+READER = "-"
+"""A group of nobody: who reads everything in the end."""
 MODULE = "tests.cluster.chaos"
 NODES = 3
 PARTITIONS = 4
@@ -171,16 +185,21 @@ def run(
     rate: float = RATE,
     with_java: bool = True,
     net: network.Network | None = None,
+    is_secure: bool = False,
     report: Callable[[str], object] = print,
 ) -> Outcome:
     """Harm a cluster in `directory` for so long, and tell what became of it."""
     rng, outcome = random.Random(seed), Outcome()
-    cluster = Cluster(directory / "nodes", _places(kinds, net), SETTINGS)
+    found = _places(kinds, net)
+    secured = Secured(directory / "security", {place.node_id: place.host for place in found}) if is_secure else None
+    cluster = Cluster(directory / "nodes", found, SETTINGS, security=secured)
     clients = directory / "clients"
     clients.mkdir(parents=True)
+    if secured is not None:
+        _let_clients_in(secured, clients)
     with _running(cluster):
-        topics = _make_topics(cluster, with_java)
-        producers, readers, java_producer = _start_clients(cluster, clients, rate, with_java)
+        topics = _make_topics(cluster, with_java, secured)
+        producers, readers, java_producer = _start_clients(cluster, clients, rate, with_java, secured)
         try:
             faults = Faults(cluster, net, rng, outcome)
             end = time.monotonic() + seconds
@@ -206,7 +225,12 @@ def run(
         _settle(operations, outcome)
         outcome.problems += [str(anomaly) for anomaly in check(operations)]
         outcome.problems += uncopied(operations, INPUT, OUTPUT)
-        outcome.problems += _differences(cluster, topics)
+        outcome.problems += _differences(cluster, topics, secured)
+    if secured is not None:
+        outcome.problems += [f"refused: {one}" for one in secured.refusals()]
+        outcome.problems += [
+            f"in clear: {one}" for node in cluster.brokers for one in secured.leaks(node.log_directory)
+        ]
     return outcome
 
 
@@ -231,9 +255,33 @@ def _places(kinds: Iterable[str], net: network.Network | None) -> list[Place]:
     ]
 
 
-def _make_topics(cluster: Cluster, with_java: bool) -> list[str]:
+def _let_clients_in(secured: Secured, directory: Path) -> None:
+    """Clients here, and those in processes of their own, say who they are."""
+    path = directory / "settings.json"
+    path.write_text(json.dumps(secured.librdkafka()))
+    os.environ[SETTINGS_FILE] = str(path)
+    COMMON.update(secured.librdkafka())
+
+
+def _allow_clients(admin: AdminClient) -> None:
+    """What they need, and nothing else."""
+    topics = ((ResourceType.TOPIC, "*", one) for one in (AclOperation.READ, AclOperation.WRITE))
+    groups = ((ResourceType.GROUP, name, AclOperation.READ) for name in (*GROUPS, READER))
+    transactions = [(ResourceType.TRANSACTIONAL_ID, "*", AclOperation.WRITE)]
+    rules = [
+        AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{CLIENT}", "*", operation, AclPermissionType.ALLOW)
+        for kind, name, operation in (*topics, *groups, *transactions)
+    ]
+    for future in admin.create_acls(rules).values():
+        future.result(30)
+
+
+def _make_topics(cluster: Cluster, with_java: bool, secured: Secured | None) -> list[str]:
     names = [INPUT, OUTPUT, *(["java"] if with_java else [])]
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+    login = {} if secured is None else secured.librdkafka(NODE)
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0, **login})
+    if secured is not None:
+        _allow_clients(admin)
     for name, future in admin.create_topics([NewTopic(name, PARTITIONS, NODES) for name in names]).items():
         try:
             future.result(30)
@@ -243,7 +291,7 @@ def _make_topics(cluster: Cluster, with_java: bool) -> list[str]:
 
 
 def _start_clients(
-    cluster: Cluster, directory: Path, rate: float, with_java: bool
+    cluster: Cluster, directory: Path, rate: float, with_java: bool, secured: Secured | None
 ) -> tuple[list[subprocess.Popen[bytes]], list[subprocess.Popen[bytes]], JavaProducer | None]:
     """Those who write to the input, and those who read it."""
     bootstrap = cluster.bootstrap
@@ -264,7 +312,10 @@ def _start_clients(
     producers = [produce(name) for name in "ab"]
     readers = [consume(f"{group}-{number}", group) for group in ("readers", "members") for number in (1, 2)]
     readers += [start("chaos_transactions", bootstrap, INPUT, OUTPUT, "copiers", f"copier-{n}") for n in (1, 2)]
-    return producers, readers, JavaProducer(bootstrap, "java", 100, directory) if with_java else None
+    if not with_java:
+        return producers, readers, None
+    login = None if secured is None else secured.java()
+    return producers, readers, JavaProducer(bootstrap, "java", 100, directory, login)
 
 
 def _end(workers: list[subprocess.Popen[bytes]]) -> None:
@@ -323,7 +374,7 @@ def _heal(cluster: Cluster, topics: list[str]) -> None:
     """Wait until every node is back and every replica in sync."""
     cluster.wait_until_whole(WHOLE_S)
     deadline = time.monotonic() + WHOLE_S
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+    admin = AdminClient({**COMMON, "bootstrap.servers": cluster.bootstrap})
     while True:
         with suppress(KafkaException):
             known = admin.list_topics(timeout=5).topics
@@ -358,7 +409,7 @@ def _final_reads(cluster: Cluster, topics: list[str]) -> Iterator[dict[str, Any]
 
 def _committed_reads(cluster: Cluster) -> Iterator[dict[str, Any]]:
     """What those see in the end who read committed records, as a consumer tells it."""
-    settings = {"group.id": "-", "isolation.level": "read_committed", "enable.partition.eof": True}
+    settings = {"group.id": READER, "isolation.level": "read_committed", "enable.partition.eof": True}
     for topic in (INPUT, OUTPUT):
         for partition in range(PARTITIONS):
             consumer = Consumer({**COMMON, **settings, "bootstrap.servers": cluster.bootstrap})
@@ -417,9 +468,9 @@ def _final_read(
 
 def _leader(cluster: Cluster, topic: str, partition: int) -> Connection:
     for node in cluster.brokers:
-        with suppress(OSError, WireError), Connection(node.bootstrap, timeout=10) as connection:
+        with suppress(OSError, WireError), node.connect(10) as connection:
             _, partitions = connection.metadata([topic]).topics[topic]
-            return Connection(cluster.nodes[partitions[partition][1]].bootstrap)
+            return cluster.nodes[partitions[partition][1]].connect()
     raise WireError(f"nobody knows who leads {topic}-{partition}")
 
 
@@ -436,14 +487,15 @@ def _settle(operations: list[dict[str, Any]], outcome: Outcome) -> None:
             outcome.consumed += len(one["records"])
 
 
-def _differences(cluster: Cluster, topics: list[str]) -> list[str]:
+def _differences(cluster: Cluster, topics: list[str], secured: Secured | None) -> list[str]:
     """Replicas that are not equal to the byte."""
     found = []
+    read = Path.read_bytes if secured is None else secured.read
     for topic in topics:
         for partition in range(PARTITIONS):
             contents = {
                 node.place.node_id: b"".join(
-                    path.read_bytes() for path in sorted((node.log_directory / f"{topic}-{partition}").glob("*.log"))
+                    read(path) for path in sorted((node.log_directory / f"{topic}-{partition}").glob("*.log"))
                 )
                 for node in cluster.brokers
             }
@@ -460,6 +512,7 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join([OTTLA] * NODES), help="what the nodes are: ottla or kafka")
     parser.add_argument("--rate", type=float, default=RATE, help="records a second of each producer")
     parser.add_argument("--directory", type=Path, help="where nodes and clients have their data, below")
+    parser.add_argument("--secure", action="store_true", help="TLS, SCRAM, ACLs, encrypted disks, audit")
     parser.add_argument("--no-java", action="store_true", help="without Apache Kafka's own producer")
     parser.add_argument("--no-network", action="store_true", help="without network namespaces")
     options = parser.parse_args()
@@ -479,6 +532,7 @@ def main() -> int:
             rate=options.rate,
             with_java=not options.no_java,
             net=net,
+            is_secure=options.secure,
         )
     except (BrokerError, WireError) as error:
         print(f"{error}\n(data in {directory})", file=sys.stderr)

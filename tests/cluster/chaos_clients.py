@@ -11,12 +11,13 @@ PROTOCOL is that of the group: classic, or consumer (KIP-848).
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +28,11 @@ from benchmarks.brokers import java
 
 FLUSH_S = 90
 JAVA_HEAP = "-Xmx256m"
-COMMON = {"log_level": 0, "reconnect.backoff.max.ms": 500}
+SETTINGS_FILE = "CHAOS_CLIENT_SETTINGS"
+"""The variable that says where the settings are with which clients get in, as JSON; unset where everybody does."""
+COMMON: dict[str, Any] = {"log_level": 0, "reconnect.backoff.max.ms": 500}
+if SETTINGS_FILE in os.environ:
+    COMMON |= json.loads(Path(os.environ[SETTINGS_FILE]).read_text())
 CONSUMING = {"auto.offset.reset": "earliest", "isolation.level": "read_committed", "enable.auto.commit": False}
 GROUP_METADATA_BYTES = 11
 COMMIT_S = 1.0
@@ -217,12 +222,15 @@ def membership(consumer: Consumer) -> tuple[str, int]:
 class JavaProducer:
     """Apache Kafka's VerifiableProducer, idempotent."""
 
-    def __init__(self, bootstrap: str, topic: str, rate: int, directory: Path) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, rate: int, directory: Path, security: Mapping[str, str] | None = None
+    ) -> None:
         self.topic = topic
         self.output = directory / "java-producer.log"
         self.started = time.monotonic()
         settings = directory / "java-producer.properties"
-        settings.write_text(PRODUCER_SETTINGS)
+        more = "".join(f"{name}={value}\n" for name, value in (security or {}).items())
+        settings.write_text(PRODUCER_SETTINGS + more)
         options = ["--bootstrap-server", bootstrap, "--topic", topic, "--throughput", str(rate)]
         tool = [*java(JAVA_HEAP), "org.apache.kafka.tools.VerifiableProducer"]
         with self.output.open("wb") as output:
