@@ -33,6 +33,11 @@ CODEC_BY_NAME = {"uncompressed": Codec.NONE} | {codec.name.lower(): codec for co
 # Nobody writes batches this large; a batch that unfolds to more is taken for a bomb.
 DEFAULT_LIMIT_BYTES = 128 * 1024 * 1024
 
+
+class TooLargeError(CorruptRecordError):
+    """Data that becomes longer than it may; perhaps there is nothing else wrong with it."""
+
+
 GZIP_LEVELS = (1, 9)
 GZIP_DEFAULT_LEVEL = -1
 LZ4_LEVELS = (1, 17)
@@ -47,7 +52,9 @@ def compress(codec: int, data: Buffer, level: int | None = None) -> Buffer:
 
 
 def decompress(codec: int, data: Buffer, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Buffer:
-    """Decompress; `CorruptRecordError` when it is damaged, cut off, or would become longer than `limit_bytes`."""
+    """Decompress; `CorruptRecordError` when it is damaged or cut off, `TooLargeError` when it would become longer than
+    `limit_bytes`.
+    """
     try:
         decompressor = _DECOMPRESSORS[codec]
     except KeyError:
@@ -118,7 +125,7 @@ def _codecs() -> Any:
 
 def _cramjam_error() -> type[Exception]:
     """What to catch: evaluated only when something was raised, and nothing of cramjam is raised before its import."""
-    return _library.DecompressionError if _library is not None else CorruptRecordError
+    return _library.DecompressionError if _library is not None else zlib.error
 
 
 def _into_bounded(
@@ -126,13 +133,18 @@ def _into_bounded(
 ) -> Buffer:
     """Decompress into a buffer of the proven maximum size, or of the limit, where running over is an error."""
     output = bytearray(min(at_most, limit_bytes))
-    count = decompress_into(data, output)
+    try:
+        count = decompress_into(data, output)
+    except _cramjam_error() as error:
+        if at_most > limit_bytes:
+            raise _too_long(limit_bytes) from error
+        raise
     del output[count:]
     return output
 
 
-def _too_long(limit_bytes: int) -> CorruptRecordError:
-    return CorruptRecordError(f"records decompress to more than {limit_bytes} bytes")
+def _too_long(limit_bytes: int) -> TooLargeError:
+    return TooLargeError(f"records decompress to more than {limit_bytes} bytes")
 
 
 # --- none
@@ -152,6 +164,7 @@ def _identity(data: Buffer, limit_bytes: int) -> Buffer:
 
 _GZIP_WINDOW_BITS = 31  # 15, plus 16 for the gzip header and trailer
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_FIRST_PIECE = 512
 
 
 def _compress_gzip(data: Buffer, level: int | None) -> bytes:
@@ -160,21 +173,29 @@ def _compress_gzip(data: Buffer, level: int | None) -> bytes:
 
 
 def _decompress_gzip(data: Buffer, limit_bytes: int) -> bytes:
-    members: list[bytes] = []
+    pieces: list[bytes] = []
+    view = memoryview(data)
     remaining = limit_bytes
+    position = 0
     while True:
         member = zlib.decompressobj(_GZIP_WINDOW_BITS)
-        output = member.decompress(data, remaining + 1)
-        if len(output) > remaining:
-            raise _too_long(limit_bytes)
-        if not member.eof:
-            raise CorruptRecordError("gzip data is cut off")
-        members.append(output)
-        remaining -= len(output)
-        data = member.unused_data
+        # What a member leaves over is copied: with all that follows it, thousands of members would take a square of it.
+        # The first one is nearly always the only one.
+        fed = len(view) if not position else _GZIP_FIRST_PIECE
+        while not member.eof:
+            piece = view[position : position + fed]
+            if not piece:
+                raise CorruptRecordError("gzip data is cut off")
+            output = member.decompress(piece, remaining + 1)
+            if len(output) > remaining:
+                raise _too_long(limit_bytes)
+            pieces.append(output)
+            remaining -= len(output)
+            position += len(piece) - len(member.unused_data)
+            fed *= 2
         # As Java does: what follows a member and is not another one is ignored.
-        if not data.startswith(_GZIP_MAGIC):
-            return b"".join(members) if len(members) > 1 else output
+        if view[position : position + 2] != _GZIP_MAGIC:
+            return b"".join(pieces) if len(pieces) > 1 else output
 
 
 # --- snappy
@@ -318,13 +339,20 @@ def _decompress_lz4_blocks(blocks: list[tuple[bool, memoryview]], block_size: in
     for is_raw, block in blocks:
         if is_raw:
             count = len(block)
-            if count > block_size or end + count > len(output):
-                raise CorruptRecordError("lz4 block is larger than its frame or the limit allows")
+            if count > block_size:
+                raise CorruptRecordError("lz4 block is larger than its frame allows")
+            if end + count > len(output):
+                raise _too_long(limit_bytes)
             target[end : end + count] = block
         else:
             # Not told the length, the library may take the first bytes of a block for it.
             room = min(block_size, len(output) - end)
-            count = decompress_block_into(block, target[end : end + room], output_len=room)
+            try:
+                count = decompress_block_into(block, target[end : end + room], output_len=room)
+            except _cramjam_error() as error:
+                if room < block_size:
+                    raise _too_long(limit_bytes) from error
+                raise
         end += count
     target.release()
     del output[end:]

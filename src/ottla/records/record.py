@@ -178,6 +178,29 @@ def null_key_indexes(records: Buffer, count: int) -> list[int]:
     return indexes
 
 
+def record_times(data: bytes, header: BatchHeader) -> Iterator[tuple[int, int]]:
+    """Offset and timestamp of the records of a v2 batch, uncompressed: one after the other, for who may need few."""
+    base_offset = header.base_offset
+    base_timestamp = header.base_timestamp
+    fixed_timestamp = header.max_timestamp if header.uses_log_append_time else None
+    position = 0
+    try:
+        for index in range(header.records_count):
+            length, position = _read_varint(data, position)
+            end = position + length
+            if length < 0 or end > len(data):
+                raise CorruptRecordError(f"record {index} of {header.records_count} is cut off")
+            timestamp_delta, position = _read_varint(data, position + 1)
+            offset_delta, _ = _read_varint(data, position)
+            position = end
+            yield (
+                base_offset + offset_delta,
+                (base_timestamp + timestamp_delta if fixed_timestamp is None else fixed_timestamp),
+            )
+    except IndexError:
+        raise CorruptRecordError("record is cut off") from None
+
+
 def _decode_records(data: bytes, header: BatchHeader) -> list[Record]:
     base_offset = header.base_offset
     base_timestamp = header.base_timestamp

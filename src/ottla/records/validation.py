@@ -4,6 +4,9 @@ The common path reads the 61 bytes of the header, computes one CRC and writes tw
 where a topic's settings need it: keys for a compacted topic, timestamps when a bound is broken (to name the records),
 the compressed blob as a whole when the topic asks for another codec. A refusal concerns the whole batch.
 
+A batch of a client whose records have to be looked at, and which may take long, is not for the event loop: it is
+refused with `LaboriousBatchError`, opened in a worker thread (`open_batch`), and comes again as an `OpenedBatch`.
+
 Not checked here: sequences and epochs of producers (the log's producer state), the size of a segment (the log).
 """
 
@@ -34,14 +37,26 @@ from ottla.records.batch import (
     parse_header,
     update_crc,
 )
-from ottla.records.compression import Codec, compress, decompress
-from ottla.records.record import null_key_indexes, read_batch_records
+from ottla.records.compression import DEFAULT_LIMIT_BYTES, Codec, TooLargeError, compress, decompress
+from ottla.records.record import null_key_indexes, record_times
 
 # The first 16 bytes of a batch hold all that an append changes, and the length between.
 _OFFSETS = struct.Struct(">qii")
 FIRST_VERSION_WITH_ZSTD = 7  # of Produce, KIP-110
 MAXIMUM_INT64 = 2**63 - 1
 SHOWN_RECORD_ERRORS = 3
+MOST_RECORD_ERRORS = 1000
+"""So many records are named in a refusal; the rest is counted."""
+
+MOST_RECORDS = 1_000_000
+"""A batch that has to be opened has no more records: looking at one takes a microsecond."""
+
+SMALLEST_RECORD_BYTES = 7
+
+# What is opened where it came in: about a millisecond of work.
+QUICK_SIZE = 16 * 1024
+QUICK_BYTES = 256 * 1024
+QUICK_RECORDS = 2048
 
 
 class AppendOrigin(IntEnum):
@@ -72,10 +87,33 @@ class AppendRules:
     before_max_ms: int = MAXIMUM_INT64
     after_max_ms: int = 3_600_000
     compacted: bool = False
+    max_decompressed_bytes: int = DEFAULT_LIMIT_BYTES
 
 
 class NotOneBatchError(ApiError):
     """The bytes are not exactly one batch of the current format: nobody has looked any further."""
+
+
+class LaboriousBatchError(Exception):
+    """The batch is to be opened with `open_batch` first, in a worker thread. Nothing was changed."""
+
+
+class OpenedBatch(bytearray):
+    """A batch whose records are as `rules` want them: only its place in the log is missing."""
+
+    __slots__ = ("rules",)
+
+    rules: AppendRules
+
+
+class Allowance:
+    """How long records may still become, and how many may be looked at: of all batches that it is handed on to."""
+
+    __slots__ = ("records", "size")
+
+    def __init__(self, size: int, records: int = MOST_RECORDS) -> None:
+        self.size = size
+        self.records = records
 
 
 class RecordRefusal(NamedTuple):
@@ -106,7 +144,8 @@ def validate_and_assign(
     """Check the one batch in `batch` (writable) and make it ready to be appended at `base_offset`.
 
     Returns the header as it will stand in the log, and the bytes to write: `batch` itself, patched in place, or a
-    new buffer when it had to be recompressed. Raises `ApiError` with the code that the producer is to see.
+    new buffer when it had to be recompressed. Raises `ApiError` with the code that the producer is to see, and
+    `LaboriousBatchError` for a batch of a client that is to be opened first.
     """
     try:
         (
@@ -150,9 +189,10 @@ def validate_and_assign(
             latest = now_ms + rules.after_max_ms
             early = now_ms - rules.before_max_ms
             if max_timestamp > latest or base_timestamp > latest or base_timestamp < early or max_timestamp < early:
-                _check_timestamps(batch, max_timestamp, early, latest)
+                opened = _opened(batch, now_ms, rules, origin)
+                return _rewrite(opened, base_offset, leader_epoch, now_ms, rules, origin)
         if rules.compacted or rules.log_append_time or (target is not None and target != codec):
-            return _rewrite(batch, base_offset, leader_epoch, now_ms, rules)
+            return _rewrite(batch, base_offset, leader_epoch, now_ms, rules, origin)
     _OFFSETS.pack_into(batch, 0, base_offset, length, leader_epoch)
     fields = (
         base_offset,
@@ -172,57 +212,110 @@ def validate_and_assign(
     return _new_tuple(BatchHeader, fields), batch
 
 
+def open_batch(batch: Buffer, now_ms: int, rules: AppendRules, allowance: Allowance | None = None) -> OpenedBatch:
+    """Look at the records of a batch whose header and checksum are right, and write them in the codec of the topic.
+
+    May take long: for a worker thread. Compressed records may become as long as the rules and what is left of the
+    allowance permit; what they take is taken from it.
+
+    Raises `ApiError`: MESSAGE_TOO_LARGE (a producer splits the batch and tries again), INVALID_RECORD,
+    INVALID_TIMESTAMP.
+    """
+    header = parse_header(batch)
+    if allowance is None:
+        allowance = Allowance(rules.max_decompressed_bytes)
+    limit = min(rules.max_decompressed_bytes, allowance.size)
+    allowance.records -= header.records_count
+    if allowance.records < 0 or limit <= 0:
+        raise ApiError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"these are too many records to be looked at, {header.records_count} in a batch",
+        )
+    records: Buffer = memoryview(batch)[HEADER_SIZE:]
+    try:
+        if header.compression:
+            allowance.size -= limit
+            records = decompress(header.compression, records, limit)
+            allowance.size += limit - len(records)
+        return _looked_at(batch, header, records, now_ms, rules)
+    except TooLargeError as error:
+        raise ApiError(ErrorCode.MESSAGE_TOO_LARGE, str(error)) from error
+    except CorruptRecordError as error:
+        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from error
+
+
+def _looked_at(batch: Buffer, header: BatchHeader, records: Buffer, now_ms: int, rules: AppendRules) -> OpenedBatch:
+    if not rules.log_append_time:
+        latest = now_ms + rules.after_max_ms
+        early = now_ms - rules.before_max_ms
+        stamps = (header.max_timestamp, header.base_timestamp)
+        if max(stamps) > latest or min(stamps) < early:
+            _check_timestamps(records, header, early, latest)
+    if rules.compacted and not header.is_control:
+        _check_keys(records, header)
+    opened = OpenedBatch(memoryview(batch)[:HEADER_SIZE])
+    opened.rules = rules
+    target = rules.compression
+    if target is None or target == header.compression or header.is_control:
+        opened += memoryview(batch)[HEADER_SIZE:]
+        return opened
+    opened += compress(target, records, rules.compression_level)
+    if len(opened) > rules.max_message_bytes:
+        raise _too_large(len(opened), rules)
+    changed = header._replace(
+        batch_length=len(opened) - LENGTH_END, attributes=header.attributes & ~COMPRESSION_MASK | target
+    )
+    HEADER.pack_into(opened, 0, *changed)
+    update_crc(opened, 0, len(opened))
+    return opened
+
+
+def _opened(batch: bytearray | memoryview, now_ms: int, rules: AppendRules, origin: AppendOrigin) -> OpenedBatch:
+    """The batch opened: as it comes, or here and now when that takes no time, or when nobody else would do it."""
+    if isinstance(batch, OpenedBatch) and batch.rules is rules:
+        return batch
+    if origin is not _CLIENT:
+        return open_batch(batch, now_ms, rules)
+    header = parse_header(batch)
+    if header.records_count > QUICK_RECORDS or len(batch) > QUICK_SIZE:
+        raise LaboriousBatchError
+    try:
+        return open_batch(batch, now_ms, rules, Allowance(QUICK_BYTES))
+    except ApiError as error:
+        if isinstance(error.__cause__, TooLargeError):
+            raise LaboriousBatchError from None
+        raise
+
+
 def _rewrite(
-    batch: bytearray | memoryview, base_offset: int, leader_epoch: int, now_ms: int, rules: AppendRules
+    batch: bytearray | memoryview,
+    base_offset: int,
+    leader_epoch: int,
+    now_ms: int,
+    rules: AppendRules,
+    origin: AppendOrigin,
 ) -> tuple[BatchHeader, bytearray | memoryview]:
     """The uncommon paths: look at keys, change the codec, stamp the time."""
     header = parse_header(batch)
-    records: Buffer | None = None
-    if rules.compacted and not header.is_control:
-        records = _decompressed(batch, header)
-        _check_keys(records, header)
     target = rules.compression
-    attributes = header.attributes
-    if target is not None and target != header.compression and not header.is_control:
-        if records is None:
-            records = _decompressed(batch, header)
-        payload = compress(target, records, rules.compression_level)
-        attributes = attributes & ~COMPRESSION_MASK | target
-        size = HEADER_SIZE + len(payload)
-        if size > rules.max_message_bytes:
-            raise _too_large(size, rules)
-        rewritten = bytearray(memoryview(batch)[:HEADER_SIZE])
-        rewritten += payload
-        batch = rewritten
-    max_timestamp = header.max_timestamp
+    if not header.is_control and (rules.compacted or (target is not None and target != header.compression)):
+        batch = _opened(batch, now_ms, rules, origin)
+        header = parse_header(batch)
     if rules.log_append_time:
-        attributes |= LOG_APPEND_TIME_FLAG
-        max_timestamp = now_ms
-    changed = header._replace(batch_length=len(batch) - LENGTH_END, attributes=attributes, max_timestamp=max_timestamp)
-    if changed != header:
-        HEADER.pack_into(batch, 0, *changed)
-        update_crc(batch, 0, len(batch))
+        stamped = header._replace(attributes=header.attributes | LOG_APPEND_TIME_FLAG, max_timestamp=now_ms)
+        if stamped != header:
+            HEADER.pack_into(batch, 0, *stamped)
+            update_crc(batch, 0, len(batch))
     assign_offsets(batch, 0, base_offset, leader_epoch)
     return parse_header(batch), batch
 
 
-def _decompressed(batch: Buffer, header: BatchHeader) -> Buffer:
-    try:
-        return decompress(header.compression, memoryview(batch)[HEADER_SIZE:])
-    except CorruptRecordError as error:
-        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from error
-
-
 def _check_keys(records: Buffer, header: BatchHeader) -> None:
-    try:
-        indexes = null_key_indexes(records, header.records_count)
-    except CorruptRecordError as error:
-        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from error
+    indexes = null_key_indexes(records, header.records_count)
     if indexes:
-        raise _refused_records(
-            ErrorCode.INVALID_RECORD,
-            [RecordRefusal(index, "Compacted topic cannot accept message without key.") for index in indexes],
-        )
+        text = "Compacted topic cannot accept message without key."
+        refusals = [RecordRefusal(index, text) for index in indexes[:MOST_RECORD_ERRORS]]
+        raise _refused_records(ErrorCode.INVALID_RECORD, refusals, len(indexes))
 
 
 def _check_codec(codec: int, produce_version: int | None) -> None:
@@ -235,22 +328,24 @@ def _check_codec(codec: int, produce_version: int | None) -> None:
         )
 
 
-def _check_timestamps(batch: Buffer, max_timestamp: int, earliest: int, latest: int) -> None:
+def _check_timestamps(records: Buffer, header: BatchHeader, earliest: int, latest: int) -> None:
     """A time stamp in the header is out of bounds: refuse, naming the records, unless the records have none."""
     bounds = f"out of range. The timestamp should be within [{earliest}, {latest}]"
-    try:
-        timestamps = [record.timestamp_ms for record in read_batch_records(batch, 0, parse_header(batch))]
-    except CorruptRecordError as error:
-        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from error
-    refusals = [
-        RecordRefusal(index, f"Timestamp {timestamp} of message with offset {index} is {bounds}")
-        for index, timestamp in enumerate(timestamps)
-        if timestamp != NO_TIMESTAMP and not earliest <= timestamp <= latest
-    ]
-    if not refusals and max_timestamp not in (NO_TIMESTAMP, max(timestamps, default=NO_TIMESTAMP)):
-        refusals = [RecordRefusal(0, f"Timestamp {max_timestamp} of the batch is {bounds}")]
+    refusals: list[RecordRefusal] = []
+    count = 0
+    largest = NO_TIMESTAMP
+    for index, (_, timestamp) in enumerate(record_times(bytes(records), header)):
+        largest = max(largest, timestamp)
+        if timestamp != NO_TIMESTAMP and not earliest <= timestamp <= latest:
+            count += 1
+            if count <= MOST_RECORD_ERRORS:
+                text = f"Timestamp {timestamp} of message with offset {index} is {bounds}"
+                refusals.append(RecordRefusal(index, text))
+    if not refusals and header.max_timestamp not in (NO_TIMESTAMP, largest):
+        count = 1
+        refusals = [RecordRefusal(0, f"Timestamp {header.max_timestamp} of the batch is {bounds}")]
     if refusals:
-        raise _refused_records(ErrorCode.INVALID_TIMESTAMP, refusals)
+        raise _refused_records(ErrorCode.INVALID_TIMESTAMP, refusals, count)
 
 
 def _refused_header(header: BatchHeader) -> ApiError:
@@ -271,13 +366,13 @@ def _refused_header(header: BatchHeader) -> ApiError:
     return ApiError(ErrorCode.INVALID_RECORD, text)
 
 
-def _refused_records(code: ErrorCode, refusals: list[RecordRefusal]) -> RecordValidationError:
+def _refused_records(code: ErrorCode, refusals: list[RecordRefusal], count: int) -> RecordValidationError:
     if code is ErrorCode.INVALID_TIMESTAMP:
         text = "One or more records have been rejected due to invalid timestamp"
     else:
         shown = "; ".join(f"{refusal.batch_index}: {refusal.message}" for refusal in refusals[:SHOWN_RECORD_ERRORS])
         text = (
-            f"One or more records have been rejected due to {len(refusals)} record errors in total, "
+            f"One or more records have been rejected due to {count} record errors in total, "
             f"and only showing the first three errors at most: {shown}"
         )
     return RecordValidationError(code, text, refusals)

@@ -201,6 +201,7 @@ max.connections: Most connections at a time.
 max.connections.per.ip: Most connections at a time from one address.
 max.connections.per.ip.overrides: Exceptions from max.connections.per.ip, as host:count.
 max.incremental.fetch.session.cache.slots: Most fetch sessions that are kept.
+max.decompressed.message.bytes: Longest uncompressed records of a batch that the broker opens; as it is: 128 MiB.
 max.message.bytes: Largest record batch that may be appended.
 max.request.partition.size.limit: Most partitions in one answer to DescribeTopicPartitions.
 message.max.bytes: Default of the topic setting max.message.bytes.

@@ -57,7 +57,8 @@ log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.byt
 log.retention.hours log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms
 log.roll.ms log.segment.bytes log.segment.delete.delay.ms logging.format logging.level max.connection.creation.rate
 max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
-max.request.partition.size.limit message.max.bytes metadata.log.dir metadata.log.max.record.bytes.between.snapshots
+max.decompressed.message.bytes max.request.partition.size.limit message.max.bytes
+metadata.log.dir metadata.log.max.record.bytes.between.snapshots
 metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms metadata.max.retention.bytes
 metadata.max.retention.ms metrics.names min.insync.replicas node.id num.partitions num.recovery.threads.per.data.dir
 num.replica.fetchers offset.metadata.max.bytes offsets.commit.timeout.ms offsets.load.buffer.size
@@ -102,7 +103,6 @@ _FREE_FORM = ("allow.everyone.if.no.acl.found", "authorizer.plugin.", "config.pr
 TOPIC_SETTINGS_WITHOUT_EFFECT = (
     "local.retention.bytes",
     "local.retention.ms",
-    "max.decompressed.message.bytes",
     "preallocate",
     "remote.copy.lag.bytes",
     "remote.copy.lag.ms",

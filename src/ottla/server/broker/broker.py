@@ -83,6 +83,7 @@ class Broker:
         "node_id",
         "on_loggers_changed",
         "open_peers",
+        "openings",
         "producer_ids",
         "quotas",
         "reads_from_racks",
@@ -134,6 +135,8 @@ class Broker:
         # Who writes down who did what; None: nobody. The node sets it.
         self.audit: Audit | None = None
         self.fetch_sessions = FetchSessionCache(config["max.incremental.fetch.session.cache.slots"], env.random)
+        # How many batches are opened at once; made with the first one (`laborious_produce`).
+        self.openings: asyncio.Semaphore | None = None
         # None while no user and no client id has a quota.
         self.quotas: ClientQuotas | None = None
         # Whether consumers are sent to a replica in their own rack (replica.selector.class, KIP-392).

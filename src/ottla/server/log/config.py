@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ottla.records.compression import Codec
+from ottla.records.compression import DEFAULT_LIMIT_BYTES, Codec
 from ottla.records.validation import AppendRules
 
 MAXIMUM_INT64 = 2**63 - 1
 MAXIMUM_INT32 = 2**31 - 1
+UNLIMITED_BYTES = MAXIMUM_INT32 - 8
+"""`max.decompressed.message.bytes` of who has not thought about it: then what nobody's batches are as large as."""
 
 CLEANUP_COMPACT = "compact"
 CLEANUP_DELETE = "delete"
@@ -47,6 +49,7 @@ class LogConfig:
     local_retention_bytes: int = -2
     local_retention_ms: int = -2
     max_compaction_lag_ms: int = MAXIMUM_INT64
+    max_decompressed_message_bytes: int = UNLIMITED_BYTES
     max_message_bytes: int = 1_048_588
     message_timestamp_after_max_ms: int = 3_600_000
     message_timestamp_before_max_ms: int = MAXIMUM_INT64
@@ -75,6 +78,7 @@ class LogConfig:
             before_max_ms=self.message_timestamp_before_max_ms,
             after_max_ms=self.message_timestamp_after_max_ms,
             compacted=CLEANUP_COMPACT in self.cleanup_policy,
+            max_decompressed_bytes=self.decompressed_limit_bytes,
         )
         object.__setattr__(self, "rules", rules)
 
@@ -95,6 +99,17 @@ class LogConfig:
     def is_compacted(self) -> bool:
         """Whether the cleaner may remove records whose key was written again."""
         return CLEANUP_COMPACT in self.cleanup_policy
+
+    @property
+    def decompressed_limit_bytes(self) -> int:
+        """How long the records of a batch may be uncompressed, where somebody here has to look at them."""
+        limit = self.max_decompressed_message_bytes
+        return DEFAULT_LIMIT_BYTES if limit >= UNLIMITED_BYTES else limit
+
+    @property
+    def compactable_bytes(self) -> int:
+        """The same for the cleaner: what was taken before a limit was lowered is compacted as well."""
+        return max(self.decompressed_limit_bytes, DEFAULT_LIMIT_BYTES)
 
     @property
     def deletes_by_retention(self) -> bool:

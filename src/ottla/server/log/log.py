@@ -435,11 +435,13 @@ class Log:
 
     def timestamp_search(self, timestamp_ms: int) -> Callable[[], TimestampOffset | None]:
         """`offset_for_timestamp` as a function for a worker thread."""
-        return offset_for_timestamp(self._segments, timestamp_ms, self.log_start_offset)
+        return offset_for_timestamp(
+            self._segments, timestamp_ms, self.log_start_offset, self.config.decompressed_limit_bytes
+        )
 
     def max_timestamp_search(self) -> Callable[[], TimestampOffset | None]:
         """`offset_of_max_timestamp` as a function for a worker thread."""
-        return offset_of_max_timestamp(self._segments)
+        return offset_of_max_timestamp(self._segments, self.config.decompressed_limit_bytes)
 
     # Offsets and epochs
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ottla.records.batch import BatchHeader
-from ottla.records.record import read_batch_records
+from ottla.records.batch import HEADER_SIZE, BatchHeader
+from ottla.records.compression import DEFAULT_LIMIT_BYTES, decompress
+from ottla.records.record import read_batch_records, record_times
 from ottla.server.log.scan import batch_headers
 from ottla.server.log.segment import Segment
 from ottla.server.log.segment_file import SegmentFile
@@ -31,11 +32,12 @@ class _Candidate(NamedTuple):
 
 
 def offset_for_timestamp(
-    segments: list[Segment], timestamp_ms: int, start_offset: int
+    segments: list[Segment], timestamp_ms: int, start_offset: int, limit_bytes: int = DEFAULT_LIMIT_BYTES
 ) -> Callable[[], TimestampOffset | None]:
     """A search for the first record at or after `start_offset` that is not older than `timestamp_ms`.
 
-    Called in the owner's thread; the function that comes back does the reading and may be called in any.
+    Called in the owner's thread; the function that comes back does the reading and may be called in any. It raises
+    CorruptRecordError, also for a batch that is longer than `limit_bytes` uncompressed.
     """
     candidates = [_candidate(segment) for segment in list(segments)]
 
@@ -48,7 +50,9 @@ def offset_for_timestamp(
             with candidate.file.reader() as read_at:
                 for at, header in batch_headers(read_at, position, candidate.size):
                     if header.max_timestamp >= timestamp_ms and header.last_offset >= start_offset:
-                        found = _first_record(read_at(at, header.size_in_bytes), header, timestamp_ms, start_offset)
+                        found = _first_record(
+                            read_at(at, header.size_in_bytes), header, timestamp_ms, start_offset, limit_bytes
+                        )
                         if found is not None:
                             return found
         return None
@@ -56,7 +60,9 @@ def offset_for_timestamp(
     return search
 
 
-def offset_of_max_timestamp(segments: list[Segment]) -> Callable[[], TimestampOffset | None]:
+def offset_of_max_timestamp(
+    segments: list[Segment], limit_bytes: int = DEFAULT_LIMIT_BYTES
+) -> Callable[[], TimestampOffset | None]:
     """A search for the first record with the largest timestamp; to be used like `offset_for_timestamp`."""
     candidates = [_candidate(segment) for segment in list(segments)]
 
@@ -74,7 +80,7 @@ def offset_of_max_timestamp(segments: list[Segment]) -> Callable[[], TimestampOf
         with best.file.reader() as read_at:
             for at, header in batch_headers(read_at, position, best.size):
                 if header.max_timestamp >= largest:
-                    return _first_record(read_at(at, header.size_in_bytes), header, largest, 0)
+                    return _first_record(read_at(at, header.size_in_bytes), header, largest, 0, limit_bytes)
         return None
 
     return search
@@ -100,11 +106,20 @@ def _candidate(segment: Segment) -> _Candidate:
     )
 
 
-def _first_record(batch: bytes, header: BatchHeader, timestamp_ms: int, start_offset: int) -> TimestampOffset | None:
+def _first_record(
+    batch: bytes, header: BatchHeader, timestamp_ms: int, start_offset: int, limit_bytes: int
+) -> TimestampOffset | None:
     epoch = header.partition_leader_epoch
     if header.uses_log_append_time and header.magic >= 2:
         return TimestampOffset(header.max_timestamp, max(header.base_offset, start_offset), epoch)
-    for record in read_batch_records(batch, 0, header):
+    if header.magic >= 2:
+        # One record at a time: there can be millions in a batch that takes a few kilobytes here.
+        records = bytes(decompress(header.compression, memoryview(batch)[HEADER_SIZE:], limit_bytes))
+        for offset, record_timestamp_ms in record_times(records, header):
+            if record_timestamp_ms >= timestamp_ms and offset >= start_offset:
+                return TimestampOffset(record_timestamp_ms, offset, epoch)
+        return None
+    for record in read_batch_records(batch, 0, header, limit_bytes=limit_bytes):
         if record.timestamp_ms >= timestamp_ms and record.offset >= start_offset:
             return TimestampOffset(record.timestamp_ms, record.offset, epoch)
     return None

@@ -6,8 +6,9 @@ and error_message (KIP-467). 9: flexible. 10: current leader and node endpoints 
 v2, where this broker adds the partition to the transaction. 13: topic ids (KIP-516).
 
 acks=0 gets no answer; when something failed the connection is closed instead. A batch goes to the log as it is: only
-its 61-byte header is looked at here and there. The first batch of a transaction in a partition asks the transaction
-coordinator (`transactional_produce`); those after it go the way of all others.
+its 61-byte header is looked at here and there; where its records have to be, that may be `laborious_produce`. The first
+batch of a transaction in a partition asks the transaction coordinator (`transactional_produce`); those after it go the
+way of all others.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ottla.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from ottla.records.validation import AppendOrigin, NotOneBatchError
+from ottla.records.validation import AppendOrigin, LaboriousBatchError, NotOneBatchError
 from ottla.server.broker.broker import CloseConnectionError, DelayedResponse
 from ottla.server.broker.delayed_produce import DelayedBatch, DelayedProduce, Uncommitted, fail
 from ottla.server.broker.leader_hints import current_leader, leader_endpoints
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ottla.core.binary import Buffer
     from ottla.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
     from ottla.server.broker.broker import Broker, RequestContext
+    from ottla.server.broker.laborious_produce import Unopened
     from ottla.server.broker.produce_shapes import Shape
     from ottla.server.broker.transaction_verification import Verdict
     from ottla.server.log.log import AppendResult, Log
@@ -109,6 +111,9 @@ def handle_quickly(
         result = partition.append(records, shape.acks, broker.env.clock.now_ms(), _CLIENT, version)
     except ApiError as error:
         return _one_answer(shape, _refused(shape.partition_index, error, partition))
+    except LaboriousBatchError:
+        shapes.forget_noted()
+        return None
     if version >= FIRST_LOG_START_VERSION:
         numbers = _PACK_THREE(result.base_offset, result.log_append_time_ms, result.log_start_offset)
     else:
@@ -178,10 +183,11 @@ def append_all(
     now_ms = broker.env.clock.now_ms()
     failed = False
     waits: _Waits | None = None
+    unopened: list[Unopened] = []
     topics = []
     for topic in request.topic_data:
         hosted = _hosted(broker, topic, context.api_version)
-        answers = []
+        answers: list[PartitionProduceResponse] = []
         for data in topic.partition_data:
             partition = None
             try:
@@ -213,9 +219,58 @@ def append_all(
             except ApiError as error:
                 failed = True
                 answer = _refused(data.index, error, partition)
+            except LaboriousBatchError:
+                from ottla.server.broker.laborious_produce import Unopened
+
+                assert partition is not None
+                assert data.records is not None
+                answer = PartitionProduceResponse(index=data.index, base_offset=-1)
+                unopened.append(Unopened(answers, len(answers), partition, data.records, verification))
             answers.append(answer)
         topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
-    if acks == 0:
+    if unopened:
+        return _append_opened(broker, request, context, topics, unopened, waits, failed)
+    return _answer(broker, request, context, topics, waits, failed)
+
+
+async def _append_opened(
+    broker: Broker,
+    request: ProduceRequest,
+    context: RequestContext,
+    topics: list[TopicProduceResponse],
+    unopened: list[Unopened],
+    waits: _Waits | None,
+    failed: bool,
+) -> ProduceResponse | None:
+    """Append the batches whose records have to be looked at in worker threads; all others are in their logs."""
+    from ottla.server.broker.laborious_produce import append_opened
+
+    acks = request.acks
+    async for batch, outcome in append_opened(broker, unopened, acks, context.api_version):
+        index = batch.answers[batch.at].index
+        if isinstance(outcome, ApiError):
+            failed = True
+            batch.answers[batch.at] = _refused(index, outcome, batch.partition)
+            continue
+        answer = batch.answers[batch.at] = _accepted(index, outcome)
+        if outcome.flush_pending or (acks == -1 and not batch.partition.commits_alone):
+            waits = waits or _Waits(broker, request.timeout_ms)
+            waits.add(answer, batch.partition, outcome, acks)
+    answered = _answer(broker, request, context, topics, waits, failed)
+    if isinstance(answered, DelayedResponse):
+        return await answered.outcome()  # type: ignore[no-any-return]
+    return await answered if isinstance(answered, Awaitable) else answered
+
+
+def _answer(
+    broker: Broker,
+    request: ProduceRequest,
+    context: RequestContext,
+    topics: list[TopicProduceResponse],
+    waits: _Waits | None,
+    failed: bool,
+) -> Answer:
+    if request.acks == 0:
         if failed:
             raise CloseConnectionError("a Produce request with acks=0 failed")
         return None

@@ -27,7 +27,7 @@ from ottla.records.batch import (
     CorruptRecordError,
     crc_matches,
 )
-from ottla.records.compression import decompress
+from ottla.records.compression import DEFAULT_LIMIT_BYTES, decompress
 from ottla.records.record import Record, assemble_batch, encode_records, read_batch_records
 from ottla.server.log.compaction.key_map import KeyMap
 from ottla.server.log.compaction.records import (
@@ -49,7 +49,9 @@ Verdict = bytes | bool | None
 """KEEP (the batch as it is), DROP, or the bytes of the batch that takes its place."""
 
 
-def record_bytes(chunk: bytes, position: int, header: BatchHeader) -> tuple[bytes, int, int]:
+def record_bytes(
+    chunk: bytes, position: int, header: BatchHeader, limit_bytes: int = DEFAULT_LIMIT_BYTES
+) -> tuple[bytes, int, int]:
     """The encoded records of a v2 batch, uncompressed: the buffer that has them, and from where to where.
 
     Raises `CorruptRecordError`: what does not fit its checksum must not get a new one.
@@ -60,20 +62,27 @@ def record_bytes(chunk: bytes, position: int, header: BatchHeader) -> tuple[byte
     codec = header.attributes & COMPRESSION_MASK
     if not codec:
         return chunk, position + HEADER_SIZE, end
-    data = bytes(decompress(codec, memoryview(chunk)[position + HEADER_SIZE : end]))
+    data = bytes(decompress(codec, memoryview(chunk)[position + HEADER_SIZE : end], limit_bytes))
     return data, 0, len(data)
 
 
-def put_batch(keys: KeyMap, chunk: bytes, position: int, header: BatchHeader, first_offset: int) -> None:
+def put_batch(
+    keys: KeyMap,
+    chunk: bytes,
+    position: int,
+    header: BatchHeader,
+    first_offset: int,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
+) -> None:
     """Take the records of a data batch from `first_offset` on into the map."""
     if header.magic >= 2 and header.base_offset >= first_offset:
-        data, start, end = record_bytes(chunk, position, header)
+        data, start, end = record_bytes(chunk, position, header, limit_bytes)
         has_gaps = header.records_count != header.last_offset_delta + 1
         keys.put_batch(data, start, end, header.base_offset, has_gaps=has_gaps)
         return
     if not crc_matches(chunk, position, header):
         raise CorruptRecordError(f"the batch at offset {header.base_offset} has a wrong CRC")
-    for record in read_batch_records(chunk, position, header):
+    for record in read_batch_records(chunk, position, header, limit_bytes=limit_bytes):
         if record.key is not None and record.offset >= first_offset:
             keys.put(record.key, record.offset)
 
@@ -83,7 +92,8 @@ class BatchFilter:
 
     `first_dirty_offset`: below it are records that earlier rounds left, above it those in the map. `end_offset`: of the
     part that is cleaned. `last_batches`: last data offset (-1: none) and epoch of every producer that is known.
-    `retained_aborted` collects aborted transactions whose marker stays.
+    `retained_aborted` collects aborted transactions whose marker stays. A batch's records may take `limit_bytes`
+    uncompressed.
     """
 
     def __init__(
@@ -96,6 +106,7 @@ class BatchFilter:
         end_offset: int,
         now_ms: int,
         delete_retention_ms: int,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
     ) -> None:
         self._keys = keys
         self._transactions = transactions
@@ -104,6 +115,7 @@ class BatchFilter:
         self._first_dirty_offset = first_dirty_offset
         self._end_offset = end_offset
         self._now_ms = now_ms
+        self._limit_bytes = limit_bytes
         self._new_horizon_ms = now_ms + delete_retention_ms
         self.retained_aborted: list[AbortedTransaction] = []
 
@@ -179,7 +191,7 @@ class BatchFilter:
                 return KEEP
             horizon_ms = header.delete_horizon_ms
             if horizon_ms is None:
-                data, start, end = record_bytes(chunk, position, header)
+                data, start, end = record_bytes(chunk, position, header, self._limit_bytes)
                 return batch_with_delete_horizon(header, data, [start, end], [0], self._new_horizon_ms)
             if horizon_ms > self._now_ms:
                 return KEEP
@@ -196,14 +208,14 @@ class BatchFilter:
             return self._decide_any(chunk, position, header)
         if len(starts) == header.records_count:
             return KEEP
-        data, start, end = record_bytes(chunk, position, header)
+        data, start, end = record_bytes(chunk, position, header, self._limit_bytes)
         if start:
             starts = [start + local for local in starts]
         return batch_of_kept(header, data, records_at(data, starts, end))
 
     def _decide_any(self, chunk: bytes, position: int, header: BatchHeader) -> Verdict:
         """Any v2 batch of data, record by record."""
-        data, start, end = record_bytes(chunk, position, header)
+        data, start, end = record_bytes(chunk, position, header, self._limit_bytes)
         records = split_records(data, start, end)
         if len(records.keys) != header.records_count:
             raise CorruptRecordError(f"the batch at offset {header.base_offset} has another number of records")
@@ -247,7 +259,7 @@ class BatchFilter:
         if not crc_matches(chunk, position, header):
             raise CorruptRecordError(f"the message at offset {header.base_offset} has a wrong CRC")
         offset_of, latest_offset = self._keys.offset_of, self._keys.latest_offset
-        records = read_batch_records(chunk, position, header)
+        records = read_batch_records(chunk, position, header, limit_bytes=self._limit_bytes)
         kept = [
             record
             for record in records

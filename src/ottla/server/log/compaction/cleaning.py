@@ -123,7 +123,7 @@ class Cleaning:
                             break
                         is_plain = header.producer_id < 0 and header.records_count
                         if is_plain or not _is_without_keys(chunk, position, header, transactions):
-                            put_batch(keys, chunk, position, header, first_offset)
+                            put_batch(keys, chunk, position, header, first_offset, plan.log.config.compactable_bytes)
                         keys.latest_offset = last_offset
                     size = header.batch_length + LENGTH_END
                     batches.append(header.base_offset, size, header.records_count)
@@ -158,6 +158,7 @@ class Cleaning:
             end_offset=plan.end_offset,
             now_ms=self.now_ms,
             delete_retention_ms=plan.log.config.delete_retention_ms,
+            limit_bytes=plan.log.config.compactable_bytes,
         )
 
     # Writing (in a worker thread)
