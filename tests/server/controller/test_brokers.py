@@ -10,7 +10,7 @@ import pytest
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages import alter_partition as alterations
 from ottla.protocol.messages import assign_replicas_to_dirs as assignments
-from ottla.protocol.messages.metadata_records import PartitionRecord, TopicRecord
+from ottla.protocol.messages.metadata_records import FeatureLevelRecord, PartitionRecord, TopicRecord
 from ottla.server.controller.alone import BrokerRegistration
 from ottla.server.controller.result import Result
 from tests.server.controller.worlds import World, directory, registration, registration_request, topic
@@ -303,6 +303,22 @@ def test_an_unclean_restart_ends_eligibility_and_a_clean_one_does_not() -> None:
     world.heartbeat(1)
     partition = world.partition()
     assert (partition.leader, partition.isr, partition.leader_recovery_state) == (1, (1,), 1)
+
+
+def test_who_was_in_sync_last_before_the_feature_was_finalized_leads_again_after_a_kill() -> None:
+    world = World(*map(registration, (1, 2)), min_insync_replicas=2)
+    world.create(topic("t", assignments={0: [1, 2]}))
+    world.heartbeat(2, want_fence=True)
+    world.heartbeat(1, want_fence=True)
+    assert state(world)[:2] == (-1, (1,))
+    world.do(Result([FeatureLevelRecord(name="eligible.leader.replicas.version", feature_level=1)], None))
+    world.now_ms += 9_001
+    world.register(restarted(2))
+    assert world.partition().leader == -1, "it lacks records"
+    world.register(restarted(1, previous_broker_epoch=-1))
+    partition = world.partition()
+    assert (partition.leader, partition.isr, partition.leader_recovery_state) == (1, (1,), 1)
+    assert partition.last_known_elr == ()
 
 
 def test_before_version_3_no_shutdown_counts_as_clean() -> None:

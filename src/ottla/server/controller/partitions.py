@@ -100,7 +100,7 @@ def changed(
         state.isr = partition.isr  # who was in sync last: the only ones that can be trusted later
     if "leader" not in changes and _needs_new_epoch(partition, state, rules):
         changes["leader"] = partition.leader
-    last_known = _last_known(partition, changes.get("leader", _UNCHANGED), rules)
+    last_known = _last_known(partition, state, changes.get("leader", _UNCHANGED), rules)
     after = {
         "isr": state.isr,
         "eligible_leader_replicas": state.elr,
@@ -229,13 +229,18 @@ def _needs_new_epoch(partition: PartitionImage, state: _Target, rules: Rules) ->
     return rules.metadata_version < _FIRST_WITHOUT_BUMP and not set(partition.isr) <= set(state.isr)
 
 
-def _last_known(partition: PartitionImage, leader: int, rules: Rules) -> tuple[int, ...]:
+def _last_known(partition: PartitionImage, state: _Target, leader: int, rules: Rules) -> tuple[int, ...]:
     """Who led last is remembered while nobody leads; `leader` is the new one, or `_UNCHANGED`."""
-    if not rules.has_elr:
+    if not rules.has_elr or leader >= 0:
         return ()
-    if leader == NO_LEADER and not partition.last_known_elr and partition.leader != NO_LEADER:
+    if partition.last_known_elr:
+        return partition.last_known_elr
+    if leader == NO_LEADER and partition.leader != NO_LEADER:
         return (partition.leader,)
-    return () if leader >= 0 else partition.last_known_elr
+    if partition.leader == NO_LEADER and not state.isr and not state.elr:
+        # Nobody led when the feature was finalized. Without the last one that was in sync, nobody ever would again.
+        return (*partition.isr, *partition.eligible_leader_replicas)[:1]
+    return ()
 
 
 def _directories(
