@@ -60,6 +60,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--log-file", metavar="FILE", help="where the log of --detach goes (ottla.log with the data)")
 
 
+def _refuse_of_several(options: Namespace) -> None:
+    """What only several brokers are given; one broker has settings for it."""
+    listener = f"listeners=PLAINTEXT://{options.host or '127.0.0.1'}:{options.port or 9092}"
+    for name, setting in (("port", listener), ("host", listener), ("rack", f"broker.rack={options.rack}")):
+        if getattr(options, name) is not None:
+            raise CommandError(f"--{name} is for --brokers; for one broker: --set {setting}")
+
+
 def run(options: Namespace) -> int:
     """Run a node until it is told to stop; returns the exit code."""
     # Nearly all that is made until the node is ready stays as long as the process: looking for garbage in it would be
@@ -72,11 +80,7 @@ def run(options: Namespace) -> int:
             from ottla.cli import local_cluster
 
             return local_cluster.run(options)
-        for name in ("port", "host", "rack"):
-            if getattr(options, name) is not None:
-                raise CommandError(
-                    f"--{name} is for --brokers; a single broker has the settings listeners, broker.rack"
-                )
+        _refuse_of_several(options)
         config = load_config(options, os.environ)
         _refuse_cluster(config.log_dirs[0])
         if options.detach:
