@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 OTTLA_MODULES = 136
+"""One of them, `broker.patience`, is for strangers, and on by default: no listener opens without a limit of time."""
+
 MESSAGE_MODULES = 8
 ADMIN_MESSAGE_MODULES = 16
 

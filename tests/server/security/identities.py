@@ -1,4 +1,4 @@
-"""What back ends of SASL are tested with: surroundings made from settings, and an issuer of tokens in the test process."""
+"""What back ends of SASL are tested with: surroundings made of settings, an issuer of tokens in the test process."""
 
 from __future__ import annotations
 
