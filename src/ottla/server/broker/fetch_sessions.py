@@ -10,6 +10,9 @@ else one worth less than the newcomer: followers' sessions (privileged) are wort
 more than fewer, and a session younger than two minutes is safe from equals. When nothing can go, the answer has session
 id 0 and the client goes on with full fetches.
 
+A session is its owner's, the principal it was made for: for others it is not there, so that nobody can guess an id and
+change what somebody else fetches. (What may be read is asked with each request, whoever has the session.)
+
 Sans-I/O: time is an argument (milliseconds, any steady origin), randomness is handed in.
 """
 
@@ -90,13 +93,14 @@ class FetchedPartition:
 class FetchSession:
     """One client's session.  `epoch` is what its next request must carry.  `partitions` is in fetch order.
 
-    `watch` is where a follower's session looks at them (`follower_fetch`).
+    `watch` is where a follower's session looks at them (`follower_fetch`); `owner` the principal that it is for.
     """
 
     __slots__ = (
         "created_ms",
         "epoch",
         "last_used_ms",
+        "owner",
         "partitions",
         "privileged",
         "session_id",
@@ -104,8 +108,11 @@ class FetchSession:
         "watch",
     )
 
-    def __init__(self, session_id: int, *, privileged: bool, uses_topic_ids: bool, now_ms: int) -> None:
+    def __init__(
+        self, session_id: int, *, privileged: bool, uses_topic_ids: bool, now_ms: int, owner: str = ""
+    ) -> None:
         self.session_id = session_id
+        self.owner = owner
         self.epoch = 1
         self.privileged = privileged
         self.uses_topic_ids = uses_topic_ids
@@ -169,20 +176,25 @@ class FetchSessionCache:
         """The session, without touching it."""
         return self._sessions.get(session_id)
 
-    def close(self, session_id: int) -> None:
-        """Forget a session; unknown ids are fine."""
-        session = self._sessions.pop(session_id, None)
-        if session is not None and session.watch is not None:
+    def close(self, session_id: int, owner: str = "") -> None:
+        """Forget a session of this owner; unknown ids are fine."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.owner == owner:
+            self._forget(session)
+
+    def _forget(self, session: FetchSession) -> None:
+        del self._sessions[session.session_id]
+        if session.watch is not None:
             session.watch.close()
 
-    def resume(self, session_id: int, epoch: int, *, uses_topic_ids: bool) -> FetchSession:
+    def resume(self, session_id: int, epoch: int, *, uses_topic_ids: bool, owner: str = "") -> FetchSession:
         """The session an incremental request names, at exactly this epoch.
 
         Raises ApiError FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when
         the session was made with topic names and the request uses ids, or the other way round.
         """
         session = self._sessions.get(session_id)
-        if session is None:
+        if session is None or session.owner != owner:
             raise ApiError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         if session.epoch != epoch:
             raise ApiError(ErrorCode.INVALID_FETCH_SESSION_EPOCH)
@@ -196,12 +208,16 @@ class FetchSessionCache:
         session.last_used_ms = now_ms
         self._sessions.move_to_end(session.session_id)
 
-    def create(self, size: int, *, privileged: bool, uses_topic_ids: bool, now_ms: int) -> FetchSession | None:
+    def create(
+        self, size: int, *, privileged: bool, uses_topic_ids: bool, now_ms: int, owner: str = ""
+    ) -> FetchSession | None:
         """A new empty session that is going to hold `size` partitions, or None when there is no slot for it."""
         if len(self._sessions) >= self.slots and not self._make_room(privileged, size, now_ms):
             return None
         session_id = self._new_id()
-        session = FetchSession(session_id, privileged=privileged, uses_topic_ids=uses_topic_ids, now_ms=now_ms)
+        session = FetchSession(
+            session_id, privileged=privileged, uses_topic_ids=uses_topic_ids, now_ms=now_ms, owner=owner
+        )
         self._sessions[session_id] = session
         return session
 
@@ -234,7 +250,7 @@ class FetchSessionCache:
         return True
 
     def _evict(self, session: FetchSession) -> None:
-        self.close(session.session_id)
+        self._forget(session)
         self.evictions += 1
 
 

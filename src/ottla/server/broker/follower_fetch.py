@@ -53,17 +53,21 @@ def handle_follower(broker: Broker, request: FetchRequest, context: RequestConte
     is_full = request.session_epoch in (FINAL_EPOCH, INITIAL_EPOCH) or version < _FIRST_SESSION_VERSION
     if is_full:
         if request.session_id:
-            sessions.close(request.session_id)
+            sessions.close(request.session_id, context.principal)
         session = None
         if request.session_epoch == INITIAL_EPOCH and version >= _FIRST_SESSION_VERSION:
             size = sum(len(topic.partitions) for topic in request.topics)
             now_ms = broker.env.clock.now_ms()
-            session = sessions.create(size, privileged=True, uses_topic_ids=uses_topic_ids, now_ms=now_ms)
+            session = sessions.create(
+                size, privileged=True, uses_topic_ids=uses_topic_ids, now_ms=now_ms, owner=context.principal
+            )
         fetches = FollowerFetches(broker, replica_id, session)
         if session is not None:
             session.watch = fetches
     else:
-        session = sessions.resume(request.session_id, request.session_epoch, uses_topic_ids=uses_topic_ids)
+        session = sessions.resume(
+            request.session_id, request.session_epoch, uses_topic_ids=uses_topic_ids, owner=context.principal
+        )
         if session.watch is None:
             session.watch = FollowerFetches(broker, replica_id, session)
         fetches = session.watch
@@ -75,7 +79,7 @@ def handle_follower(broker: Broker, request: FetchRequest, context: RequestConte
     fetches.update(keyed, forgotten_partitions(request.forgotten_topics_data, uses_topic_ids=uses_topic_ids))
     if session is not None and not is_full:
         if not session.partitions:
-            sessions.close(session.session_id)
+            sessions.close(session.session_id, session.owner)
             return FetchResponse()
         sessions.advance(session, broker.env.clock.now_ms())
     return fetches.fetch(request, context, is_full=is_full)

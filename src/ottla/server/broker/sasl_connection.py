@@ -54,6 +54,13 @@ class Login:
         self.noted_delay_ms: int | None = None
         """When the client knows that it is refused, and only has to say so: how long to keep it waiting then."""
 
+    def longest_wait_ms(self, wanted_ms: int) -> int:
+        """So long a request may wait for something to happen: what happens after the session is not the client's."""
+        if self.ends_s is None:
+            return wanted_ms
+        left_ms = int((self.ends_s - asyncio.get_running_loop().time()) * 1000)
+        return min(wanted_ms, max(left_ms, 0))
+
 
 class SaslConnection(Connection):
     """Handles no request before its client is authenticated."""

@@ -56,15 +56,18 @@ def handle(
     session = None
     if request.session_epoch == FINAL_EPOCH or version < _FIRST_SESSION_VERSION:
         if request.session_id:
-            broker.fetch_sessions.close(request.session_id)
+            broker.fetch_sessions.close(request.session_id, context.principal)
         entries: Sequence[FetchedPartition] = _entries(request, version)
     elif request.session_epoch == INITIAL_EPOCH:
         if request.session_id:
-            broker.fetch_sessions.close(request.session_id)
+            broker.fetch_sessions.close(request.session_id, context.principal)
         entries = _entries(request, version)
     else:
         session = broker.fetch_sessions.resume(
-            request.session_id, request.session_epoch, uses_topic_ids=version >= _FIRST_TOPIC_ID_VERSION
+            request.session_id,
+            request.session_epoch,
+            uses_topic_ids=version >= _FIRST_TOPIC_ID_VERSION,
+            owner=context.principal,
         )
         entries = _update_session(broker, session, request, version)
         if not entries:
@@ -78,12 +81,15 @@ def handle(
     if broker.authorizer is not None:
         _hide_topics(broker, reader, context)
     reader.plan()
-    answer = _Answer(broker, reader, session, request.session_epoch, context.listener_name)
+    answer = _Answer(broker, reader, session, request.session_epoch, context)
     min_bytes = min(request.min_bytes, max_bytes)
     if request.max_wait_ms <= 0 or not entries or reader.total_bytes >= min_bytes or reader.urgent:
         cold = reader.load()
         return answer.after_cold_reads(cold) if cold else answer.response()
-    return answer.wait(min_bytes, request.max_wait_ms)
+    wait_ms = request.max_wait_ms
+    if connection is not None and connection.login is not None:
+        wait_ms = connection.login.longest_wait_ms(wait_ms)
+    return answer.wait(min_bytes, wait_ms)
 
 
 def error_response(
@@ -112,7 +118,7 @@ def throttled_response(broker: Broker, request: FetchRequest, response: FetchRes
     if response.error_code or session is None:
         return FetchResponse(error_code=response.error_code, session_id=response.session_id)
     if request.session_epoch == INITIAL_EPOCH:
-        broker.fetch_sessions.close(response.session_id)
+        broker.fetch_sessions.close(response.session_id, session.owner)
         return FetchResponse()
     for topic in response.responses:
         name = topic.topic_id if session.uses_topic_ids else topic.topic
@@ -129,7 +135,7 @@ def _hide_topics(broker: Broker, reader: FetchReader, context: RequestContext) -
 
     denied = denied_topics(broker, context, [entry.topic for entry in reader.entries])
     if denied:
-        reader.denied = denied
+        reader.denied |= denied
         reader.topics = Visible(reader.topics.get, denied)
 
 
@@ -154,7 +160,7 @@ def _update_session(
             forgotten_partitions(request.forgotten_topics_data, uses_topic_ids=uses_topic_ids),
         )
         if not session.partitions:
-            broker.fetch_sessions.close(session.session_id)
+            broker.fetch_sessions.close(session.session_id, session.owner)
             return ()
     broker.fetch_sessions.advance(session, broker.env.clock.now_ms())
     return list(session.partitions.values())
@@ -163,17 +169,23 @@ def _update_session(
 class _Answer:
     """Puts the response together, now, after a wait, or after cold reads."""
 
-    __slots__ = ("broker", "listener_name", "reader", "session", "session_epoch", "session_requested")
+    __slots__ = ("broker", "context", "permitted", "reader", "session", "session_epoch", "session_requested")
 
     def __init__(
-        self, broker: Broker, reader: FetchReader, session: FetchSession | None, session_epoch: int, listener_name: str
+        self,
+        broker: Broker,
+        reader: FetchReader,
+        session: FetchSession | None,
+        session_epoch: int,
+        context: RequestContext,
     ) -> None:
         self.broker = broker
         self.reader = reader
         self.session = session
         self.session_requested = session_epoch == INITIAL_EPOCH and reader.version >= _FIRST_SESSION_VERSION
         self.session_epoch = session.epoch if session is not None else 0
-        self.listener_name = listener_name
+        self.context = context
+        self.permitted = None if broker.authorizer is None else broker.authorizer.version
 
     def wait(self, min_bytes: int, max_wait_ms: int) -> DelayedResponse:
         """Answer when there is enough to read, at the latest after `max_wait_ms`."""
@@ -183,6 +195,9 @@ class _Answer:
             if delayed.usage is not None:
                 delayed.usage.resume()
             try:
+                authorizer = self.broker.authorizer
+                if authorizer is not None and (authorizer.version is None or authorizer.version != self.permitted):
+                    _hide_topics(self.broker, self.reader, self.context)  # permissions have changed meanwhile
                 self.reader.plan()
                 cold = self.reader.load()
             except Exception as error:
@@ -223,7 +238,7 @@ class _Answer:
                 session_id = self._create_session()
             response = FetchResponse(session_id=session_id, responses=by_topic(zip(entries, results, strict=True)))
         if reader.urgent and reader.version >= _FIRST_LEADER_HINT_VERSION:
-            add_endpoints(response, self.broker.image, self.listener_name)
+            add_endpoints(response, self.broker.image, self.context.listener_name)
         return response
 
     def _create_session(self) -> int:
@@ -233,6 +248,7 @@ class _Answer:
             privileged=False,
             uses_topic_ids=reader.version >= _FIRST_TOPIC_ID_VERSION,
             now_ms=self.broker.env.clock.now_ms(),
+            owner=self.context.principal,
         )
         if session is None:
             return INVALID_SESSION_ID

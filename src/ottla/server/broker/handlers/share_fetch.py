@@ -54,10 +54,7 @@ def handle(broker: Broker, request: ShareFetchRequest, context: RequestContext) 
         raise
     answer = _Answer(broker, share, session, request, context)
     if broker.authorizer is not None:
-        from ottla.server.broker.permissions.asking import denied_topics
-
-        topic_ids = [*(key[0] for key in session.partitions), *(topic.topic_id for topic in request.topics)]
-        answer.denied = denied_topics(broker, context, topic_ids)
+        answer.ask_permission()
     acknowledgements = [
         ((topic.topic_id, data.partition_index), data.acknowledgement_batches)
         for topic in request.topics
@@ -120,16 +117,16 @@ class _Answer:
     __slots__ = (
         "_acknowledgements",
         "_broker",
+        "_context",
         "_delayed",
         "_epoch",
         "_fetch",
         "_found",
         "_is_final",
-        "_listener_name",
+        "_permitted",
         "_request",
         "_session",
         "_share",
-        "_version",
         "denied",
     )
 
@@ -147,8 +144,8 @@ class _Answer:
         self._epoch = session.epoch
         self._is_final = request.share_session_epoch == FINAL_EPOCH
         self._request = request
-        self._version = context.api_version
-        self._listener_name = context.listener_name
+        self._context = context
+        self._permitted: int | None = None
         self._acknowledgements: Acknowledgements | None = None
         self._fetch: ShareFetch | None = None
         self._found: Found | None = []
@@ -156,10 +153,20 @@ class _Answer:
         self.denied: frozenset[str | bytes] = frozenset()
         """Ids of topics that the member may not read."""
 
+    def ask_permission(self) -> None:
+        """Find out which topics are denied."""
+        from ottla.server.broker.permissions.asking import denied_topics
+
+        broker = self._broker
+        assert broker.authorizer is not None
+        self._permitted = broker.authorizer.version
+        topic_ids = [*(key[0] for key in self._session.partitions), *(topic.topic_id for topic in self._request.topics)]
+        self.denied = denied_topics(broker, self._context, topic_ids)
+
     def acknowledge(self, acknowledgements: list[tuple[PartitionKey, list[AcknowledgementBatch]]]) -> None:
         request = self._request
         self._acknowledgements = Acknowledgements(
-            self._version, is_renew=request.is_renew_ack, on_done=self._maybe_respond
+            self._context.api_version, is_renew=request.is_renew_ack, on_done=self._maybe_respond
         )
         self._acknowledgements.denied = self.denied
         self._acknowledgements.apply(
@@ -179,9 +186,23 @@ class _Answer:
                 raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
             return share.find(group, entry)
 
-        for entry in entries if self.denied else ():
-            if entry.topic_id in self.denied:
-                entry.hosted = None  # where it was found before: it is looked for again, and refused
+        def hide() -> None:
+            for entry in entries if self.denied else ():
+                if entry.topic_id in self.denied:
+                    entry.hosted = None  # where it was found before: it is looked for again, and refused
+
+        def hide_again() -> None:
+            version = authorizer.version if authorizer is not None else None
+            if version is None or version != self._permitted:
+                self.ask_permission()
+                hide()
+
+        hide()
+        authorizer = self._broker.authorizer
+        connection = self._context.connection
+        wait_ms = request.max_wait_ms
+        if connection is not None and connection.login is not None:
+            wait_ms = connection.login.longest_wait_ms(wait_ms)
         max_bytes = min(request.max_bytes, self._broker.config["fetch.max.bytes"])
         self._fetch = ShareFetch(
             entries,
@@ -193,10 +214,11 @@ class _Answer:
             ),
             min_bytes=min(request.min_bytes, max_bytes),
             max_bytes=max_bytes,
-            max_wait_ms=request.max_wait_ms,
+            max_wait_ms=wait_ms,
             find=find,
             on_done=self._fetched,
             on_failed=self._failed,
+            before_again=None if authorizer is None else hide_again,
         )
         self._found = self._fetch.start()
 
@@ -254,7 +276,7 @@ class _Answer:
             responses=[ShareFetchableTopicResponse(topic_id=key, partitions=found) for key, found in topics.items()],
             node_endpoints=[
                 NodeEndpoint(node_id=node.node_id, host=node.host, port=node.port, rack=node.rack)
-                for node in leader_endpoints(self._broker.image, leaders, self._listener_name)
+                for node in leader_endpoints(self._broker.image, leaders, self._context.listener_name)
             ]
             if leaders
             else [],

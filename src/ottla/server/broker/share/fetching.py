@@ -25,7 +25,8 @@ Found = list[tuple["SharedPartition", PartitionData]]
 
 
 class ShareFetch:
-    """What one member wants now. `find` gives the hosted partition of an entry, or raises ApiError.
+    """What one member wants now. `find` gives the hosted partition of an entry, or raises ApiError; `before_again` is
+    called before partitions are looked at after a wait.
 
     `start` answers at once when there is something to say; otherwise `on_done` is called, once, with what was found
     after at most `max_wait_ms`, or `on_failed` with an error that nobody expected. Partitions are served in the order
@@ -33,6 +34,7 @@ class ShareFetch:
     """
 
     __slots__ = (
+        "_before_again",
         "_entries",
         "_find",
         "_found",
@@ -60,6 +62,7 @@ class ShareFetch:
         find: Callable[[SharedPartition], HostedSharePartition],
         on_done: Callable[[Found], None],
         on_failed: Callable[[Exception], None],
+        before_again: Callable[[], None] | None = None,
     ) -> None:
         self._entries = entries
         self._request = request
@@ -70,6 +73,7 @@ class ShareFetch:
         self._find = find
         self._on_done = on_done
         self._on_failed = on_failed
+        self._before_again = before_again
         self._found: Found = []
         self._is_over = False
         self._reading: asyncio.Task[None] | None = None
@@ -130,6 +134,8 @@ class ShareFetch:
         what goes wrong here has to reach the client from here.
         """
         try:
+            if self._before_again is not None:
+                self._before_again()
             self._attempt()
         except Exception as error:
             self._fail(error)
