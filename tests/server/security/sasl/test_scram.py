@@ -183,6 +183,15 @@ def test_a_final_message_that_does_not_prove_anything(change):
         step(exchange, change(final))
 
 
+def test_a_client_that_repeats_its_nonce_is_told_what_it_is():
+    """librdkafka before 2.6.1; Kafka refuses it too since 3.8.1."""
+    exchange = service(users={"alice": Credential("SCRAM-SHA-256", "secret", b"salt")}).begin("host")
+    client = Scram("SCRAM-SHA-256", "alice", "secret", "abc")
+    final = client.respond(step(exchange, client.first_message()).answer)
+    with pytest.raises(AuthenticationError, match="librdkafka before 2.6.1"):
+        step(exchange, final.replace(b",r=", b",r=abc"))
+
+
 def test_a_client_notices_a_server_that_does_not_know_its_password():
     users = {"alice": Credential("SCRAM-SHA-256", "secret", b"salt")}
     users["alice"].server_key = bytes(32)

@@ -49,6 +49,7 @@ class _Challenge(NamedTuple):
     header: str
     bare: str
     server_first: str
+    client_nonce: str
     nonce: str
 
 
@@ -95,12 +96,20 @@ class ScramExchange:
         account = self._token_account(user) if is_token else self._user_account(user)
         nonce = found["nonce"] + _printable(self._surroundings.random_bytes(_NONCE_BYTES))
         server_first = f"r={nonce},s={b64encode(account.salt).decode()},i={account.iterations}"
-        self._challenge = _Challenge(account, user, found["header"], found["bare"], server_first, nonce)
+        self._challenge = _Challenge(account, user, found["header"], found["bare"], server_first, found["nonce"], nonce)
         return server_first.encode()
 
     def _finish(self, message: bytes, challenge: _Challenge) -> Step:
         found = _CLIENT_FINAL.fullmatch(_text(message))
         account, user = challenge.account, challenge.user
+        if found is not None and found["nonce"] == challenge.client_nonce + challenge.nonce:
+            # RFC 5802 wants the nonce as it was sent, and so does Kafka since 3.8.1 (CVE-2024-56128).
+            raise AuthenticationError(
+                f"Authentication failed: this client repeats its nonce, as librdkafka before 2.6.1 does, so it cannot "
+                f"log in with {self._mechanism}. Use a newer one",
+                reason="the client repeats its nonce, as librdkafka before 2.6.1 does: it has to be a newer one",
+                user=user,
+            )
         if (
             found is None
             or not hmac.compare_digest(found["nonce"].encode(), challenge.nonce.encode())
