@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+TLS13 = (
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_AES_128_CCM_SHA256",
+    "TLS_AES_128_CCM_8_SHA256",
+)
+"""All suites of TLS 1.3 (RFC 8446)."""
+
 
 class Ciphers(NamedTuple):
     """What a list of suites comes to."""
@@ -13,7 +22,10 @@ class Ciphers(NamedTuple):
     """For TLS 1.2, as OpenSSL's list; empty when none is named."""
 
     has_tls13: bool
-    """Whether any suite of TLS 1.3 is named. Which ones cannot be chosen with Python's ssl; all three are safe."""
+    """Whether any suite of TLS 1.3 is named. Which ones cannot be chosen with Python's ssl; all are safe."""
+
+    unknown: tuple[str, ...] = ()
+    """What looks like a suite of TLS 1.3 and is none."""
 
 
 def openssl_ciphers(suites: Iterable[str]) -> Ciphers:
@@ -23,7 +35,8 @@ def openssl_ciphers(suites: Iterable[str]) -> Ciphers:
     tls12 = [openssl_name(name) for name in names if name not in tls13]
     # OpenSSL's own words (HIGH, !aNULL, DEFAULT@SECLEVEL=2) say nothing about TLS 1.3.
     is_openssl = any("_WITH_" not in name for name in names if name not in tls13)
-    return Ciphers(":".join(tls12), bool(tls13) or is_openssl)
+    unknown = tuple(name for name in tls13 if name not in TLS13)
+    return Ciphers(":".join(tls12), bool(tls13) or is_openssl, unknown)
 
 
 def openssl_name(name: str) -> str:

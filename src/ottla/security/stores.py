@@ -18,6 +18,8 @@ from ottla.security.errors import SecurityConfigError
 from ottla.security.jks import JksError, read_jks
 from ottla.security.settings import TlsSettings
 
+_TYPES = ("JKS", "PKCS12", "PEM")
+
 
 class KeyPair(NamedTuple):
     """One's own key and certificates: paths of PEM files, or their text."""
@@ -161,6 +163,8 @@ def _kind(data: bytes, declared: str | None, setting: str, type_setting: str, pa
         found = "PKCS12"
     else:
         raise SecurityConfigError(setting, f"{path} is neither PEM nor PKCS12 nor JKS. Convert it, or check the path.")
+    if declared is not None and declared.upper() not in _TYPES:
+        raise SecurityConfigError(type_setting, f"{type_setting}: there is no {declared}, but {', '.join(_TYPES)}.")
     if declared is not None and (declared.upper() == "PEM") != (found == "PEM"):
         raise SecurityConfigError(
             type_setting, f"{path} is {found}, but {type_setting} says {declared}. Set it to {found}, or leave it out."
@@ -195,10 +199,8 @@ def _read_pkcs12(data: bytes, password: str | None, origin: str, password_settin
     try:
         store = pkcs12.load_pkcs12(data, None if password is None else password.encode())
     except ValueError:
-        raise SecurityConfigError(
-            password_setting,
-            f"{origin} cannot be read: it is damaged or has another password. Check {password_setting}.",
-        ) from None
+        reason = "it needs a password. Set" if password is None else "it is damaged or has another password. Check"
+        raise SecurityConfigError(password_setting, f"{origin} cannot be read: {reason} {password_setting}.") from None
     key = None
     if store.key is not None:
         key = store.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -57,6 +57,8 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     context.verify_mode = _CLIENT_AUTH[settings.client_auth]
     if settings.client_auth != "none":
         _trust(context, settings)
+    else:
+        read_trusted(settings)  # A mistake in it is found now, as in Kafka, not when other nodes are called.
     return context
 
 
@@ -150,6 +152,8 @@ def _choose_versions(context: ssl.SSLContext, settings: TlsSettings) -> None:
     suites = settings.cipher_suites
     if suites:
         ciphers = openssl_ciphers(suites)
+        if ciphers.unknown:
+            raise SecurityConfigError("ssl.cipher.suites", f"ssl.cipher.suites: there is no {ciphers.unknown[0]}.")
         if ciphers.tls12:
             try:
                 context.set_ciphers(ciphers.tls12)

@@ -249,6 +249,7 @@ def test_an_own_context_is_used_as_it_is():
         ({"ssl_truststore_location": "trust.p12", "ssl_truststore_password": "x"}, "Check ssl.truststore.password"),
         ({"ssl_truststore_location": "trust.jks", "ssl_truststore_password": "x"}, "Check ssl.truststore.password"),
         ({"ssl_truststore_location": "cut.jks"}, "it is damaged"),
+        ({"ssl_truststore_location": "trust.p12"}, "it needs a password. Set ssl.truststore.password"),
         ({"ssl_keystore_location": "client.jks"}, "a password is needed for its key. Check ssl.keystore.password"),
         (
             {"ssl_keystore_location": "client.jks", "ssl_keystore_password": "geheim", "ssl_key_password": "x"},
@@ -263,6 +264,7 @@ def test_an_own_context_is_used_as_it_is():
         ({"ssl_keystore_key": "x"}, "ssl.keystore.certificate.chain is missing"),
         ({"ssl_keystore_certificate_chain": "x"}, "ssl.keystore.key is missing"),
         ({"ssl_cipher_suites": "NOTHING"}, "ssl.cipher.suites has none that OpenSSL knows: NOTHING"),
+        ({"ssl_cipher_suites": "TLS_AES_128_GCM_SHA265"}, "ssl.cipher.suites: there is no TLS_AES_128_GCM_SHA265"),
         ({"ssl_cipher_suites": "TLS_AES_128_GCM_SHA256", "ssl_enabled_protocols": "TLSv1.2"}, "has none for the vers"),
         ({"ssl_enabled_protocols": []}, "ssl.enabled.protocols is empty"),
     ],

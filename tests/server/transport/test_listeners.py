@@ -67,6 +67,11 @@ def test_keystores_of_all_kinds(kind, tmp_path):
         ({"ssl.keystore.location": "/no/such/file"}, "cannot read /no/such/file: No such file"),
         ({"ssl.keystore.location": "store.p12", "ssl.keystore.password": "falsch"}, "Check ssl.keystore.password"),
         ({"ssl.keystore.location": "store.jks", "ssl.keystore.password": "falsch"}, "Check ssl.keystore.password"),
+        (
+            {"ssl.keystore.location": "store.p12", "ssl.keystore.type": "PKCS21"},
+            "there is no PKCS21, but JKS, PKCS12, PEM",
+        ),
+        ({**own(), "ssl.truststore.location": "/no/such/file"}, "ssl.truststore.location: cannot read /no/such/file"),
         ({"ssl.keystore.location": "store.pem"}, "the key is encrypted. Set ssl.key.password"),
         ({"ssl.keystore.location": "store.pem", "ssl.key.password": "falsch"}, "cannot be used"),
         ({"ssl.keystore.location": "mixed.pem"}, "the key does not belong to the certificate"),
