@@ -542,3 +542,23 @@ def test_a_cluster_without_share_groups_says_so() -> None:
             assert await worker.acknowledge((0, 0, [1])) is ErrorCode.UNSUPPORTED_VERSION
 
     run(main)
+
+
+def test_who_fetches_before_anybody_has_joined_makes_the_topic_of_the_states() -> None:
+    """As Apache Kafka, where the first to look for a coordinator does; there is nothing until somebody has joined."""
+
+    async def main(world: ShareWorld) -> None:
+        await world.produce(b"a")
+        async with world.worker() as worker:
+            assert await worker.fetch(max_wait_ms=5) == {}
+            for _ in range(5):
+                assert await worker.fetch(max_wait_ms=1000) == {}
+            await world.initialize()
+            for _ in range(20):
+                if taken := {
+                    index: data for index, data in (await worker.fetch(max_wait_ms=1000)).items() if data.ranges
+                }:
+                    break
+            assert taken[0].records == {0: b"a"}
+
+    run(main, initialize=False)

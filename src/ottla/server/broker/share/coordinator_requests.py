@@ -7,6 +7,7 @@ again here: who asked does, and the coordinator is then found anew.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,7 +107,8 @@ class _Asked(NamedTuple):
 class ShareCoordinators:
     """The five state requests, for whichever coordinators they are. Each answers with the response or a ``Pending``.
 
-    A coordinator that cannot be asked is COORDINATOR_NOT_AVAILABLE in the results of its share partitions.
+    A coordinator that cannot be asked is COORDINATOR_NOT_AVAILABLE in the results of its share partitions. Where the
+    coordinators have no topic yet it is created, as Apache Kafka does when somebody looks for one of them.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -115,6 +117,7 @@ class ShareCoordinators:
         self._outbox: Outbox[_Destination, _Asked] = Outbox(
             self._deliver, lambda asked: ((asked.topic_id, asked.data.partition), asked.pending)
         )
+        self._creating: asyncio.Task[None] | None = None
 
     async def ensure_topic(self) -> None:
         """Have the coordinators' topic created; ApiError when it cannot be."""
@@ -152,6 +155,16 @@ class ShareCoordinators:
     def stop(self) -> None:
         """Answer nobody any more."""
         self._outbox.stop()
+        if self._creating is not None:
+            self._creating.cancel()
+
+    async def _create_topic(self) -> None:
+        try:
+            await self.ensure_topic()
+        except ApiError as error:
+            logger.info("the topic of the share coordinators cannot be created: %s", error)
+        finally:
+            self._creating = None
 
     def _ask(self, kind: _Kind, request: Any) -> Any:
         broker, group_id = self._broker, request.group_id
@@ -193,6 +206,8 @@ class ShareCoordinators:
             )
 
         if leader == NOBODY:
+            if SHARE_STATE_TOPIC not in self._broker.image.topics.by_name and self._creating is None:
+                self._creating = asyncio.get_running_loop().create_task(self._create_topic())
             return refused(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         if leader != self._broker.node_id:
             pending: Pending[Any] = Pending(refused)

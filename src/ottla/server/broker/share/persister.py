@@ -26,6 +26,9 @@ _RETRIABLE = (
     ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
     ErrorCode.COORDINATOR_NOT_AVAILABLE,
 )
+# A group that begins has its states made while its first members fetch already; where nobody has joined it, there is
+# nothing to hand out either.
+_NOT_THERE_YET = (*_RETRIABLE, ErrorCode.INVALID_REQUEST)
 # What a client is told, where it is not UNKNOWN_SERVER_ERROR.
 _TOLD = {
     ErrorCode.NONE: ErrorCode.NONE,
@@ -101,7 +104,7 @@ class Persister:
                 state = PersistedState(result.start_offset, result.state_epoch, batches)
             done(code, state)
 
-        self._try(lambda: self._open_store().read(request), answered, _deadline(), RETRY_BACKOFF_MS)
+        self._try(lambda: self._open_store().read(request), answered, _deadline(), RETRY_BACKOFF_MS, _NOT_THERE_YET)
 
     def write(self, write: StateWrite, state_epoch: int, done: Callable[[ErrorCode], None]) -> None:
         """Call `done` when the write has succeeded, or failed for good; now or later."""
@@ -129,7 +132,12 @@ class Persister:
             self._retry.cancel()
 
     def _try(
-        self, send: Callable[[], Any], answered: Callable[[ErrorCode, Any], None], deadline: float, backoff_ms: int
+        self,
+        send: Callable[[], Any],
+        answered: Callable[[ErrorCode, Any], None],
+        deadline: float,
+        backoff_ms: int,
+        retriable: tuple[ErrorCode, ...] = _RETRIABLE,
     ) -> None:
         def settle(response: Any) -> None:
             if self._is_closed:
@@ -141,9 +149,11 @@ class Persister:
                 else ERRORS.get(result.error_code, ErrorCode.UNKNOWN_SERVER_ERROR)
             )
             loop = asyncio.get_running_loop()
-            if code in _RETRIABLE and loop.time() < deadline:
+            if code in retriable and loop.time() < deadline:
                 following_ms = min(2 * backoff_ms, RETRY_BACKOFF_MAX_MS)
-                self._retry = loop.call_later(backoff_ms / 1000, self._try, send, answered, deadline, following_ms)
+                self._retry = loop.call_later(
+                    backoff_ms / 1000, self._try, send, answered, deadline, following_ms, retriable
+                )
             else:
                 answered(_TOLD.get(code, ErrorCode.UNKNOWN_SERVER_ERROR), result)
 
