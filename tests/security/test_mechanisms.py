@@ -220,9 +220,19 @@ def test_gssapi_asks_for_authentication_only():
 
 def test_gssapi_takes_a_principal_from_a_keytab():
     gssapi = FakeGssapi()
-    Gssapi("kafka", "broker1", principal="me@REALM", keytab="/me.keytab", gssapi=gssapi)
-    assert ("credentials", "me@REALM", "initiate", {"client_keytab": "FILE:/me.keytab"}) in gssapi.calls
+    Gssapi("kafka", "broker1", principal="me@REALM", keytab="/me.keytab", cache="MEMORY:mine", gssapi=gssapi)
+    store = {"client_keytab": "FILE:/me.keytab", "ccache": "MEMORY:mine"}
+    assert ("credentials", "me@REALM", "initiate", store) in gssapi.calls
     assert gssapi.calls[-1][2] == "credentials"
+
+
+def test_gssapi_leaves_the_cache_of_kinit_alone_with_a_keytab():
+    gssapi = FakeGssapi()
+    for _ in range(2):
+        Gssapi("kafka", "broker1", principal="me@REALM", keytab="/me.keytab", gssapi=gssapi)
+    caches = {call[3]["ccache"] for call in gssapi.calls if call[0] == "credentials"}
+    assert len(caches) == 2
+    assert all(name.startswith("MEMORY:") for name in caches)
 
 
 def test_gssapi_says_what_to_do_without_a_ticket():

@@ -1,12 +1,15 @@
 """SASL GSSAPI (RFC 4752): Kerberos, through the `gssapi` package (`pip install ottla[gssapi]`).
 
 Tickets come from the credential cache (`kinit`), or from a keytab when `sasl.kerberos.keytab` (or `keyTab` in
-`sasl.jaas.config`) names one; GSSAPI fetches them itself then. Only authentication is asked for, as in Kafka: what
+`sasl.jaas.config`) names one; GSSAPI fetches them itself then, into memory: the cache of `kinit` may be somebody
+else's, and what is in a keytab has no need of it. Only authentication is asked for, as in Kafka: what
 protects the data is TLS.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from types import ModuleType
 from typing import Any, Final
 
@@ -17,19 +20,26 @@ _NO_PROTECTION: Final = 1
 
 
 class Gssapi:
-    """One exchange with the service `service@host`."""
+    """One exchange with the service `service@host`; a client's exchanges share a `cache` for tickets of its keytab."""
 
     is_slow = True
 
     def __init__(
-        self, service: str, host: str, *, principal: str | None = None, keytab: str | None = None, gssapi: Any = None
+        self,
+        service: str,
+        host: str,
+        *,
+        principal: str | None = None,
+        keytab: str | None = None,
+        cache: str | None = None,
+        gssapi: Any = None,
     ) -> None:
         self._gssapi = gssapi if gssapi is not None else load_gssapi()
         self._principal = principal
         try:
             name = self._gssapi.Name(f"{service}@{host}", self._gssapi.NameType.hostbased_service)
             self._context = self._gssapi.SecurityContext(
-                name=name, creds=self._credentials(principal, keytab), usage="initiate"
+                name=name, creds=self._credentials(principal, keytab, cache), usage="initiate"
             )
         except self._gssapi.exceptions.GSSError as error:
             raise _kerberos_error(error, principal) from error
@@ -44,12 +54,14 @@ class Gssapi:
             return None
         return self._choose_security_layer(challenge)
 
-    def _credentials(self, principal: str | None, keytab: str | None) -> Any:
+    def _credentials(self, principal: str | None, keytab: str | None, cache: str | None) -> Any:
         if principal is None and keytab is None:
             return None
         gssapi = self._gssapi
         name = None if principal is None else gssapi.Name(principal, gssapi.NameType.kerberos_principal)
-        store = None if keytab is None else {"client_keytab": f"FILE:{keytab}"}
+        store = None
+        if keytab is not None:
+            store = {"client_keytab": f"FILE:{keytab}", "ccache": cache or new_cache()}
         return gssapi.Credentials(name=name, usage="initiate", store=store)
 
     def _step(self, challenge: bytes | None) -> bytes:
@@ -72,6 +84,14 @@ class Gssapi:
         return wrapped
 
 
+_caches = itertools.count(1)
+
+
+def new_cache() -> str:
+    """The name of a cache in memory that nobody else has."""
+    return f"MEMORY:ottla-{next(_caches)}"
+
+
 def load_gssapi() -> ModuleType:
     """The `gssapi` package; `SecurityConfigError` when it is not installed."""
     try:
@@ -87,7 +107,7 @@ def load_gssapi() -> ModuleType:
 
 
 def _kerberos_error(error: Exception, principal: str | None) -> MechanismError:
-    text = " ".join(str(error).split())
+    text = re.sub(r"\b(Major|Minor) \(\d+\): ", "", " ".join(str(error).split()))
     who = f" as {principal}" if principal else ""
     return MechanismError(
         f"Kerberos does not let us in{who}: {text}.",

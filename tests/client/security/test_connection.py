@@ -136,6 +136,14 @@ def test_a_token_that_is_refused():
     assert broker.requests[-1].auth_bytes == b"\x01"
 
 
+def test_a_reason_that_is_given_twice_is_told_once():
+    refusal = '{"status":"invalid_token"}'
+    steps = iter([refusal.encode(), (58, refusal)])
+    broker = Broker(lambda data: next(steps), mechanisms=["OAUTHBEARER"])
+    error = failure(sasl("OAUTHBEARER", sasl_oauth_token_provider=lambda: "abc"), broker)
+    assert str(error).count("invalid_token") == 1
+
+
 def test_without_a_token_the_broker_is_not_bothered():
     def provide():
         raise OSError("no network")

@@ -345,7 +345,9 @@ def test_ciphers_of_tls_13_are_told_apart():
     ("reason", "hint"),
     [
         ("WRONG_VERSION_NUMBER", "check security.protocol and the port"),
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "set ssl.keystore.location"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "wants a client certificate: set ssl.keystore.location"),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "Renew the client's certificate"),
+        ("SSLV3_ALERT_CERTIFICATE_REVOKED", "get another one (ssl.keystore.location)"),
         ("TLSV1_ALERT_UNKNOWN_CA", "does not trust the client's certificate"),
         ("TLSV1_ALERT_PROTOCOL_VERSION", "Check ssl.enabled.protocols"),
         ("SOMETHING_ELSE", "TLS with b failed: something else."),

@@ -96,7 +96,7 @@ def _handshake_error(response: SaslHandshakeResponse, name: str, host: str) -> K
 def _refusal(response: SaslAuthenticateResponse, mechanism: Mechanism, name: str, host: str) -> KafkaError:
     said = " ".join((response.error_message or "").split()).rstrip(".")
     reason = getattr(mechanism, "refusal", None)
-    detail = f" ({reason})" if reason else ""
+    detail = f" ({reason})" if reason and reason != said else ""
     hint = {
         "OAUTHBEARER": "Check where the token comes from, and that the broker trusts its issuer.",
         "GSSAPI": "Check the principal, and sasl.kerberos.service.name.",
@@ -122,9 +122,9 @@ def _mechanism_maker(settings: CommonSettings) -> Callable[[str], Awaitable[Mech
 
         return bearer
     if name == "GSSAPI":
-        from ottla.security.gssapi import Gssapi, load_gssapi
+        from ottla.security.gssapi import Gssapi, load_gssapi, new_cache
 
-        ticket = kerberos(settings)
+        ticket, cache = kerberos(settings), new_cache()
         with as_client_errors():
             load_gssapi()
 
@@ -132,7 +132,7 @@ def _mechanism_maker(settings: CommonSettings) -> Callable[[str], Awaitable[Mech
             # Finding credentials reads files and may ask the KDC.
             return await asyncio.to_thread(
                 ClientMechanism,
-                lambda: Gssapi(ticket.service, host, principal=ticket.principal, keytab=ticket.keytab),
+                lambda: Gssapi(ticket.service, host, principal=ticket.principal, keytab=ticket.keytab, cache=cache),
             )
 
         return gssapi

@@ -80,10 +80,16 @@ def explain_tls_error(error: ssl.SSLError, where: str) -> AuthenticationError:
     hint = ""
     if reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE", "RECORD_LAYER_FAILURE"):
         hint = "The port seems not to speak TLS: check security.protocol and the port."
-    elif "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "BAD_CERTIFICATE" in reason:
+    elif "CERTIFICATE_REQUIRED" in reason:
+        hint = "The broker wants a client certificate: set ssl.keystore.location."
+    elif "CERTIFICATE_EXPIRED" in reason:
+        hint = "Renew the client's certificate (ssl.keystore.location)."
+    elif "CERTIFICATE_REVOKED" in reason or "CERTIFICATE_UNKNOWN" in reason:
+        hint = "The broker does not take the client's certificate: get another one (ssl.keystore.location)."
+    elif "HANDSHAKE_FAILURE" in reason or "BAD_CERTIFICATE" in reason:
         hint = "The broker may want a client certificate: set ssl.keystore.location."
     elif "UNKNOWN_CA" in reason:
-        hint = "The broker does not trust the client's certificate."
+        hint = "The broker does not trust the client's certificate: get one of an authority that is in its truststore."
     elif "PROTOCOL" in reason or "CIPHER" in reason:
         hint = "Check ssl.enabled.protocols and ssl.cipher.suites against the broker's."
     words = reason.lower().replace("_", " ")

@@ -121,12 +121,13 @@ def _maker(
 
 
 def _kerberos(settings: Mapping[str, Any], options: Mapping[str, str]) -> MakeMechanism:
-    from ottla.security.gssapi import Gssapi, load_gssapi
+    from ottla.security.gssapi import Gssapi, load_gssapi, new_cache
 
     load_gssapi()
     service = settings["sasl.kerberos.service.name"] or options.get("serviceName", "kafka")
     keytab = options.get("keyTab") if options.get("useKeyTab", "").lower() == "true" else None
-    return lambda host: Gssapi(service, host, principal=options.get("principal"), keytab=keytab)
+    cache = new_cache()
+    return lambda host: Gssapi(service, host, principal=options.get("principal"), keytab=keytab, cache=cache)
 
 
 def _options(
