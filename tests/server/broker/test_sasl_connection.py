@@ -327,7 +327,8 @@ def test_guessing_becomes_slower():
             assert loop.time() - begin > 0.15, "4 ms each would be 40"
             begin = loop.time()
             assert (await (await connect()).login()).error_code == 0
-            assert len(listener.sasl.failures) == 0
+            assert len(listener.sasl.failures) == 1, "it is remembered that the address was forgiven"
+            assert listener.sasl.failures.failed("127.0.0.1", "alice", loop.time() * 1000) == 4
 
     run(main())
 

@@ -199,7 +199,7 @@ class SaslConnection(Connection):
         self._wire.max_frame_bytes = self._listener.max_request_bytes
         lifetime_ms = effect.lifetime_ms
         self.login.ends_s = None if lifetime_ms is None else asyncio.get_running_loop().time() + lifetime_ms / 1000
-        self.login.sasl.failures.succeeded(context.client_host, session.principal.partition(":")[2])
+        self.login.sasl.failures.succeeded(context.client_host, session.principal.partition(":")[2], _now_ms())
         counts = self._listener.logins
         if is_first:
             counts.succeeded += 1

@@ -23,7 +23,7 @@ def test_who_gets_in_is_forgiven():
     for _ in range(50):
         failures.failed("10.0.0.1", "alice", 0)
     assert failures.hold_ms("10.0.0.1", 0) > 0
-    failures.succeeded("10.0.0.1", "alice")
+    failures.succeeded("10.0.0.1", "alice", 0)
     assert failures.hold_ms("10.0.0.1", 0) == 0
     assert failures.failed("10.0.0.1", "alice", 0) == 100
     assert len(failures) == 2
@@ -37,6 +37,20 @@ def test_an_address_that_fails_on_and_on_waits_its_turn():
     waits = [failures.hold_ms("10.0.0.1", 0) for _ in range(5)]
     assert waits == [100, 200, 300, 400, 500]
     assert failures.hold_ms("10.0.0.2", 0) == 0
+
+
+def test_an_account_of_ones_own_is_no_help_in_guessing_at_others():
+    """Only what is waited for slows a guesser down: a right password is answered at once, so no answer is one."""
+    failures = Failures(100, 10_000)
+    guesses, now_ms = 0, 0
+    while now_ms < 3_600_000:
+        failures.succeeded("10.0.0.1", "mallory", now_ms)
+        held_ms = failures.hold_ms("10.0.0.1", now_ms)
+        if not held_ms:
+            failures.failed("10.0.0.1", "alice", now_ms)
+            guesses += 1
+        now_ms += max(held_ms, 10)
+    assert guesses <= 60 * (HELD_FAILURES + 5), "in an hour"
 
 
 def test_failures_are_forgotten():

@@ -4,7 +4,8 @@ Kafka holds every refusal back for the same time (`connection.failed.authenticat
 step of a ladder: what an address, or a user, fails again and again doubles the time, up to `longest_ms`. And an address
 that has failed often has to wait before it is listened to at all, however many connections it opens: the wait is that
 of all its failures together. What succeeds is never held back for the user's failures, so nobody can be locked out by
-others who guess at his name; a success forgives the address and the user.
+others who guess at his name; a success forgives the user, and the address, but an address not again for
+`FORGIVEN_AGAIN_MS`: who has an account of his own must not use it to guess at others.
 
 A core: times (any monotonic milliseconds) are handed in. Memory is bounded: of `most` addresses and as many users, who
 failed longest ago is forgotten first.
@@ -21,6 +22,8 @@ HELD_FAILURES: Final = 20
 """From so many on an address waits before it is listened to."""
 FORGOTTEN_MS: Final = 300_000
 """A failure counts half after this time, a quarter after twice the time, and so on."""
+FORGIVEN_AGAIN_MS: Final = 60_000
+"""No address is forgiven twice in this time."""
 
 
 class Failures:
@@ -58,10 +61,12 @@ class Failures:
             most = max(most, self._add(self._users, user[:100], now_ms))
         return self._step_ms(most - FREE_FAILURES)
 
-    def succeeded(self, host: str, user: str) -> None:
+    def succeeded(self, host: str, user: str, now_ms: float) -> None:
         """Somebody was believed."""
         if self._addresses or self._users:
-            self._addresses.pop(_network(host), None)
+            count = self._addresses.get(_network(host))
+            if count is not None:
+                count.forgive(now_ms)
             self._users.pop(user[:100], None)
 
     def _step_ms(self, above: float) -> int:
@@ -80,16 +85,22 @@ class Failures:
 class _Count:
     """Failures, of which old ones count less."""
 
-    __slots__ = ("_failures", "_time_ms", "free_ms")
+    __slots__ = ("_failures", "_forgiven_ms", "_time_ms", "free_ms")
 
     def __init__(self, now_ms: float) -> None:
         self._failures = 0.0
         self._time_ms = now_ms
+        self._forgiven_ms = now_ms - FORGIVEN_AGAIN_MS
         self.free_ms = now_ms
         """When the next one in line has its turn."""
 
     def at(self, now_ms: float) -> float:
         return float(self._failures * 0.5 ** ((now_ms - self._time_ms) / FORGOTTEN_MS))
+
+    def forgive(self, now_ms: float) -> None:
+        if now_ms - self._forgiven_ms >= FORGIVEN_AGAIN_MS:
+            self._failures = 0.0
+            self.free_ms = self._forgiven_ms = now_ms
 
     def add(self, now_ms: float) -> float:
         self._failures = self.at(now_ms) + 1

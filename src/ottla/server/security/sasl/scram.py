@@ -120,8 +120,12 @@ class ScramExchange:
         proved = is_proof(self._mechanism, account.stored_key, signed, _decoded(found["proof"]))
         if not proved or account.session is None:
             raise AuthenticationError(reason="unknown user or wrong password", user=user)
+        # Who was challenged may take his time.
+        known = self._user_account(user) if account.session.token_id is None else self._token_account(user)
+        if known.session is None or not hmac.compare_digest(known.stored_key, account.stored_key):
+            raise AuthenticationError(reason="the user's password was changed while it was asked for", user=user)
         signature = server_signature(self._mechanism, account.server_key, signed)
-        return Step(b"v=" + b64encode(signature), account.session)
+        return Step(b"v=" + b64encode(signature), known.session)
 
     def _user_account(self, user: str) -> _Account:
         credential = self._surroundings.scram_credential(self._mechanism, user)
