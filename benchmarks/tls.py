@@ -28,6 +28,7 @@ from ottla.security.authority import issue, make_authority
 
 _PASSWORD = "benchmark"
 _WRITTEN, _READ, _SMALL = "written", "read", "small"
+_NOT_LEADER = 6
 
 
 class TlsConnection(wire.Connection):
@@ -213,11 +214,21 @@ def _prepare(target: Target) -> None:
                 break
             assert time.monotonic() < deadline, "no topics"
             time.sleep(0.1)
-        for _ in range(32):
-            connection.produce(_READ, 0, batch)
         small = wire.record_batch([bytes(900)])
-        for _ in range(32):
-            connection.produce(_SMALL, 0, small)
+        for topic, each in [(_WRITTEN, small), *[(_READ, batch)] * 32, *[(_SMALL, small)] * 32]:
+            _produce(connection, topic, each, deadline)
+
+
+def _produce(connection: wire.Connection, topic: str, batch: bytes, deadline: float) -> None:
+    """Kafka names the leader of a new topic before the leader knows."""
+    while True:
+        try:
+            connection.produce(topic, 0, batch)
+            return
+        except wire.WireError as error:
+            if error.code != _NOT_LEADER or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _measure(target: Target, case: Case, seconds: float) -> tuple[float, float]:
