@@ -28,11 +28,14 @@ from tests.simulation.cluster_recording import Recorder
 from tests.simulation.cluster_registers import Registers
 from tests.simulation.cluster_watch import Watch, compare_disks, out_of_service, out_of_sync
 from tests.simulation.cluster_world import ClusterWorld, Shape, run_world
+from tests.simulation.workloads.checks import settled
 from tests.simulation.workloads.client import Client
 from tests.simulation.workloads.our_admins import administrator
 from tests.simulation.workloads.our_queues import JOBS, LOCK_S, MOST_DELIVERIES, Crew
+from tests.simulation.workloads.producer import Ledger
 from tests.simulation.workloads.programs import World
 from tests.simulation.workloads.reader import READ_COMMITTED, READ_UNCOMMITTED, View, fetch, visible
+from tests.simulation.workloads.tables import STOCK, Tables
 
 Counts = dict[str, int]
 Act = Callable[["ClusterStage"], Awaitable[None]]
@@ -50,6 +53,8 @@ OLD = Shape(3, settings=SHARING, release_level=OLDEST_LEVEL)
 HISTORY_DIRECTORY = os.environ.get("SIMULATION_HISTORY")
 """Where to leave the history of each run."""
 ISOLATIONS = {READ_COMMITTED: "read_committed", READ_UNCOMMITTED: "read_uncommitted"}
+STAY_MS = 600_000
+"""Tombstones and markers stay longer than anybody is away."""
 LATE_S = 60.0
 """Until everybody serves and is in sync again, all faults being over."""
 
@@ -207,7 +212,7 @@ def run_cluster_scenario(
 
     counts = run_world(main, seed=f"{name} {seed}", shape=shape, shuffle=shuffle)
     world = kept[0]
-    compare_disks(world)
+    compare_disks(world, tables={STOCK})
     world.check()
     counts["virtual seconds"] = int(world.now())
     return counts
@@ -260,6 +265,24 @@ async def queueing(stage: ClusterStage) -> None:
     await stage.run(stage.seconds, await stage.queue())
 
 
+async def compacting(stage: ClusterStage) -> None:
+    """Tables in compacted topics of small segments, under cleaners that are always at work."""
+    await stage.producers()
+    world = stage.net
+    tables = Tables(cast(Any, world), Ledger(), v2=stage.dice.random() < 0.6, policy="compact", stay_ms=STAY_MS)
+    await tables.create_topics()
+    tables.start()
+
+    async def check() -> None:
+        async def is_settled() -> bool:
+            return all([await settled(stage.admin, place) for place in tables.places])
+
+        await stage.until("no transaction in a table is open", is_settled)
+        await tables.check()
+
+    await stage.run(stage.seconds, check)
+
+
 async def all_of_it(stage: ClusterStage) -> None:
     """Everybody at once."""
     checks = [await stage.consumers(), await stage.transform()]
@@ -284,6 +307,8 @@ PROFILES: dict[str, tuple[Act, Kinds]] = {
     "copy while coordinators fail": (copying, [*COORDINATORS, *NETWORK]),
     "queue while coordinators fail": (queueing, [*COORDINATORS, *NETWORK]),
     "roll with clocks and bad disks": (producing, [*ROLLS, *CLOCKS, *DISKS]),
+    "compact under kills": (compacting, [*KILLS, *ROLLS, *PAUSES]),
+    "compact under everything": (compacting, EVERYTHING),
     "upgrade": (upgrading, [*ROLLS, *KILLS, *NETWORK]),
     "all of it": (all_of_it, EVERYTHING),
 }

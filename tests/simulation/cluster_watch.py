@@ -7,6 +7,7 @@ disks are compared with each other: whoever has got as far has the same.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ottla.core.errors import ErrorCode
@@ -16,7 +17,9 @@ from ottla.protocol.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopic,
 )
-from ottla.records.batch import batches
+from ottla.records.batch import batches, parse_header
+from ottla.records.control import read_end_transaction_marker
+from ottla.records.record import read_batch_records
 from ottla.server.metadata.writer import image_records
 from tests.simulation.cluster_client import ClusterClient
 from tests.simulation.workloads.client import BrokenError
@@ -251,8 +254,41 @@ def compare_logs(world: ClusterWorld, name: str, logs: dict[str, list[Batch]], *
             world.fail(f"{name}: replicas end at different places: {ends}")
 
 
-def compare_disks(world: ClusterWorld) -> None:
-    """All replicas of everything that nothing is removed from, and the metadata log, after an orderly end."""
+def compare_tables(world: ClusterWorld, name: str, logs: dict[str, list[Batch]]) -> None:
+    """Whatever their cleaners have removed by now: replicas have the same records, and the same last ones of all keys.
+
+    Markers have to be there still.
+    """
+    records: dict[int, tuple[tuple[bytes | None, bytes | None], str]] = {}
+    tables: dict[str, dict[bytes | None, int]] = {}
+    for host, log in logs.items():
+        table = tables[host] = {}
+        under_way: dict[int, dict[bytes | None, int]] = {}
+        for _, _, content in log:
+            header = parse_header(content, 0)
+            found = read_batch_records(content, 0, header)
+            if header.is_control:
+                changes = under_way.pop(header.producer_id, {})
+                marker = read_end_transaction_marker(found[0]) if found else None
+                if marker is not None and marker.is_commit:
+                    table.update({key: offset for key, offset in changes.items() if offset > table.get(key, -1)})
+                continue
+            target = under_way.setdefault(header.producer_id, {}) if header.is_transactional else table
+            for record in found:
+                target[record.key] = record.offset
+                known, who = records.setdefault(record.offset, ((record.key, record.value), host))
+                if known != (record.key, record.value):
+                    world.fail(f"{name}: {who} and {host} have different records at {record.offset}")
+    (first, expected), *others = tables.items()
+    for host, table in others:
+        if table != expected:
+            world.fail(
+                f"{name}: last records differ: {first} {host} {sorted(table.items() ^ expected.items(), key=str)}"
+            )
+
+
+def compare_disks(world: ClusterWorld, tables: Collection[str] = ()) -> None:
+    """All replicas of everything that nothing is removed from, the metadata log, and tables, after an orderly end."""
     by_partition: dict[str, dict[str, list[Batch]]] = {}
     for machine in world.machines.values():
         for directory in machine.directories:
@@ -262,6 +298,9 @@ def compare_disks(world: ClusterWorld) -> None:
                 if is_partition and (not name.startswith("__") or name == "__cluster_metadata-0"):
                     by_partition.setdefault(name, {})[machine.host] = read_log(machine.disk, path)
     for name, logs in by_partition.items():
+        if name.rpartition("-")[0] in tables:
+            compare_tables(world, name, logs)
+            continue
         # The last records of the metadata log are about nodes that end, and reach those who are still there.
         compare_logs(world, name, logs, is_whole=name != "__cluster_metadata-0")
         world.count("logs compared", len(logs))

@@ -418,6 +418,10 @@ class ClusterWorld:
         """Virtual seconds."""
         return self.loop.time()
 
+    def now_ms(self) -> int:
+        """What a right wall clock shows."""
+        return VirtualClock(self.loop).now_ms()
+
     def count(self, what: str, number: int = 1) -> None:
         """Something happened that a run is worth something by."""
         self.counts[what] = self.counts.get(what, 0) + number

@@ -117,6 +117,10 @@ class Cluster:
         """Virtual seconds."""
         return self.loop.time()
 
+    def now_ms(self) -> int:
+        """What a right wall clock shows."""
+        return self.disk.now_ms()
+
     def count(self, what: str, number: int = 1) -> None:
         """Something happened that a run is worth something by."""
         self.counts[what] = self.counts.get(what, 0) + number

@@ -120,7 +120,7 @@ class IdempotentProducer:
         compression: int | None = None,
     ) -> bytes:
         """The next batch, compressed in one way or another."""
-        now_ms = self.client.cluster.disk.now_ms()
+        now_ms = self.client.cluster.now_ms()
         return bytes(
             build_batch(
                 [Record(timestamp_ms=now_ms, key=key, value=value) for key, value in contents],

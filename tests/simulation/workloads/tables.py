@@ -23,13 +23,17 @@ KEYS = 8
 
 
 class Tables:
-    """A compacted topic with two writers: one plain, one whose transactions are committed, aborted, or left open."""
+    """A compacted topic with two writers: one plain, one whose transactions are committed, aborted, or left open.
 
-    def __init__(self, cluster: Cluster, ledger: Ledger, *, v2: bool, policy: str) -> None:
+    `stay_ms`: how long tombstones and markers stay. A replica that is away for longer misses them, for ever.
+    """
+
+    def __init__(self, cluster: Cluster, ledger: Ledger, *, v2: bool, policy: str, stay_ms: int = 2_000) -> None:
         self.cluster = cluster
         self.ledger = ledger
         self.v2 = v2
         self.policy = policy
+        self.stay_ms = stay_ms
         self.places: list[TopicPartition] = [(STOCK, partition) for partition in range(PARTITIONS)]
         self.watchers = {place: Watcher(cluster, *place) for place in self.places}
         self._count = 0
@@ -42,7 +46,7 @@ class Tables:
             PARTITIONS,
             cleanup_policy=self.policy,
             internal_segment_bytes="1500",
-            delete_retention_ms="2000",
+            delete_retention_ms=str(self.stay_ms),
             min_cleanable_dirty_ratio="0.01",
         )
 
