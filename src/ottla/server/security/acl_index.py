@@ -32,6 +32,10 @@ _IMPLYING: Final = {
 """Who is allowed one of these is allowed the operation as well. A denial implies nothing."""
 
 
+_MAPPED_BITS: Final = 96
+"""What stands before an IPv4 address inside IPv6, `::ffff:0:0/96`."""
+
+
 class Rule(NamedTuple):
     """What one ACL says to its principal about its pattern."""
 
@@ -252,8 +256,15 @@ def plain_address(host: str) -> str:
 
 def network_of(host: str) -> IPv4Network | IPv6Network | None:
     """The network that a host is, `10.0.0.0/8`; None for a single address. Raises ValueError for a slash in what is
-    not a network."""
-    return ip_network(host, strict=False) if "/" in host else None
+    not a network. One of IPv4 addresses inside IPv6 is one of IPv4, as such an address is."""
+    if "/" not in host:
+        return None
+    network = ip_network(host, strict=False)
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 @lru_cache(maxsize=4096)
