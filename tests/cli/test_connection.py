@@ -1,10 +1,11 @@
+import logging
 from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
 from ottla.cli import connection
-from ottla.cli.connection import add_connection_arguments, client_settings, connection_settings
+from ottla.cli.connection import add_connection_arguments, client_settings, connection_settings, tell_warnings
 from ottla.cli.errors import CommandError
 from ottla.cli.profiles import Profiles, config_path, is_secret, toml_text
 from ottla.client.settings import AdminSettings, ProducerSettings
@@ -130,6 +131,23 @@ def test_a_damaged_config_says_where(home):
 def test_an_unknown_setting_is_told_by_the_client(home):
     with pytest.raises(ValueError, match=r"retires"):
         connection.open_admin(options("-X", "retires=1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_told"),
+    [
+        ("ottla.client.network.cluster", "broker 1 closed the connection. Trying again.", True),
+        ("ottla.client.network.cluster", "localhost refused PLAIN: Authentication failed.", False),
+        ("ottla.client.consumer", "something else", True),
+    ],
+)
+def test_a_refused_login_is_told_once(name, text, is_told, monkeypatch, capsys):
+    """The command ends with it, and says it as its error."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    tell_warnings()
+    logging.getLogger(name).warning("%s", text)
+    assert capsys.readouterr().err == (f"ottla: {text}\n" if is_told else "")
 
 
 def test_the_file_is_written_as_it_was_read_and_only_for_its_owner(home):

@@ -17,6 +17,8 @@ from ottla.cli.errors import CommandError
 from ottla.cli.numbers import positive
 
 if TYPE_CHECKING:
+    from logging import LogRecord
+
     import ottla
     from ottla.client.settings import CommonSettings
 
@@ -136,7 +138,13 @@ def tell_warnings() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("ottla: %(message)s"))
         handler.setLevel(logging.WARNING)
+        handler.addFilter(_is_not_the_end)
         root.addHandler(handler)
+
+
+def _is_not_the_end(record: LogRecord) -> bool:
+    """A refused login or certificate is what the command ends with: told once, as its error."""
+    return record.name != "ottla.client.network.cluster" or record.getMessage().endswith("Trying again.")
 
 
 def read_properties(path: str, option: str) -> dict[str, str]:
