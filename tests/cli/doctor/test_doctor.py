@@ -61,9 +61,15 @@ OPENINGS: dict[str, tuple[Mapping[str, object], Severity]] = {
     "tls-old": ({"listener.name.clients.ssl.enabled.protocols": "TLSv1.1,TLSv1.2"}, Severity.WARNING),
     "tls-ciphers": ({"ssl.cipher.suites": "TLS_RSA_WITH_3DES_EDE_CBC_SHA"}, Severity.WARNING),
     "tls-names": ({"ssl.endpoint.identification.algorithm": ""}, Severity.WARNING),
+    "tls-any-authority": (
+        {"listener.security.protocol.map": "CLIENTS:SSL", "ssl.client.auth": "required"},
+        Severity.WARNING,
+    ),
+    "listener-unknown": ({"listener.name.client.ssl.client.auth": "required"}, Severity.WARNING),
     "no-authorizer": ({"authorizer.class.name": ""}, Severity.CRITICAL),
     "allow-everyone": ({"allow.everyone.if.no.acl.found": "true"}, Severity.WARNING),
     "super-anybody": ({"super.users": "User:admin;User:ANONYMOUS"}, Severity.CRITICAL),
+    "super-commas": ({"super.users": "User:admin,User:broker"}, Severity.WARNING),
     "super-many": ({"super.users": "User:a;User:b;User:c;User:d"}, Severity.NOTICE),
     "oauthbearer-unsecured": ({"sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER"}, Severity.CRITICAL),
     "jwks-in-clear": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,6 +55,11 @@ class Subject(ABC):
         """Whether somebody has set it."""
 
     @property
+    @abstractmethod
+    def names(self) -> Iterable[str]:
+        """What somebody has set, also for single listeners."""
+
+    @property
     def listeners(self) -> list[Listener]:
         """All that it listens on."""
         protocols = parse_protocol_map(self.value("listener.security.protocol.map"))
@@ -89,6 +94,10 @@ class GivenSettings(Subject):
         return not self.config.is_default(name)
 
     @property
+    def names(self) -> Iterable[str]:
+        return self.config.given
+
+    @property
     def listeners(self) -> list[Listener]:
         return self.config.all_listeners
 
@@ -118,6 +127,10 @@ class RemoteSettings(Subject):
 
     def is_given(self, name: str) -> bool:
         return name in self._given
+
+    @property
+    def names(self) -> Iterable[str]:
+        return sorted(self._given)
 
 
 def is_open(host: str) -> bool:

@@ -22,6 +22,7 @@ SHORTEST_PASSWORD = 8
 SHORTEST_TOKEN_SECRET = 16
 MANY_SUPER_USERS = 3
 _NO_LIMIT = 2**31 - 1
+_TRUST = ("ssl.truststore.location", "ssl.truststore.certificates")
 _USER = re.compile(r'\buser_([^\s=]+)\s*=\s*"((?:[^"\\]|\\.)*)"')
 _LOGIN = re.compile(r'\busername\s*=\s*"([^"]*)".*?\bpassword\s*=\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
@@ -30,6 +31,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     """All checks."""
     for listener in subject.listeners:
         yield from _listener(subject, listener)
+    yield from _settings_of_nobody(subject)
     yield from _authorization(subject)
     yield from _secrets(subject)
     yield from _around(subject)
@@ -56,6 +58,19 @@ def _listener(subject: Subject, listener: Listener) -> Iterator[Finding]:
         yield from _tls(subject, listener, address)
     if listener.protocol == "SSL":
         yield from _client_certificates(subject, listener, address, open_to_others)
+
+
+def _settings_of_nobody(subject: Subject) -> Iterator[Finding]:
+    known = {listener.name.lower() for listener in subject.listeners}
+    known |= {each.lower() for each in subject.value("controller.listener.names") or ()}  # brokers call these
+    known |= {each.lower() for each in (subject.value("inter.broker.listener.name"),) if each}
+    for name in subject.names:
+        listener = name.removeprefix("listener.name.").partition(".")[0]
+        if name.startswith("listener.name.") and listener not in known:
+            yield Finding(
+                _WARNING, "listener-unknown", name, f"there is no listener {listener.upper()}",
+                "the setting does nothing", f"listener.name.<{'|'.join(sorted(known))}>.…, in lower case",
+            )  # fmt: skip
 
 
 def _logins(subject: Subject, listener: Listener, address: str, open_to_others: bool) -> Iterator[Finding]:
@@ -132,6 +147,12 @@ def _tls(subject: Subject, listener: Listener, address: str) -> Iterator[Finding
 
 def _client_certificates(subject: Subject, listener: Listener, address: str, open_to_others: bool) -> Iterator[Finding]:
     wanted = subject.value("ssl.client.auth", listener.name)
+    if wanted != "none" and not any(subject.value(each, listener.name) for each in _TRUST):
+        yield Finding(
+            _CRITICAL if open_to_others and not subject.has_authorizer else _WARNING,
+            "tls-any-authority", address, "certificates of any authority are believed that the system knows",
+            "whoever has a certificate for a web site is a user here", "ssl.truststore.location=…",
+        )  # fmt: skip
     if wanted == "required":
         return
     if wanted == "requested":
@@ -166,6 +187,11 @@ def _authorization(subject: Subject) -> Iterator[Finding]:
         )  # fmt: skip
     users = [each.strip() for each in str(subject.value("super.users") or "").split(";") if each.strip()]
     for user in users:
+        if ",User:" in user:
+            yield Finding(
+                _WARNING, "super-commas", "super.users", f"{user} is one user",
+                "semicolons separate users, since names may have commas", f"super.users={user.replace(',', ';')}",
+            )  # fmt: skip
         if user in ("User:ANONYMOUS", "User:*"):
             yield Finding(
                 _CRITICAL, "super-anybody", "super.users", f"{user} may do everything",
