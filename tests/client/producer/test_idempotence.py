@@ -238,7 +238,9 @@ def test_not_authorized_fails_what_waits_and_the_next_tries_again() -> None:
     talk = Talk(None)
     talk.state.may_send(A)
     talk.answer(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-    assert isinstance(talk.state.refusal(), AuthorizationError)
+    refusal = talk.state.refusal()
+    assert isinstance(refusal, AuthorizationError)
+    assert "Ask for an ACL (WRITE) on the topic" in str(refusal)
     assert talk.state.refusal() is None
     assert talk.state.next_request(talk.now_ms) is None
     talk.ready()

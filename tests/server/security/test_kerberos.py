@@ -168,6 +168,7 @@ def test_a_principal_without_a_name_is_refused():
     ("jaas", "text"),
     [
         (None, "needs sasl.jaas.config: com.sun"),
+        (None, "Without Kerberos, set sasl.enabled.mechanisms"),
         ("PlainLoginModule required;", "has a PlainLoginModule"),
         ("Krb5LoginModule required useTicketCache=true;", "has no keyTab"),
         ('Krb5LoginModule required keyTab="/no/such/file";', "/no/such/file is not there"),

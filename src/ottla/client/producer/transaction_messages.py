@@ -154,7 +154,10 @@ def error_of(pending: PendingRequest, code: int, message: str | None = None) -> 
     if message is None:
         known = ERRORS.get(code)
         message = known.message if known is not None else f"the broker answered with the unknown error {code}"
-    return error_for(code, f"{what}: {message}")
+    hint = None
+    if pending.kind is Kind.INIT_PRODUCER_ID and code == ErrorCode.CLUSTER_AUTHORIZATION_FAILED:
+        hint = "Ask for an ACL (WRITE) on the topic for this principal."  # With WRITE on any, it would have been given.
+    return error_for(code, f"{what}: {message}", hint=hint)
 
 
 _WORDS = {

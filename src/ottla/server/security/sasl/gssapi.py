@@ -127,7 +127,11 @@ def _service_key(surroundings: Surroundings) -> tuple[str, str | None]:
         'principal="kafka/host@REALM";'
     )
     if text is None:
-        raise SecurityConfigError(_JAAS, f"GSSAPI {where} needs {_JAAS}: {example}")
+        raise SecurityConfigError(
+            _JAAS,
+            f"GSSAPI {where} needs {_JAAS}: {example} "
+            "Without Kerberos, set sasl.enabled.mechanisms, which is GSSAPI otherwise.",
+        )
     entry = parse_jaas(getattr(text, "value", text))
     if entry.module != "Krb5LoginModule":
         raise SecurityConfigError(_JAAS, f"{_JAAS} {where} has a {entry.module}; GSSAPI takes: {example}")
