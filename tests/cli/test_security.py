@@ -155,3 +155,37 @@ def test_a_cluster_is_secured_and_stays_so(ottla, tmp_path):
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     opened = ottla("start", "--brokers", "3", "--data", str(directory / "data"), code=1)
     assert f"is secured: start it with --secure {directory}" in opened.err
+
+
+def test_data_is_its_owners_alone_wherever_it_is(ottla, tmp_path):
+    directory = tmp_path / "there already"
+    directory.mkdir(mode=0o755)
+    ottla("security", "init", str(directory))
+    assert stat.S_IMODE((directory / "data").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_nothing_secret_is_put_where_others_can_change_it(ottla, tmp_path, is_link):
+    directory = tmp_path / "open"
+    directory.mkdir()
+    directory.chmod(0o777)
+    if is_link:
+        (tmp_path / "link").symlink_to(directory)
+    said = ottla("security", "init", str(tmp_path / "link" if is_link else directory), code=1)
+    assert "others can change what is in" in said.err
+    assert list(directory.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_secret_is_replaced_not_followed(ottla, tmp_path):
+    directory = tmp_path / "secure"
+    directory.mkdir(mode=0o700)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("of somebody else")
+    (directory / "node.pem").symlink_to(tmp_path / "nowhere")
+    (directory / "admin.librdkafka.properties").symlink_to(elsewhere)
+    ottla("security", "init", str(directory))
+    assert elsewhere.read_text() == "of somebody else"
+    assert not (tmp_path / "nowhere").exists()
+    for name in SECRET:
+        assert not (directory / name).is_symlink()
+        assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600

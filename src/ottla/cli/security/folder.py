@@ -65,8 +65,15 @@ class Folder:
         """Make the directory. Raises `CommandError` where something is in the way."""
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            state = os.stat(self.path)
         except OSError as error:
             raise CommandError(f"cannot make {self.path}: {(error.strerror or str(error)).lower()}") from None
+        if state.st_mode & 0o022 or state.st_uid not in (os.geteuid(), 0):
+            # Who may write there puts his own authority in the place of ours.
+            raise CommandError(
+                f"others can change what is in {self.path}: choose another directory, or take it for yourself (chown, "
+                "chmod 700)"
+            )
         if os.path.exists(self._data_meta()) and not os.path.exists(self.admin_properties):
             raise CommandError(
                 f"{self.data} has data, but {self.admin_properties}, which says who administers it, is gone; put it "
@@ -149,6 +156,10 @@ class Folder:
         from ottla.core.ids import uuid_to_text
         from ottla.runtime.real_disk import RealDisk
 
+        try:
+            os.makedirs(self.data, mode=0o700, exist_ok=True)  # salted passwords are in it, and records
+        except OSError as error:
+            raise CommandError(f"cannot make {self.data}: {(error.strerror or str(error)).lower()}") from None
         Format(
             node_id=NODE_ID,
             cluster_id=uuid_to_text(random_id()),
