@@ -22,7 +22,7 @@ from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from ottla.records.batch import CorruptRecordError, update_crc
 from ottla.records.compression import Codec, compress, decompress
 from ottla.records.record import Record, build_batch, read_records
-from ottla.records.validation import AppendRules, validate_and_assign
+from ottla.records.validation import AppendRules, LaboriousBatchError, validate_and_assign
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.schema.definition import SettingError
 from ottla.schema.properties import parse_properties
@@ -41,6 +41,7 @@ from ottla.server.raft.snapshot import read_snapshot_file, snapshot_pieces, writ
 from ottla.server.security.ldap.wire import WireError, frame_length, parse_answer, parse_filter
 from ottla.server.security.sasl.exchange import Close, Done, Evaluate, Refuse, Send
 from ottla.server.security.sasl.mechanism import AuthenticationError
+from tests.fuzz.stored import rows
 from tests.protocol.conftest import random_message
 from tests.server.security.sasl import test_exchange as sasl
 from tests.server.security.sasl.test_scram import service as scram_service
@@ -127,7 +128,7 @@ def _read_batch(data: bytes) -> None:
 
 def _validate(data: bytes) -> None:
     for rules in (AppendRules(), AppendRules(compression=Codec.LZ4, compacted=True), AppendRules(log_append_time=True)):
-        with suppress(ApiError):
+        with suppress(ApiError, LaboriousBatchError):
             validate_and_assign(_with_crc(data), base_offset=0, leader_epoch=0, now_ms=1_700_000_000_000, rules=rules)
 
 
@@ -391,4 +392,5 @@ def targets() -> list[Target]:
         Target(
             "properties", _properties, lambda data: parse_properties(data.decode("utf-8", "replace")), (SettingError,)
         ),
+        *(Target(*row) for row in rows()),
     ]

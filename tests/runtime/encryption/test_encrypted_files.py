@@ -400,3 +400,12 @@ def test_the_real_disk_converts_too(tmp_path: object, keys: SomeKeys) -> None:
     assert reader.read_at(5994, 100) == b"plain end"
     file.close()
     reader.close()
+
+
+def test_a_file_that_ends_in_its_header_is_damaged(disk: EncryptedDisk, machine: MemoryDisk, keys: SomeKeys) -> None:
+    disk.replace(PATH, b"content")
+    page = bytearray(machine.read(PATH))
+    page[256] = 1  # something of the second slot, so that it is not taken for a file that was never begun
+    machine.replace(PATH, bytes(page[: HEADER_BYTES - 1000]))
+    with pytest.raises(DiskError, match="ends in its encryption header"):
+        again(machine, keys).open(PATH).append(b"more")

@@ -65,6 +65,8 @@ class Layout:
             return cls()
         if not is_encrypted(page):
             return cls(is_plain=True)
+        if len(page) < HEADER_BYTES:
+            raise disk_error(EIO, "it ends in its encryption header", path)
         try:
             return cls(header=read_header(page, keys.find))
         except HeaderError as error:

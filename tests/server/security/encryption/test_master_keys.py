@@ -282,3 +282,23 @@ def test_a_config_provider_reads_secrets_from_vault() -> None:
             with pytest.raises(SettingError, match=re.escape(expected)) as caught:
                 BrokerConfig.load(properties=properties.replace("broker:password", wrong), read_secret=secret_of)
             assert "the-secret-id" not in str(caught.value)
+
+
+def test_a_ring_with_nonsense_in_it_is_damaged() -> None:
+    disk = MemoryDisk()
+    disk.make_directories("/data")
+    ring = Ring("/data", [])
+    ring.rotate(LocalKey(bytes(32)), 1)
+    ring.write(disk)
+    good = disk.read(ring.path)
+    check = ring.keys[0].check.encode()
+    for bad in (good.replace(check, b"\\u00e4"), good.replace(check, b"\\ud800")):
+        disk.replace(ring.path, bad)
+        found = Ring.read(disk, "/data")
+        assert found is not None
+        with pytest.raises(SettingError, match="is not the key"):
+            found.open([LocalKey(bytes(32))])
+    for bad in (good.replace(b'"created_ms": 1,', b'"created_ms": 1e999,'), b"[" * 100_000):
+        disk.replace(ring.path, bad)
+        with pytest.raises(SettingError, match="damaged"):
+            Ring.read(disk, "/data")

@@ -73,7 +73,7 @@ class Ring:
                 )
                 for key in content["keys"]
             ]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             keys = []
         if not keys:
             raise SettingError(SETTING, f"the ring of keys {path} is damaged; put back a copy of it")
@@ -112,7 +112,9 @@ class Ring:
                     f"{key.source}, and {SETTING} gives {given}",
                 )
             opened = source.unwrap(key.wrapped)
-            if len(opened) != _KEY_BYTES or not hmac.compare_digest(_check(opened), key.check):
+            if len(opened) != _KEY_BYTES or not hmac.compare_digest(
+                _check(opened).encode(), key.check.encode("utf-8", "replace")
+            ):
                 raise SettingError(
                     SETTING,
                     f"{self.directory}: what {key.source} unwraps is not the key {key.key_id.hex()}; is it another "
