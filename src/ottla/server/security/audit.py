@@ -15,7 +15,7 @@ Three kinds of events:
 
 Memory and rate are bounded: at most `most_keys` different events are remembered in an interval, and at most
 `most_queued` lines between two calls of `take`. What is above is counted, by kind, and the count is an event itself:
-a log that leaves something out says so.
+a log that leaves something out says so. Refusals, which cost a stranger nothing, leave a quarter of the room to the rest.
 
 A core: the clock is handed in, nothing here waits or writes. `docs/security.md` describes the lines.
 """
@@ -181,7 +181,7 @@ class Audit:
         return self.take(now_ms)
 
     def _first(self, key: _Key, event: dict[str, Any]) -> None:
-        if len(self._seen) >= self._most_keys:
+        if len(self._seen) >= _room(self._most_keys, event):
             self._leave_out(event)
             return
         if self._interval_ends_ms is None:
@@ -190,7 +190,7 @@ class Audit:
         self._put(event)
 
     def _put(self, event: dict[str, Any]) -> None:
-        if len(self._queue) >= self._most_queued:
+        if len(self._queue) >= _room(self._most_queued, event):
             self._leave_out(event)
         else:
             self._queue.append(self._stamped(event))
@@ -223,6 +223,12 @@ class _Repeats:
     def __init__(self, event: dict[str, Any]) -> None:
         self.event = event
         self.count = 0
+
+
+def _room(places: int, event: dict[str, Any]) -> int:
+    """How many of the places may be taken before this event: refusals leave a quarter free. They cost a stranger
+    nothing, and must not be a curtain for what somebody does meanwhile who got in."""
+    return places - places // 4 if event.get("result") in ("failed", "denied") else places
 
 
 def encode_lines(events: Iterable[dict[str, Any]]) -> bytes:
