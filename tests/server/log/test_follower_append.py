@@ -224,3 +224,12 @@ def test_what_the_leaders_compaction_left_out_is_no_loss_after_a_crash() -> None
     again = reopen(log, clean=False, recovery_point=0)
     assert [header.base_offset for header in read_all(again)] == bases
     assert again.log_end_offset == log.log_end_offset
+
+
+def test_what_the_leaders_compaction_left_out_at_the_beginning_is_not_deleted_after_a_restart() -> None:
+    """Whoever reads from the beginning would be told that there is nothing any more."""
+    host = KeepingHost(new_disk())
+    log = new_log(host)
+    log.append_as_follower(memoryview(batch(2, base_offset=57)), NOW)
+    again = reopen(log, clean=True)
+    assert (again.log_start_offset, again.log_end_offset) == (0, 59)

@@ -343,7 +343,8 @@ class Log:
         """The segment to write to, where the quick checks do not let the active one pass.
 
         What follows a hole that the leader's compaction has left begins no segment of its own, if it can be helped:
-        after a crash, a hole between two segments is taken for records that were lost.
+        after a crash, a hole between two segments is taken for records that were lost, and one before the first
+        segment for records that were deleted.
         """
         segment = self._active
         if (
@@ -352,7 +353,7 @@ class Log:
             and base_offset - segment.base_offset <= MAXIMUM_RELATIVE_OFFSET
         ):
             return segment
-        is_far = segment is None or base_offset - self.log_end_offset > LARGEST_HOLE
+        is_far = base_offset - self.log_end_offset > LARGEST_HOLE
         return self.roll(now_ms, base_offset=base_offset if is_far else None)
 
     def _create_segment(self, base_offset: int, now_ms: int) -> Segment:
