@@ -15,7 +15,8 @@ Three kinds of events:
 
 Memory and rate are bounded: at most `most_keys` different events are remembered in an interval, and at most
 `most_queued` lines between two calls of `take`. What is above is counted, by kind, and the count is an event itself:
-a log that leaves something out says so. Refusals, which cost a stranger nothing, leave a quarter of the room to the rest.
+a log that leaves something out says so. Refusals, which cost a stranger nothing, leave a quarter of the room to all
+else.
 
 A core: the clock is handed in, nothing here waits or writes. `docs/security.md` describes the lines.
 """
