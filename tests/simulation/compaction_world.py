@@ -13,7 +13,7 @@ from ottla.records.batch import BatchHeader, batches, crc_matches, parse_header
 from ottla.records.compression import Codec
 from ottla.records.control import end_transaction_marker, read_end_transaction_marker
 from ottla.records.record import Record, build_batch, read_batch_records
-from ottla.records.validation import AppendOrigin
+from ottla.records.validation import AppendOrigin, LaboriousBatchError, open_batch
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.server.log.checkpoint import format_offsets, read_offsets
 from ottla.server.log.compaction.cleaning import Cleaning, CleaningAbortedError
@@ -201,7 +201,11 @@ class CompactionWorld:
             self.records[base_offset + index] = record._replace(offset=base_offset + index, timestamp_ms=timestamp)
             self.owners[base_offset + index] = producer_id
         self.ranges[base_offset] = base_offset + max(len(records), 1) - 1
-        self.log.append_as_leader(batch, 0, self.now_ms, verification=UNVERIFIED)
+        try:
+            self.log.append_as_leader(batch, 0, self.now_ms, verification=UNVERIFIED)
+        except LaboriousBatchError:
+            opened = open_batch(batch, self.now_ms, self.config.rules)
+            self.log.append_as_leader(opened, 0, self.now_ms, verification=UNVERIFIED)
         self.log.advance_high_watermark(self.log.log_end_offset)
         return base_offset
 
