@@ -7,7 +7,11 @@ from random import Random
 
 import pytest
 
+from ottla.protocol.messages.metadata_records import AccessControlEntryRecord, RemoveAccessControlEntryRecord
 from ottla.server.metadata import tables
+from ottla.server.metadata.delta import MetadataDelta
+from ottla.server.metadata.image import EMPTY_IMAGE
+from ottla.server.metadata.records import MetadataError
 from ottla.server.metadata.tables import Layered, changed
 
 
@@ -30,6 +34,8 @@ def test_a_table_is_what_a_dict_would_be(seed: int, monkeypatch: pytest.MonkeyPa
         assert table == model
         assert len(table) == len(model)
         assert sorted(table.items()) == sorted(model.items())
+        assert list(table.items()) == [(key, table[key]) for key in table]
+        assert list(table.values()) == [table[key] for key in table]
         for key in range(0, 200, 7):
             assert (key in table) == (key in model)
             assert table.get(key) == model.get(key)
@@ -50,3 +56,42 @@ def test_what_replaces_an_entry_stands_in_its_place() -> None:
     assert isinstance(table, Layered)
     assert list(table) == [*range(tables.SMALL + 1), -1]
     assert table[7] == "new"
+
+
+def test_a_change_of_one_acl_among_many_does_not_copy_them() -> None:
+    """Nor does it forget one: what a commit adds and removes is what is different afterwards."""
+    delta = MetadataDelta(EMPTY_IMAGE)
+    for number in range(5000):
+        delta.replay(_acl(number))
+    image = delta.apply(1, 1, 1)
+    model = dict(image.acls)
+    for step in range(300):
+        delta = MetadataDelta(image)
+        removed = step.to_bytes(16)
+        delta.replay(_acl(10_000 + step))
+        delta.replay(RemoveAccessControlEntryRecord(id=removed))
+        delta.replay(_acl(20_000))
+        delta.replay(RemoveAccessControlEntryRecord(id=(20_000).to_bytes(16)))
+        with pytest.raises(MetadataError, match="does not exist"):
+            delta.replay(RemoveAccessControlEntryRecord(id=removed))
+        assert delta.changed == {"acls"}
+        before, image = image, delta.apply(step, 1, 1)
+        added = (10_000 + step).to_bytes(16)
+        assert added not in before.acls
+        model[added] = image.acls[added]
+        del model[removed]
+        assert isinstance(image.acls, Layered) or len(image.acls) == len(model)
+    assert image.acls == model
+
+
+def _acl(number: int) -> AccessControlEntryRecord:
+    return AccessControlEntryRecord(
+        id=number.to_bytes(16),
+        resource_type=2,
+        resource_name=f"topic-{number}",
+        pattern_type=3,
+        principal="User:alice",
+        host="*",
+        operation=3,
+        permission_type=3,
+    )

@@ -254,11 +254,19 @@ class MetadataDelta:
             configs=self._apply_configs(),
             client_quotas=tables.get("client_quotas", base.client_quotas),
             producer_ids=tables.get("producer_ids", base.producer_ids),
-            acls=tables.get("acls", base.acls),
+            acls=self._apply_acls(),
             scram=tables.get("scram", base.scram),
             delegation_tokens=tables.get("delegation_tokens", base.delegation_tokens),
             zk_migration_state=tables.get("zk_migration_state", base.zk_migration_state),
         )
+
+    def _apply_acls(self) -> Mapping[bytes, AclImage]:
+        base = self.image.acls
+        if not self.changed_acls:
+            return base
+        changes = {acl_id: acl for acl_id, acl in self.changed_acls.items() if acl is not None}
+        gone = tuple(acl_id for acl_id, acl in self.changed_acls.items() if acl is None and acl_id in base)
+        return changed(base, changes, gone)
 
     def topic_by_id(self, topic_id: bytes) -> TopicImage | None:
         """A topic as it stands now."""
@@ -463,12 +471,15 @@ class MetadataDelta:
             record.operation,
             record.permission_type,
         )
-        self._table("acls")[record.id] = self.changed_acls[record.id] = acl
+        self.changed_acls[record.id] = acl
+        self.changed.add("acls")
 
     def _remove_access_control_entry(self, record: messages.RemoveAccessControlEntryRecord) -> None:
-        if self._table("acls").pop(record.id, None) is None:
+        known = self.changed_acls.get(record.id) if record.id in self.changed_acls else self.image.acls.get(record.id)
+        if known is None:
             raise MetadataError(f"a record removes the ACL {record.id.hex()}, which does not exist")
         self.changed_acls[record.id] = None
+        self.changed.add("acls")
 
     def _nothing(self, record: Any) -> None:
         """NoOp; and the transaction markers, which the loader has already acted on."""

@@ -7,7 +7,7 @@ the square root of the size, and looking up a little more than in a dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from math import isqrt
 from typing import Any, Final, Generic, TypeVar
 
@@ -89,6 +89,41 @@ class Layered(Mapping[K, V], Generic[K, V]):
         for key in over:
             if key not in base:
                 yield key
+
+    def items(self) -> ItemsView[K, V]:
+        """As a dict's."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[V]:
+        """As a dict's."""
+        return _Values(self)
+
+    def pairs(self) -> Iterator[tuple[K, V]]:
+        """Keys with their values, without looking each up twice."""
+        base, over = self._base, self._over
+        for key, value in base.items():
+            newer = over.get(key)
+            if newer is None:
+                yield key, value
+            elif newer is not _GONE:
+                yield key, newer
+        for key, value in over.items():
+            if key not in base:
+                yield key, value
+
+
+class _Items(ItemsView[K, V]):
+    _mapping: Layered[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return self._mapping.pairs()
+
+
+class _Values(ValuesView[V]):
+    _mapping: Layered[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return (value for _, value in self._mapping.pairs())
 
 
 def _copied(table: Mapping[K, V], changes: Mapping[K, V], removed: tuple[K, ...]) -> dict[K, V]:
