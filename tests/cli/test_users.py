@@ -77,6 +77,9 @@ def test_a_user_from_the_first_day_to_the_last(users, tmp_path):
 
     generated = users("passwd", "alice", "--generate", "-m", "SCRAM-SHA-256", "--json").json
     assert len(generated["password"]) == 24
+    nobody = users("passwd", "nobody", "--generate", code=1).err
+    assert nobody == "ottla: error: nobody has no password to change; `ottla users create` gives one\n"
+    assert "has no such credential" in users("delete", "nobody", "-y", code=1).err
     assert "Say --yes" in users("delete", "alice", code=1).err
     said = users("delete", "alice", "-y")
     assert said.out == "deleted SCRAM-SHA-256 of alice, SCRAM-SHA-512 of alice, 3 rules\n"

@@ -144,7 +144,7 @@ def tell_warnings() -> None:
 
 def _is_not_the_end(record: LogRecord) -> bool:
     """A refused login or certificate is what the command ends with: told once, as its error."""
-    return record.name != "ottla.client.network.cluster" or record.getMessage().endswith("Trying again.")
+    return not getattr(record, "is_final", False)
 
 
 def read_properties(path: str, option: str) -> dict[str, str]:

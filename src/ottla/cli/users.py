@@ -209,16 +209,15 @@ def _passwd(options: Namespace) -> int:
     mechanisms = _mechanisms(options)
     what = f"{' and '.join(mechanisms)} credential{'s' if len(mechanisms) > 1 else ''} of {options.user}"
     json: dict[str, Any] = {"dry_run": options.dry_run, "user": options.user, "mechanisms": mechanisms}
-    if options.dry_run:
-        with open_admin(options) as admin:
-            admin.describe_user_scram_credentials()  # as much as a broker tells without changing something
-    else:
-        password = password_of(options, options.user)
-        with open_admin(options) as admin:
+    password = None if options.dry_run else password_of(options, options.user)
+    with open_admin(options) as admin:
+        if not _credentials(admin, options.user):  # a misspelled name would be another user who can log in
+            raise CommandError(f"{options.user} has no password to change; `ottla users create` gives one")
+        if password is not None:
             _set_password(admin, options.user, password, mechanisms, options.iterations)
-        if options.generate:
-            json["password"] = password
-            what += f": {password}"
+    if options.generate and password is not None:
+        json["password"] = password
+        what += f": {password}"
     output.done(f"{'would set' if options.dry_run else 'set'} {what}", json=json)
     return 0
 
@@ -278,7 +277,8 @@ def _delete(options: Namespace) -> int:
     chosen = {ScramMechanism[one.replace("-", "_")] for one in options.mechanism or MECHANISMS}
     with_rules = not options.keep_rules and options.mechanism is None
     with open_admin(options) as admin:
-        found = admin.describe_user_scram_credentials(options.users)
+        known = admin.describe_user_scram_credentials()
+        found = {user: known.get(user, []) for user in options.users}
         deletions = [
             UserScramCredentialDeletion(user, one.mechanism)
             for user, infos in found.items()

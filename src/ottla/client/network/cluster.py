@@ -484,7 +484,10 @@ class Cluster:
 
     def link_failed(self, link: BrokerLink, error: KafkaError, *, was_ready: bool) -> None:
         if self.reachability.lost(link.address, error.message):
-            logger.warning("%s", f"{error.message} Trying again." if error.retriable else error)
+            if error.retriable:
+                logger.warning("%s Trying again.", error.message)
+            else:
+                logger.warning("%s", error, extra={"is_final": True})
         self._coordinators.forget_node(link.id)
         self._refresh.link_failed(link, error)
 
