@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from ottla.admin import ConfigResource
 from ottla.server.broker.telemetry.latest import MOST_OF_A_PUSH, MOST_SAMPLES, LatestSamples, Sample, samples_of
 from ottla.server.broker.telemetry.otlp import Metric
 from ottla.server.metrics.clients import families
+from ottla.server.metrics.exposition import Family, Labels, pieces
 from tests.server.metrics.scraping import Observed
 
 
@@ -71,6 +73,39 @@ def test_names_and_attributes_are_fit_for_prometheus() -> None:
     ((labels, value),) = list(family.rows)
     assert labels.text == '{client_id="a\\"b",client_instance_id="i",node_id="1"}'
     assert value == 3.0
+
+
+def test_no_client_makes_a_scrape_unreadable_or_speaks_for_another_one() -> None:
+    """A label that is there twice, or has no name, and Prometheus takes nothing of the whole answer."""
+
+    class Telemetry:
+        latest = LatestSamples()
+
+    attributes = (("", "1"), ("a-b", "2"), ("a.b", "3"), ("a_b", "4"), ("__name__", "up"), ("client.id", "forged"))
+    rows = [Sample(name, False, attributes, 1.0) for name in ("", "5", "up", "zweiundvierzigµ\n# TYPE up")]
+    Telemetry.latest.keep(b"a", {"client_id": "honest", "client_instance_id": "i"}, rows, 10)
+    text = "".join(pieces(families(Telemetry, 0)))  # type: ignore[arg-type]
+    lines = [line for line in text.splitlines() if not line.startswith("# ")]
+    assert len(lines) == len(rows)
+    for line in lines:
+        found = re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*\{(.*)\} 1", line)
+        assert found is not None, line
+        names = [part.partition("=")[0] for part in found[1].split(",")]
+        assert len(set(names)) == len(names)
+        assert all(re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name) and not name.startswith("__") for name in names)
+        assert 'client_id="honest"' in line
+
+
+def test_what_clients_push_takes_no_name_of_the_brokers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"process_cpu_seconds_total", "process_open_fds"}
+    pushed = [Family(name, "gauge", "", [(Labels((("client_id", "a"),)), 4711)]) for name in [*sorted(own), "more"]]
+    monkeypatch.setattr("ottla.server.metrics.clients.families", lambda telemetry, now_ms: iter(pushed))
+    with Observed() as observed:
+        samples = observed.scrape()
+        assert 4711 in samples["more"].values()
+        for name in own & samples.keys():
+            assert 4711 not in samples[name].values(), name
+        assert "process_cpu_seconds_total" in samples
 
 
 class Receiver:

@@ -23,12 +23,11 @@ def families(telemetry: Telemetry | None, now_ms: int) -> Iterator[Family | None
     for pushed in telemetry.latest.pushed(now_ms):
         client = pushed.client
         who = [(name, client[name]) for name in ("client_id", "client_instance_id") if name in client]
-        taken = {name for name, _ in who}
         for sample in pushed.samples:
             name = _fit(sample.name)
-            own = [(_fit(key), value) for key, value in sample.attributes]
-            pairs = (*who, *((key, value) for key, value in own if key not in taken))
-            found.setdefault(name, []).append((labels(*pairs), sample.value))
+            # Who says it comes last: it is not the client's to say. One label has one value, or nothing is readable.
+            pairs = dict(who) | {_fit_label(key): value for key, value in sample.attributes} | dict(who)
+            found.setdefault(name, []).append((labels(*pairs.items()), sample.value))
             if sample.is_total:
                 totals.add(name)
         yield None
@@ -40,4 +39,10 @@ def families(telemetry: Telemetry | None, now_ms: int) -> Iterator[Family | None
 def _fit(name: str) -> str:
     """A name as Prometheus takes it."""
     text = _UNFIT.sub("_", name)
-    return f"_{text}" if text[:1].isdigit() else text
+    return text if text and not text[0].isdigit() else f"_{text}"
+
+
+def _fit_label(name: str) -> str:
+    """A label's name; those with two underscores in front are Prometheus' own, `__name__` above all."""
+    text = _fit(name)
+    return f"label{text}" if text.startswith("__") else text

@@ -77,8 +77,9 @@ class Metrics:
         if BURROW in chosen:
             yield from self.lag.look()
             yield from self.lag.families(scrape.wall_ms)
-        yield from clients.families(node.broker.existing_telemetry, scrape.wall_ms)
         yield from process.families(self.garbage)
+        # Last: what clients say must not take the name of what we say.
+        yield from clients.families(node.broker.existing_telemetry, scrape.wall_ms)
 
     @property
     def wall_ms(self) -> int:
