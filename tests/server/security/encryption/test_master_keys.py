@@ -20,6 +20,7 @@ from ottla.runtime.vault import secret_of
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.security.encryption.ring import Ring
+from ottla.server.security.encryption.service import RingKeys
 from ottla.server.security.encryption.sources import KeySource, LocalKey, source_of
 from tests.conftest import require
 from tests.server.security.encryption.vault_double import VaultDouble
@@ -302,3 +303,15 @@ def test_a_ring_with_nonsense_in_it_is_damaged() -> None:
         disk.replace(ring.path, bad)
         with pytest.raises(SettingError, match="damaged"):
             Ring.read(disk, "/data")
+
+
+def test_a_file_has_the_key_of_the_innermost_directory() -> None:
+    """The outer one looks through its own partitions only before it forgets a key."""
+    master = LocalKey(KEY)
+    outer, inner = Ring("/data", []), Ring("/data/meta", [])
+    for ring in (outer, inner):
+        ring.rotate(master, 0)
+    keys = RingKeys([outer, inner], ["/data/meta/gone"], encrypts=True)
+    assert keys.current("/data/orders-0/0.log") == (outer.current_id, outer.opened[outer.current_id])
+    assert keys.current("/data/meta/__cluster_metadata-0/0.log") == (inner.current_id, inner.opened[inner.current_id])
+    assert keys.current("/elsewhere/orders-0/0.log") is None

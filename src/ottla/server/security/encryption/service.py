@@ -48,7 +48,8 @@ class RingKeys:
     """The keys of all directories, for the disk; see `runtime.encryption.file.Keys`."""
 
     def __init__(self, rings: list[Ring], broken: list[str], *, encrypts: bool) -> None:
-        self.rings = rings
+        # One directory may be inside another: the innermost has the file, and is looked through before a key is dropped.
+        self.rings = sorted(rings, key=lambda ring: len(ring.directory), reverse=True)
         self._broken = tuple(f"{directory}/" for directory in broken)
         self._encrypts = encrypts
 
