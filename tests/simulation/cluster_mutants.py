@@ -17,6 +17,7 @@ from ottla.protocol.messages.offset_commit import (
 )
 from ottla.server.broker.handlers import list_offsets, offset_commit
 from ottla.server.controller.decisions import Decisions
+from ottla.server.log.compaction import cleaning
 from ottla.server.log.log import Log
 from ottla.server.log.parts import AppendResult
 from ottla.server.log.producer_state import ProducerState
@@ -116,6 +117,13 @@ def forgets_a_commit() -> Iterator[None]:
 def commits_what_was_aborted() -> Iterator[None]:
     """Nobody is told which transactions were aborted."""
     with replaced(Log, "aborted_transactions", lambda log, start_offset, end_offset: []):
+        yield
+
+
+@contextmanager
+def compacts_by_what_was_aborted() -> Iterator[None]:
+    """A cleaner takes the aborted value of a key for its last one."""
+    with replaced(cleaning, "_is_without_keys", lambda chunk, position, header, transactions: header.is_control):
         yield
 
 

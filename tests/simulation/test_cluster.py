@@ -17,6 +17,7 @@ from tests.simulation.cluster_scenarios import play
         ("produce under losses", "three"),
         ("move under everything", "three"),
         ("copy under kills and partitions", "three"),
+        ("compact under kills", "three"),
         ("upgrade", "three"),
         ("produce under everything", "apart"),
     ],
