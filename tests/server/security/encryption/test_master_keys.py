@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ottla.runtime.disk import DiskError
 from ottla.runtime.memory_disk import MemoryDisk
 from ottla.runtime.vault import secret_of
 from ottla.schema.config import BrokerConfig
@@ -315,3 +316,5 @@ def test_a_file_has_the_key_of_the_innermost_directory() -> None:
     assert keys.current("/data/orders-0/0.log") == (outer.current_id, outer.opened[outer.current_id])
     assert keys.current("/data/meta/__cluster_metadata-0/0.log") == (inner.current_id, inner.opened[inner.current_id])
     assert keys.current("/elsewhere/orders-0/0.log") is None
+    with pytest.raises(DiskError, match="could not be read"):
+        keys.current("/data/meta/gone/0.log")

@@ -48,19 +48,21 @@ class RingKeys:
     """The keys of all directories, for the disk; see `runtime.encryption.file.Keys`."""
 
     def __init__(self, rings: list[Ring], broken: list[str], *, encrypts: bool) -> None:
-        # One directory may be inside another: the innermost has the file, and is looked through before a key is dropped.
-        self.rings = sorted(rings, key=lambda ring: len(ring.directory), reverse=True)
-        self._broken = tuple(f"{directory}/" for directory in broken)
+        self.rings = rings
+        # One directory may be inside another. The innermost has the file: its ring looks for it before a key is dropped.
+        places: list[tuple[str, Ring | None]] = [(f"{ring.directory}/", ring) for ring in rings]
+        places += [(f"{directory}/", None) for directory in broken]
+        self._places = sorted(places, key=lambda place: len(place[0]), reverse=True)
         self._encrypts = encrypts
 
     def current(self, path: str) -> tuple[bytes, bytes] | None:
         if self._encrypts:
-            for ring in self.rings:
-                if path.startswith(ring.directory + "/"):
+            for place, ring in self._places:
+                if path.startswith(place):
+                    if ring is None:
+                        raise disk_error(EIO, "the keys of its directory could not be read", path)
                     key_id = ring.current_id
                     return key_id, ring.opened[key_id]
-            if path.startswith(self._broken):
-                raise disk_error(EIO, "the keys of its directory could not be read", path)
         return None
 
     def find(self, key_id: bytes) -> bytes | None:
