@@ -49,7 +49,7 @@ class RingKeys:
 
     def __init__(self, rings: list[Ring], broken: list[str], *, encrypts: bool) -> None:
         self.rings = rings
-        # One directory may be inside another. The innermost has the file: its ring looks for it before a key is dropped.
+        # One directory may be inside another. The innermost has the file: its ring looks there before it drops a key.
         places: list[tuple[str, Ring | None]] = [(f"{ring.directory}/", ring) for ring in rings]
         places += [(f"{directory}/", None) for directory in broken]
         self._places = sorted(places, key=lambda place: len(place[0]), reverse=True)
