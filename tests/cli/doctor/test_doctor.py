@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ottla.cli.doctor import files, operation, security
+from ottla.cli.doctor import files, operation, security, starting
 from ottla.cli.doctor.findings import Finding, GivenSettings, RemoteSettings, Severity, is_open
 from ottla.cli.main import main
 from ottla.schema.config import BrokerConfig
@@ -175,6 +175,37 @@ def test_certificates_that_end_soon(tmp_path: Path) -> None:
         assert (
             found["certificate-ends"].severity if severity is not None else found.get("certificate-ends")
         ) == severity
+
+
+PLAIN = {"listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT", "sasl.enabled.mechanisms": "PLAIN"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"super.users": "admin"}, "super.users: 'admin' is not a principal"),
+        ({"authorizer.class.name": "org.example.Mine"}, "is no authorizer that Ottla has"),
+        ({"encryption.key": "file:/no/such"}, "cannot read the key file /no/such"),
+        ({"encryption.key": "vault:transit/ottla"}, "encryption.vault.address is not set"),
+        ({"sasl.enabled.mechanisms": "SCRAM-SHA-521"}, "there is no mechanism SCRAM-SHA-521"),
+        (PLAIN, "sasl.jaas.config is missing"),
+        ({"ssl.cipher.suites": "TLS_AES_128_GCM_SHA265"}, "there is no TLS_AES_128_GCM_SHA265"),
+        ({"ssl.truststore.location": "/no/such"}, "ssl.truststore.location: cannot read /no/such"),
+        ({"ssl.principal.mapping.rules": "RULE:x"}, "'RULE:x' is neither DEFAULT nor"),
+    ],
+)
+def test_what_would_stop_the_start_is_found_before(changes: Mapping[str, object], reason: str, tmp_path: Path) -> None:
+    from tests.cli.doctor.authority import write_key_store
+
+    now = datetime.now(UTC)
+    key, store = tmp_path / "key", tmp_path / "keystore.pem"
+    key.write_bytes(bytes(32))
+    write_key_store(store, now - timedelta(days=30), now + timedelta(days=400))
+    good = {**CLOSED, "ssl.keystore.location": str(store), "encryption.key": f"file:{key}"}
+    assert list(starting.look(GivenSettings("test", BrokerConfig.of(good)))) == []
+    (finding,) = starting.look(GivenSettings("test", BrokerConfig.of({**good, **changes})))
+    assert (finding.name, finding.severity) == ("cannot-start", Severity.CRITICAL)
+    assert reason in finding.what
 
 
 def test_the_command_tells_and_its_exit_code_too(

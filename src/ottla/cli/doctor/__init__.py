@@ -4,7 +4,8 @@ A configuration as `ottla start` would read it (`--config`, `--set`, the environ
 cluster as they run. Each finding says what is so, why that is bad, and what to set instead. The exit code is 1 when
 there is one that is critical or a warning; notices alone are 0.
 
-`security` and `operation` look at settings, wherever they come from; `files` at what a configuration here names.
+`security` and `operation` look at settings, wherever they come from; `files` at what a configuration here names,
+`starting` at what would stop a node.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ def run(options: Namespace) -> int:
 
 def examine_configuration(options: Namespace) -> list[Finding]:
     """What `ottla start` with these options would run with."""
-    from ottla.cli.doctor import files
+    from ottla.cli.doctor import files, starting
     from ottla.cli.doctor.findings import Finding, GivenSettings, Severity
     from ottla.cli.start import load_config
 
     config = load_config(Namespace(**{**vars(options), "log_level": None, "log_format": None}), os.environ)
     subject = GivenSettings("configuration", config)
-    found = [*_settings(subject), *files.look(subject, options.config)]
+    found = [*_settings(subject), *files.look(subject, options.config), *starting.look(subject)]
     if unused := config.without_effect():
         found.append(
             Finding(
