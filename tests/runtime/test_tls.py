@@ -1,12 +1,15 @@
 """TLS between a transport and a protocol: slow readers, goodbyes, damage."""
 
 import asyncio
+import os
+import random
 import ssl
 
 import pytest
 
+from ottla.runtime.file_range import FileRange
 from ottla.runtime.loop import loop_factory
-from ottla.runtime.tls import HandshakeError, ReceiveBuffer, TlsTransport, connect_tls
+from ottla.runtime.tls import PIECE_BYTES, HandshakeError, ReceiveBuffer, TlsTransport, connect_tls
 from tests.server.transport.support import BROKER, client_context, until
 
 
@@ -115,6 +118,115 @@ def test_a_writer_is_told_when_it_may_go_on(tmp_path):
         server.close()
 
     run(main())
+
+
+def test_parts_of_all_sizes_and_ranges_of_files_arrive_in_order(tmp_path):
+    chance = random.Random(7)
+    content = chance.randbytes(3_000_000)
+    (tmp_path / "file").write_bytes(content)
+
+    class Opened:
+        number = os.open(tmp_path / "file", os.O_RDONLY)
+
+    def part():
+        kind, size = chance.randrange(4), chance.choice([0, 1, 57, 16_384, 16_385, 131_071, 131_072, 147_457, 400_000])
+        if kind == 0:
+            start = chance.randrange(len(content) - size)
+            return FileRange(Opened, start, size), content[start : start + size]
+        data = chance.randbytes(size)
+        return {1: bytes, 2: bytearray, 3: memoryview}[kind](data), data
+
+    async def main():
+        server, port, peers, _ = await serve(tmp_path)
+        reader = await connect(port)
+        writer = peers[0].transport
+        await until(lambda: writer.is_established)
+        sent = bytearray()
+
+        def all_arrived():
+            return len(reader.received) == len(sent)
+
+        for _ in range(60):
+            parts = [part() for _ in range(chance.randrange(1, 6))]
+            if chance.random() < 0.3:
+                for each, _ in parts:
+                    writer.write(each)
+            else:
+                writer.writelines(each for each, _ in parts)
+            sent += b"".join(data for _, data in parts)
+            if chance.random() < 0.3:
+                await until(all_arrived)
+                assert writer.get_write_buffer_size() == 0
+        await until(all_arrived)
+        assert reader.received == sent
+        writer.close()
+        await until(lambda: "eof" in reader.told)
+        server.close()
+
+    run(main())
+    os.close(Opened.number)
+
+
+def test_what_stands_before_a_range_leaves_with_it(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+
+    class Opened:
+        number = os.open(tmp_path / "file", os.O_RDONLY)
+
+    async def main():
+        server, port, peers, _ = await serve(tmp_path)
+        reader = await connect(port)
+        writer = peers[0].transport
+        await until(lambda: writer.is_established)
+        written = []
+        below, writer._raw = writer._raw, Spy(writer._raw, written)
+        writer.writelines([b"size", b"head", FileRange(Opened, 0, PIECE_BYTES), b"tail"])
+        assert [len(data) - 22 * -(-len(data) // 16_406) for data in written] == [PIECE_BYTES + 12]
+        written.clear()
+        writer.writelines([b"size", FileRange(Opened, 0, 2 * PIECE_BYTES)])
+        assert len(written) == 2
+        writer._raw = below
+        await until(lambda: len(reader.received) == 3 * PIECE_BYTES + 16)
+        writer.close()
+        await until(lambda: reader.told[-1:] == [None])
+        server.close()
+
+    run(main())
+    os.close(Opened.number)
+
+
+class Spy:
+    """A transport that notes what is written."""
+
+    def __init__(self, transport, written):
+        self._transport, self._written = transport, written
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def write(self, data):
+        self._written.append(data)
+        self._transport.write(data)
+
+
+def test_a_range_that_cannot_be_read_ends_the_connection(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(100_000))
+
+    class Opened:
+        number = os.open(tmp_path / "file", os.O_RDONLY)
+
+    async def main():
+        server, port, peers, _ = await serve(tmp_path)
+        reader = await connect(port)
+        writer = peers[0].transport
+        await until(lambda: writer.is_established)
+        writer.writelines([b"head", FileRange(Opened, 0, 200_000)])
+        await until(lambda: reader.told and reader.told[-1] != "eof")
+        assert len(reader.received) < 200_004
+        server.close()
+
+    run(main())
+    os.close(Opened.number)
 
 
 def test_damaged_bytes_end_the_connection_with_a_reason(tmp_path):

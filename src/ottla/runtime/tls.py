@@ -7,7 +7,8 @@ have such a thing of their own (`ssl=`); this one is made for what a broker does
   no memory; plain bytes are decrypted straight into the protocol's own buffer, as much as fits before it is told.
 - What is sent is encrypted in large pieces, and only while the transport below takes it: a large answer for a slow
   reader waits as what it is, not as a second, encrypted copy. A range of a file that is in the page cache is read a
-  piece at a time, so that it goes from there to the socket through the processor's cache.
+  piece at a time, so that it goes from there to the socket through the processor's cache, and what stands before it
+  in an answer leaves in its first record: a reader is not woken for a few bytes.
 - A server's protocol gets its transport when a client connects, before the handshake, and can hold it off with
   `pause_reading`: limits on connections are there to protect from the cost of handshakes. It can never receive nor
   send anything before `on_established`.
@@ -21,7 +22,7 @@ import asyncio
 import ssl
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ottla.runtime.file_range import FileRange
@@ -33,6 +34,9 @@ RECEIVE_BYTES: Final = 256 * 1024
 """Size of the buffer for ciphertext."""
 PIECE_BYTES: Final = 128 * 1024
 """So much is encrypted at a time: it stays in the processor's cache from OpenSSL to the kernel."""
+_COPIED_BYTES: Final = 16 * 1024
+"""Up to this size, a record's, what stands beside other things is copied to be encrypted with them."""
+_ROOM_BYTES: Final = PIECE_BYTES + _COPIED_BYTES
 _HIGH_WATER: Final = 512 * 1024
 _LOW_WATER: Final = 256 * 1024
 _HELLO: Final = 0x16
@@ -65,9 +69,9 @@ class ReceiveBuffer:
         self._piece: memoryview | None = None
 
     def piece(self) -> memoryview:
-        """Room for plain bytes of a file, for as long as it takes to encrypt them."""
+        """Room for plain bytes that are gathered, for as long as it takes to encrypt them."""
         if self._piece is None:
-            self._piece = memoryview(bytearray(PIECE_BYTES))
+            self._piece = memoryview(bytearray(_ROOM_BYTES))
         return self._piece
 
     def view(self) -> memoryview:
@@ -267,20 +271,19 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Besides bytes it takes ranges of files."""
         if self._is_closing or not len(data):
             return
-        if self._backlog or self._is_blocked:
-            self._backlog.append(data)
-            self._backlog_bytes += len(data)
-            self._tell_blocked()
-        else:
-            self._encrypt(data)
+        if self._backlog or self._is_blocked or len(data) > PIECE_BYTES or data.__class__ is FileRange:
+            self._put((data,))
+            return
+        try:
+            self._object.write(cast("Buffer", data))
+            self._raw.write(self._outgoing.read())
+        except ssl.SSLError:  # it was shut down from the other side
+            self.abort()
 
-    def writelines(self, list_of_data: Any) -> None:
-        parts = list(list_of_data)
-        if sum(map(len, parts)) <= PIECE_BYTES:
-            self.write(b"".join(parts))
-        else:
-            for part in parts:
-                self.write(part)
+    def writelines(self, list_of_data: Iterable[Buffer | FileRange]) -> None:
+        """As `write`, all of it together: no record and no system call for each."""
+        if not self._is_closing:
+            self._put(list_of_data)
 
     def get_write_buffer_size(self) -> int:
         return self._backlog_bytes + self._raw.get_write_buffer_size()
@@ -380,7 +383,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _decrypt(self) -> None:
         """Give the protocol all that has arrived, a buffer of its own at a time."""
-        protocol = self._protocol
+        protocol, incoming, pending = self._protocol, self._incoming, self._object.pending
         read: Callable[[int, memoryview], int] = self._object.read  # type: ignore[assignment]  # with a buffer
         failure: ssl.SSLError | None = None
         is_empty = is_over = False
@@ -394,6 +397,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                         is_empty = is_over = True
                         break
                     have += count
+                    # Asking for more than there is costs an exception.
+                    if not incoming.pending and not pending():
+                        is_empty = True
+                        break
             except ssl.SSLWantReadError:
                 is_empty = True
             except ssl.SSLError as error:
@@ -415,43 +422,73 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._failure = ConnectionAbortedError(f"TLS: {_reason(failure)}")
                 self.abort()
 
-    def _encrypt(self, data: Buffer | FileRange) -> None:
+    def _put(self, parts: Iterable[Buffer | FileRange]) -> None:
         """Send as much as the transport below takes; the rest waits."""
-        left = data
+        backlog = self._backlog
+        for part in parts:
+            if size := len(part):
+                backlog.append(part)
+                self._backlog_bytes += size
+        if self._is_blocked:
+            self._tell_blocked()
+        else:
+            self._encrypt()
+
+    def _encrypt(self) -> None:
+        """Send what waits, a piece at a time, as long as the transport below takes it."""
         try:
-            if left.__class__ is not FileRange and len(left) <= PIECE_BYTES:
-                self._object.write(cast("Buffer", left))
-                self._raw.write(self._outgoing.read())
-                return
-            if left.__class__ is not FileRange:
-                left = memoryview(cast("Buffer", left))
-            while len(left) and not self._is_blocked:
-                left = self._encrypt_piece(left)
+            while self._backlog and not self._is_blocked:
+                self._encrypt_piece()
                 self._raw.write(self._outgoing.read())
         except (ssl.SSLError, OSError):  # it was shut down from the other side, or the file cannot be read
             self.abort()
-            return
-        if len(left):
-            self._backlog.appendleft(left)
-            self._backlog_bytes += len(left)
 
-    def _encrypt_piece(self, data: Buffer | FileRange) -> Buffer | FileRange:
-        """Encrypt the first bytes; what is left."""
-        if isinstance(data, FileRange):
-            room = self._shared.piece()
-            count = data.read_into(room)
-            position = 0
-            while position < count:
-                position += self._object.write(room[position:count])
-            return data.after(count)
-        view = cast("memoryview", data)
-        return view[self._object.write(view[:PIECE_BYTES]) :]
+    def _encrypt_piece(self) -> None:
+        """Encrypt the first bytes that wait."""
+        backlog = self._backlog
+        # No piece of its own for the last few bytes.
+        left = PIECE_BYTES if self._backlog_bytes > _ROOM_BYTES else _ROOM_BYTES
+        while left and backlog:
+            part = backlog[0]
+            if part.__class__ is FileRange or len(part) <= _COPIED_BYTES:
+                count = self._gather(left)
+                if not count:  # what is next does not fit
+                    return
+                gathered = self._shared.piece()[:count]
+                done = self._object.write(gathered)
+                assert done == count, "there is room for everything in memory"
+            else:
+                view = memoryview(cast("Buffer", part))
+                count = self._object.write(view[:left])
+                if count == len(view):
+                    backlog.popleft()
+                else:
+                    backlog[0] = view[count:]
+            self._backlog_bytes -= count
+            left -= count
+
+    def _gather(self, most: int) -> int:
+        """Copy ranges of files and small parts that wait to where they stand together; how many bytes."""
+        backlog, room = self._backlog, self._shared.piece()
+        count = 0
+        while backlog and count < most:
+            part = backlog[0]
+            if isinstance(part, FileRange):
+                size = part.read_into(room[count:most])
+                if size < len(part):
+                    backlog[0] = part.after(size)
+                    return count + size
+            else:
+                size = len(part)
+                if size > min(_COPIED_BYTES, most - count):
+                    break
+                room[count : count + size] = part
+            backlog.popleft()
+            count += size
+        return count
 
     def _drain(self) -> None:
-        while self._backlog and not self._is_blocked:
-            data = self._backlog.popleft()
-            self._backlog_bytes -= len(data)
-            self._encrypt(data)
+        self._encrypt()
         if self._backlog or self._is_blocked:
             return
         if self._is_closing:

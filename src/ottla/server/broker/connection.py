@@ -662,6 +662,9 @@ class Connection(asyncio.BufferedProtocol):
         if size <= JOIN_BYTES:
             transport.write(b"".join(parts))
             return
+        if self._is_tls:
+            transport.writelines(parts)
+            return
         if any(part.__class__ is FileRange for part in parts):
             self._send_files(parts)
             return
@@ -695,10 +698,6 @@ class Connection(asyncio.BufferedProtocol):
     def _send_files(self, parts: list[Any]) -> None:
         """Send pieces of which some are file ranges, past the transport, which must have nothing left to write."""
         transport = self._transport
-        if self._is_tls:
-            for part in parts:
-                transport.write(part)
-            return
         try:
             if transport.get_write_buffer_size():
                 for part in parts:
