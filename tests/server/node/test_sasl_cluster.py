@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from ottla.admin import ClientQuotaEntity, NewTopic
 from ottla.aio import Admin, Consumer, Producer
 from ottla.client.errors import AuthenticationError
+from ottla.runtime.env import real_env
+from ottla.schema.config import BrokerConfig
+from ottla.schema.definition import SettingError
+from ottla.server.node.node import Node
 from ottla.testing.sim.env import START_MS
 from tests.simulation.cluster_world import ClusterWorld, Shape, run_world
 
@@ -133,3 +138,37 @@ def test_a_node_that_is_not_let_in_says_so(caplog: pytest.LogCaptureFixture) -> 
             await admin.create_topics(NewTopic("t", 1))
 
     run_world(scenario, seed=1, shape=Shape(brokers=3, settings=secured("PLAIN")), shuffle=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"sasl.enabled.mechanisms": "SCRAM-SHA-256"}, "nodes log in at PLAINTEXT with PLAIN, but only SCRAM-SHA-256"),
+        (
+            {"listener.name.controller.sasl.enabled.mechanisms": "SCRAM-SHA-256"},
+            "nodes log in at CONTROLLER with PLAIN",
+        ),
+        ({"super.users": "admin"}, "'admin' is not a principal"),
+        ({"authorizer.class.name": "kafka.security.authorizer.AclAuthorizer"}, "was removed with ZooKeeper"),
+    ],
+)
+def test_what_a_node_of_a_cluster_does_not_start_with(wrong: dict[str, str], told: str, tmp_path: Path) -> None:
+    """One line says it, although the node knows nobody yet whom it could see off."""
+    settings = secured("PLAIN") | {
+        "node.id": 1,
+        "cluster.id": "AAAAAAAAAAAAAAAAAAAAAA",
+        "listeners": "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": "1@127.0.0.1:1,2@127.0.0.1:2",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "log.dirs": str(tmp_path),
+    }
+
+    async def main() -> str:
+        node = Node(BrokerConfig.of({name: str(value) for name, value in (settings | wrong).items()}), real_env())
+        with pytest.raises(SettingError) as caught:
+            await node.start()
+        await node.stop()
+        return str(caught.value)
+
+    assert told in asyncio.run(main())

@@ -194,11 +194,11 @@ class Membership:
         """Where all nodes stop at once, controllers stay until the last broker has left: without a majority of them
         nobody could leave in order.
         """
-        if not self._config.is_controller:
+        if not self._config.is_controller or self._broker is None:  # a start that failed before has seen nobody
             return
         loop = asyncio.get_running_loop()
         end_s = loop.time() + self._silence_ms() / 1000
-        metadata = self._require_broker().metadata
+        metadata = self._broker.metadata
         if len(metadata.image.brokers) > 1:
             await asyncio.sleep(ANNOUNCEMENT_S)
         while loop.time() < end_s and metadata.failure is None:

@@ -52,7 +52,10 @@ class OutgoingSecurity:
             def context() -> SSLContext:
                 return renewed.context
 
-        login = self._login(config, name, mechanism) if protocol.startswith("SASL") else None
+        login = None
+        if protocol.startswith("SASL"):
+            _require_offered(config, name, mechanism)
+            login = self._login(config, name, mechanism)
         return PeerSecurity(context=context, authenticate=login)
 
     def _login(self, config: BrokerConfig, name: str, mechanism: str) -> PeerLogin:
@@ -69,6 +72,19 @@ class OutgoingSecurity:
             )
         except SecurityConfigError as error:
             raise SettingError(error.setting, error.message) from None
+
+
+def _require_offered(config: BrokerConfig, name: str, mechanism: str) -> None:
+    """All nodes are set up alike: what this one does not take on its own listener, the others will not either."""
+    if any(each.name == name for each in (*config.listeners, *config.controller_listeners)):
+        offered = config.for_listener(name)["sasl.enabled.mechanisms"]
+        if mechanism not in offered:
+            setting = "sasl.enabled.mechanisms"
+            raise SettingError(
+                setting,
+                f"{setting}: nodes log in at {name} with {mechanism}, but only {', '.join(offered)} is let in there; "
+                f"add {mechanism}",
+            )
 
 
 def outgoing_security(config: BrokerConfig, env: Env) -> OutgoingSecurity | None:
