@@ -136,10 +136,13 @@ _KINDS: Mapping[str, type[OttlaNode] | type[KafkaNode]] = {OTTLA: OttlaNode, KAF
 class Security(Protocol):
     """Who gets into a cluster, and how."""
 
-    door: Door
-    """How those who start nodes get in and look whether they are up."""
-    formatting: Sequence[str]
-    """More arguments for kafka-storage, `--add-scram` for instance."""
+    @property
+    def door(self) -> Door:
+        """How those who start nodes get in and look whether they are up."""
+
+    @property
+    def formatting(self) -> Sequence[str]:
+        """More arguments for kafka-storage, `--add-scram` for instance."""
 
     def settings(self, place: Place) -> Mapping[str, str]:
         """A node's settings, above all others."""
