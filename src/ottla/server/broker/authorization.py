@@ -64,6 +64,10 @@ def allows(
     session = context.session
     groups = session.groups if session is not None else ()
     allowed = authorizer.authorize(context.principal, groups, context.client_host, operation, resource_type, name)
+    if allowed:
+        authorizer.allowed_count += 1
+    else:
+        authorizer.denied_count += 1
     if audited is True or (audited and allowed):
         if broker.audit is not None:
             broker.audit.authorization(context, operation, resource_type, name, allowed)

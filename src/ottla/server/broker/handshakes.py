@@ -51,6 +51,8 @@ class Handshakes:
         self._max_pending: int = config["ssl.handshake.max.pending"]
         self._receive_buffer = ReceiveBuffer()
         self._pending: dict[TlsTransport, None] = {}  # the oldest first
+        self.failed_count = 0
+        """Handshakes that came to nothing: refused, given up, broken off."""
 
     @property
     def pending_count(self) -> int:
@@ -85,6 +87,7 @@ class Handshakes:
                 principal = self._log_in(transport, connection)
         except (NoMatchingRuleError, ValueError) as error:
             self._refused(connection, str(error))
+            self.failed_count += 1
             transport.abort()
             return
         if self._names_principal:
@@ -104,6 +107,7 @@ class Handshakes:
         return principal
 
     def _failed(self, transport: TlsTransport, error: HandshakeError) -> None:
+        self.failed_count += 1
         self._pending.pop(transport, None)
         connection = self._connection(transport)
         if error.is_silent:

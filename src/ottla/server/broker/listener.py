@@ -82,6 +82,8 @@ class Listener:
         self.connections: dict[Connection, None] = {}  # in the order in which they came
         self.accepted_count = 0
         self.refused_count = 0
+        # Of these, because of how many come from an address, and of how fast they do.
+        self.refused_addresses = self.refused_rates = 0
         self.idle_closed_count = 0
         self.slow_closed_count = 0
         """Connections that did not send a whole request in time."""
@@ -311,10 +313,12 @@ class Listener:
         elif decision.admission is Admission.CLOSE_LATER:
             assert decision.wait_ms is not None
             self.refused_count += 1
+            self.refused_rates += 1
             logger.debug("closing the connection of %s soon: its address connects too often", connection.client)
             connection.hold()
             self._unwelcome[connection] = loop.call_later(decision.wait_ms / 1000, connection.abort)
         else:
+            self.refused_addresses += 1
             self._refuse(connection)
 
     def _hold(self, connection: Connection) -> None:

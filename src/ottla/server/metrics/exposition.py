@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from ottla.core.histogram import QUANTILES, Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LINES_PER_PIECE: Final = 500
 """About half a millisecond of the event loop."""
+LONGEST_VALUE: Final = 256
+"""Characters of a label's value: names of topics have at most 249, but client ids may have thousands."""
 _MOST_LABELS: Final = 100_000
 
 _QUANTILES: Final = tuple(['quantile="' + f"{quantile:.3f}".removesuffix("0") + '"' for quantile in QUANTILES])
@@ -38,10 +41,19 @@ def labels(*pairs: tuple[str, str]) -> Labels:
     """The labels of these pairs, made once."""
     found = _known.get(pairs)
     if found is None:
+        if any(len(value) > LONGEST_VALUE for _, value in pairs):
+            return labels(*((name, _cut(value)) for name, value in pairs))
         if len(_known) >= _MOST_LABELS:
             _known.clear()
         found = _known[pairs] = Labels(pairs)
     return found
+
+
+def _cut(value: str) -> str:
+    """What is too long ends in a checksum instead: two that begin alike stay two."""
+    if len(value) <= LONGEST_VALUE:
+        return value
+    return f"{value[: LONGEST_VALUE - 10]}…{crc32(value.encode('utf-8', 'surrogatepass')):08x}"
 
 
 class Family(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ottla.server.metrics.beans import Bean, Kind, Read
-from ottla.server.metrics.readings import controller, coordinators, network, quotas, topics
+from ottla.server.metrics.readings import controller, coordinators, network, quotas, security, topics
 
 if TYPE_CHECKING:
     from ottla.server.broker.listener import Listener
@@ -204,6 +204,26 @@ BEANS: Final[tuple[Bean, ...]] = (
         ("RequestBytes", H, network.times("request_bytes")),
     ),
     *_rows(
+        "kafka.server",
+        "plugins",
+        (
+            "authorization-request-rate-per-minute",
+            A,
+            security.decisions("all", lambda one: one.allowed_count + one.denied_count),
+        ),
+        ("authorization-allowed-rate-per-minute", A, security.decisions("allowed", lambda one: one.allowed_count)),
+        ("authorization-denied-rate-per-minute", A, security.decisions("denied", lambda one: one.denied_count)),
+        ("acls-total-count", A, security.acls),
+    ),
+    *_rows(
+        "kafka.server",
+        "AuditLog",
+        # Ottla's own.
+        ("EventsPerSec", M, security.audited(lambda audit: audit.events)),
+        ("LinesPerSec", M, security.audited(lambda audit: audit.written)),
+        ("DroppedEventsPerSec", M, security.audited(lambda audit: audit.dropped + audit.lost)),
+    ),
+    *_rows(
         "kafka.network",
         "RequestChannel",
         ("RequestQueueSize", G, lambda scrape: scrape.waiting["queued"]),
@@ -214,6 +234,16 @@ BEANS: Final[tuple[Bean, ...]] = (
         "SocketServer",
         ("NetworkProcessorAvgIdlePercent", G, lambda scrape: scrape.idle),
         ("ExpiredConnectionsKilledCount", G, lambda scrape: sum(one.logins.expired for one in scrape.listeners)),
+        ("MemoryPoolUsed", G, security.request_memory_used),
+        ("MemoryPoolAvailable", G, security.request_memory_available),
+        # Kafka has none of these.
+        ("MemoryPoolDepletedCount", G, security.request_memory_depleted),
+        ("UnreadResponseBytes", G, security.of_answers("used_bytes")),
+        ("UnreadResponseLimitBytes", G, security.of_answers("limit_bytes")),
+        ("UnreadResponseClosedCount", G, security.of_answers("closed_count")),
+        ("RefusedConnectionsCount", G, security.refused),
+        ("FailedHandshakesCount", G, security.handshakes("failed_count")),
+        ("PendingHandshakes", G, security.handshakes("pending_count")),
     ),
     *_rows("kafka.network", "Processor", ("IdlePercent", G, network.idle_by_processor)),
     *_rows(

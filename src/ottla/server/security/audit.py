@@ -81,6 +81,10 @@ class Audit:
         """Events of which nobody has written anything, since the start."""
         self.events = 0
         """Events that were noted, since the start, each repetition too."""
+        self.written = 0
+        """Lines that were written, as who writes them tells."""
+        self.lost = 0
+        """Events that were taken and could not be written, as who writes them tells."""
         self.intervals = 0
         """Intervals of counting that have ended: who remembers decisions asks again in each, so that it is told."""
         self._now_ms = now_ms

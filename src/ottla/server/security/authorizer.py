@@ -56,6 +56,12 @@ class Authorizer(ABC):
     version: int | None = None
     """As long as it is the same, the same question has the same answer, and who asks may keep it. None: nobody may."""
 
+    allowed_count = 0
+    """Questions of requests that were answered with yes."""
+
+    denied_count = 0
+    """And with no."""
+
     def __init__(self, settings: Mapping[str, str | None]) -> None:  # noqa: B027  (need not have any)
         """`settings`: the node's configuration as given, for settings of the authorizer's own."""
 
