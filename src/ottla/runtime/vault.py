@@ -94,8 +94,7 @@ class Vault:
             kind = _ForbiddenError if error.code == 403 else VaultError
             raise kind(f"Vault at {self.address} refused {path} ({error.code}{reasons})") from None
         except (URLError, OSError, HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise VaultError(f"cannot reach Vault at {self.address}: {reason}") from None
+            raise VaultError(f"cannot reach Vault at {self.address}: {_why(error)}") from None
         except ValueError:
             raise VaultError(f"Vault at {self.address} did not answer with JSON") from None
         if not isinstance(found, dict):
@@ -132,6 +131,15 @@ def read_secret(vault: Vault, path: str, key: str) -> str:
     if not isinstance(data, dict) or key not in data:
         raise VaultError(f"the secret {path} in Vault has no key {key}")
     return str(data[key])
+
+
+def _why(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate is not believed, {reason.verify_message}; name the authority (ca)"
+    if isinstance(reason, ssl.SSLError):
+        return f"no TLS ({(reason.reason or str(reason)).lower().replace('_', ' ')}); check http or https"
+    return str(getattr(reason, "strerror", None) or reason)
 
 
 def _reasons(error: HTTPError) -> str:

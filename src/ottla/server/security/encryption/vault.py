@@ -41,9 +41,7 @@ class TransitKey:
                 ca=config["encryption.vault.ca"],
             )
         except VaultError as error:
-            raise SettingError(
-                setting, f"{setting}: {error} (encryption.vault.token, or encryption.vault.role.id and .secret.id)"
-            ) from None
+            raise SettingError(setting, f"{setting}: {error} (encryption.vault.…)") from None
         return cls(vault, mount, key, setting)
 
     def wrap(self, key: bytes) -> bytes:
