@@ -14,6 +14,7 @@ from ottla.protocol.message import Message, Request, Response
 from ottla.protocol.messages.fetch import FetchResponse
 from ottla.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from ottla.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
+from ottla.protocol.messages.produce import ProduceResponse
 from tests.simulation.workloads.client import GROUP, TRACE, TRANSACTION, BrokenError, Client
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class ClusterClient(Client):
         if codes & MOVED:
             self._leaders.clear()
             self._coordinators.clear()
-        if isinstance(answer, FetchResponse):
+        if isinstance(answer, FetchResponse | ProduceResponse):
             self._pass_over_late_news(codes)
         return answer
 
