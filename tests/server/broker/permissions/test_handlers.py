@@ -183,6 +183,22 @@ def test_pages_of_topics() -> None:
         assert hidden.topic_authorized_operations == NOT_ASKED
 
 
+def test_who_looks_at_all_topics_has_attempted_nothing() -> None:
+    """Else everybody who lists topics would fill the audit log with refusals, and hide what matters among them."""
+    told: list[tuple[str, bool]] = []
+
+    class Told:
+        def authorization(self, context: Any, operation: Any, resource_type: Any, name: str, allowed: bool) -> None:
+            told.append((name, allowed))
+
+    broker = broker_with(*on(DESCRIBE, TOPIC, "a"), names=("a", "b", "c"))
+    broker.audit = Told()  # type: ignore[assignment]
+    pages(broker)
+    assert told == []
+    pages(broker, "b")
+    assert told == [("b", False)]
+
+
 # Fetch
 
 

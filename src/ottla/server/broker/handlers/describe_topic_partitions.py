@@ -40,7 +40,9 @@ def handle(
     names = sorted(name for name in set(wanted) if name >= first_name)
     if cursor is not None:
         _check_cursor(cursor, names, ask_all=not request.topics)
-    visible = allowed_names(broker, context, AclOperation.DESCRIBE, ResourceType.TOPIC, names)
+    # Who asks for all topics has attempted nothing with those that are left out.
+    is_attempt = bool(request.topics)
+    visible = allowed_names(broker, context, AclOperation.DESCRIBE, ResourceType.TOPIC, names, audited=is_attempt)
     # Not on later pages again: there they stand behind a cursor.
     hidden = [] if not request.topics else [_denied(name) for name in names if name not in visible]
     names = [name for name in names if name in visible]
