@@ -86,6 +86,7 @@ include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/inetorgperson.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb
+moduleload ppolicy
 pidfile {directory}/slapd.pid
 argsfile {directory}/slapd.args
 TLSCACertificateFile {directory}/authority.pem
@@ -100,6 +101,7 @@ rootpw admin-secret
 directory {directory}/data
 access to attrs=userPassword by anonymous auth by * none
 access to * by users read by * none
+overlay ppolicy
 """
 
 _ENTRIES = """
@@ -135,6 +137,22 @@ cn: Bob
 sn: Builder
 userPassword: can we fix it
 
+dn: cn=old passwords,{base}
+objectClass: organizationalRole
+objectClass: pwdPolicy
+cn: old passwords
+pwdAttribute: userPassword
+pwdMaxAge: 86400
+
+dn: uid=henry,ou=people,{base}
+objectClass: inetOrgPerson
+uid: henry
+cn: Henry
+sn: Old
+userPassword: since last year
+pwdChangedTime: 20200101000000Z
+pwdPolicySubentry: cn=old passwords,{base}
+
 dn: cn=readers,ou=groups,{base}
 objectClass: groupOfNames
 cn: readers
@@ -149,7 +167,7 @@ member: uid=alice,ou=people,{base}
 
 
 class Slapd(BackEnd):
-    """OpenLDAP with two users and two groups; alice is in both."""
+    """OpenLDAP with two groups; alice is in both, bob in one, and henry's password is too old."""
 
     def __init__(self, directory):
         super().__init__(directory)

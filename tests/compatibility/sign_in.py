@@ -30,6 +30,12 @@ class Login:
     service: str = "kafka"
     keytab: str = ""
     krb5: str = ""
+    is_token: bool = False
+    """Username and password are the id and the HMAC of a delegation token."""
+    authority: str = ""
+    """PEM; where there is one, over TLS."""
+    certificate: str = ""
+    key: str = ""
 
 
 class RefusedError(Exception):

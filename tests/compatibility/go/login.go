@@ -17,9 +17,9 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// Login is how a client signs in over SASL_PLAINTEXT; which fields count depends on Mechanism.
+// Login is how a client signs in; which fields count depends on Mechanism. With an Authority it does so over TLS.
 type Login struct {
-	Mechanism  string
+	Mechanism  string // "" for none
 	Username   string
 	Password   string
 	Token      string
@@ -28,6 +28,12 @@ type Login struct {
 	Service    string
 	Keytab     string
 	Krb5       string // the path of krb5.conf
+	IsToken    bool   `json:"is_token"` // a delegation token
+
+	// PEM texts.
+	Authority   string
+	Certificate string
+	Key         string
 }
 
 const loginTimeout = 10 * time.Second
@@ -52,9 +58,9 @@ func (login Login) franz() (sasl.Mechanism, error) {
 	case "PLAIN":
 		return plain.Auth{User: login.Username, Pass: login.Password}.AsMechanism(), nil
 	case "SCRAM-SHA-256":
-		return scram.Auth{User: login.Username, Pass: login.Password}.AsSha256Mechanism(), nil
+		return scram.Auth{User: login.Username, Pass: login.Password, IsToken: login.IsToken}.AsSha256Mechanism(), nil
 	case "SCRAM-SHA-512":
-		return scram.Auth{User: login.Username, Pass: login.Password}.AsSha512Mechanism(), nil
+		return scram.Auth{User: login.Username, Pass: login.Password, IsToken: login.IsToken}.AsSha512Mechanism(), nil
 	case "OAUTHBEARER":
 		return oauth.Auth{Token: login.Token, Extensions: login.Extensions}.AsMechanism(), nil
 	case "GSSAPI":

@@ -29,6 +29,9 @@ type Command struct {
 	Strategy   string
 	Instance   *string
 	Login      Login
+	ClientID   string `json:"client_id"`
+	PauseMs    int64  `json:"pause_ms"`
+	Visits     []Command
 }
 
 // Record is a message as it is written or was read. Byte slices are base64 in JSON, null is nil.
@@ -65,13 +68,14 @@ func (header *Header) UnmarshalJSON(data []byte) error {
 
 // Answer is what a line of standard output holds.
 type Answer struct {
-	Error      string   `json:"error,omitempty"`
-	Offsets    []int64  `json:"offsets,omitempty"`
-	Records    []Record `json:"records,omitempty"`
-	Assignment []int32  `json:"assignment"`
-	Received   [][]byte `json:"received"`
-	Rebalances int      `json:"rebalances"`
-	Problem    string   `json:"problem"`
+	Error      string    `json:"error,omitempty"`
+	Offsets    []int64   `json:"offsets,omitempty"`
+	Records    []Record  `json:"records,omitempty"`
+	Assignment []int32   `json:"assignment"`
+	Received   [][]byte  `json:"received"`
+	Rebalances int       `json:"rebalances"`
+	Problem    string    `json:"problem"`
+	Problems   []*string `json:"problems,omitempty"`
 }
 
 // Library is a Go client.
@@ -131,6 +135,8 @@ func carryOut(command Command) (answer Answer, err error) {
 		members[command.Member], err = library.join(command)
 	case "login":
 		err = library.login(command.Bootstrap, command.Login)
+	case "visit":
+		answer.Problems = visitAll(command.Visits)
 	case "member":
 		answer = members[command.Member].describe()
 	case "leave":

@@ -89,6 +89,7 @@ public final class Driver {
             case "member": return MEMBERS.get(command.get("member").asText()).describe();
             case "leave": return MEMBERS.remove(command.get("member").asText()).leave();
             case "tool": return tool(command);
+            case "visit": return Visit.carryOut(command);
             case "transaction": return TransactionalProducers.carryOut(command);
             default: throw new IllegalArgumentException("no command " + command);
         }
