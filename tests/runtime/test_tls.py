@@ -128,10 +128,18 @@ def test_parts_of_all_sizes_and_ranges_of_files_arrive_in_order(tmp_path):
     class Opened:
         number = os.open(tmp_path / "file", os.O_RDONLY)
 
+    swapped = content.translate(swap := bytes(range(255, -1, -1)))
+
+    def decrypt(data, position):
+        assert data == content[position : position + len(data)]
+        data[:] = bytes(data).translate(swap)
+
     def part():
         kind, size = chance.randrange(4), chance.choice([0, 1, 57, 16_384, 16_385, 131_071, 131_072, 147_457, 400_000])
         if kind == 0:
             start = chance.randrange(len(content) - size)
+            if chance.random() < 0.5:
+                return FileRange(Opened, start, size, decrypt), swapped[start : start + size]
             return FileRange(Opened, start, size), content[start : start + size]
         data = chance.randbytes(size)
         return {1: bytes, 2: bytearray, 3: memoryview}[kind](data), data

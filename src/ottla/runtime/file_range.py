@@ -2,6 +2,9 @@
 
 Sending from the page cache must not wait for the device on the event loop, so a range is made only when all of its
 pages are cached, which Linux tells since 6.5 (`cachestat`). Where it does not, there are no ranges and files are read.
+
+The range of an encrypted file comes into the process, a piece at a time, and is decrypted in place there: the room for
+a piece stays in the processor's cache, and a slow reader costs no memory.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +26,11 @@ _CACHESTAT = 451  # the number of the system call, on every architecture but alp
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MORE = getattr(socket, "MSG_MORE", 0)
 can_send_files = hasattr(os, "sendfile") and bool(_MORE)
+PIECE_BYTES = 128 * 1024
+"""So much of an encrypted file is decrypted at a time."""
+
+Decrypt = Callable[[memoryview, int], None]
+"""Make plain bytes of what stands at this position of the file, in place."""
 
 
 class Descriptor(Protocol):
@@ -31,14 +40,18 @@ class Descriptor(Protocol):
 
 
 class FileRange:
-    """`size` bytes of a file from `position`; keeps the file open. Its `len` is its size, as with a buffer."""
+    """`size` bytes of a file from `position`; keeps the file open. Its `len` is its size, as with a buffer.
 
-    __slots__ = ("_descriptor", "position", "size")
+    What is there is not what is meant where there is `decrypt`.
+    """
 
-    def __init__(self, descriptor: Descriptor, position: int, size: int) -> None:
+    __slots__ = ("_descriptor", "decrypt", "position", "size")
+
+    def __init__(self, descriptor: Descriptor, position: int, size: int, decrypt: Decrypt | None = None) -> None:
         self._descriptor = descriptor
         self.position = position
         self.size = size
+        self.decrypt = decrypt
 
     def __len__(self) -> int:
         return self.size
@@ -50,17 +63,32 @@ class FileRange:
 
     def after(self, count: int) -> FileRange:
         """What is left behind the first `count` bytes."""
-        return FileRange(self._descriptor, self.position + count, self.size - count)
+        return FileRange(self._descriptor, self.position + count, self.size - count, self.decrypt)
+
+    def decrypted_by(self, decrypt: Decrypt) -> FileRange:
+        """The same range of a file that is encrypted."""
+        return FileRange(self._descriptor, self.position, self.size, decrypt)
 
     def read_into(self, room: memoryview) -> int:
-        """Read the first bytes, as many as there is room for; how many. Raises OSError."""
+        """Read the first bytes, about as many as there is room for; how many. Raises OSError."""
         count = os.preadv(self.number, [room[: self.size]], self.position)
         if not count:
             raise OSError(errno.EIO, "the file is shorter than it was")
+        if self.decrypt is not None:
+            beyond = (self.position + count) % _PAGE
+            if count < self.size and beyond < count:
+                count -= beyond  # the next piece begins with a page: what was never written is recognized by its start
+            self.decrypt(room[:count], self.position)
         return count
 
     def read(self) -> bytes:
         """The bytes themselves. Raises OSError."""
+        if self.decrypt is not None:
+            data = bytearray(self.size)
+            room, part = memoryview(data), self
+            while part.size:
+                part = part.after(part.read_into(room[self.size - part.size :]))
+            return bytes(data)
         pieces = []
         position, left = self.position, self.size
         while left:
@@ -71,6 +99,16 @@ class FileRange:
             position += len(piece)
             left -= len(piece)
         return b"".join(pieces)
+
+
+class _Room(threading.local):
+    """For a piece of what is encrypted; empty again before anybody else of the thread has a turn."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(PIECE_BYTES))
+
+
+_room: _Room | None = None
 
 
 class FileSender:
@@ -131,10 +169,12 @@ class FileSender:
             part: Any = parts[0]
             offset = self._offset
             try:
-                if part.__class__ is FileRange:
+                if part.__class__ is FileRange and part.decrypt is None:
                     sent = os.sendfile(sock.fileno(), part.number, part.position + offset, part.size - offset)
                     if not sent:
                         raise OSError(errno.EIO, "the file is shorter than it was")
+                elif part.__class__ is FileRange:
+                    sent = self._send_decrypted(part.after(offset), len(parts) > 1)
                 else:
                     sent = sock.send(memoryview(part)[offset:], _MORE if len(parts) > 1 else 0)
             except (BlockingIOError, InterruptedError):
@@ -144,6 +184,15 @@ class FileSender:
                 parts.popleft()
                 self._offset = 0
         return True
+
+    def _send_decrypted(self, part: FileRange, more: bool) -> int:
+        """Send the first bytes. What the socket does not take is decrypted again later, and kept nowhere."""
+        global _room
+        if _room is None:
+            _room = _Room()
+        room = _room.view
+        count = part.read_into(room)
+        return self._socket.send(room[:count], _MORE if more or count < part.size else 0)
 
     def _stop_waiting(self) -> None:
         if self._waiting:

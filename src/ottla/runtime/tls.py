@@ -448,12 +448,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         backlog = self._backlog
         # No piece of its own for the last few bytes.
         left = PIECE_BYTES if self._backlog_bytes > _ROOM_BYTES else _ROOM_BYTES
-        while left and backlog:
+        while backlog and left >= _COPIED_BYTES:
             part = backlog[0]
             if part.__class__ is FileRange or len(part) <= _COPIED_BYTES:
                 count = self._gather(left)
-                if not count:  # what is next does not fit
-                    return
                 gathered = self._shared.piece()[:count]
                 done = self._object.write(gathered)
                 assert done == count, "there is room for everything in memory"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from contextlib import suppress
 from random import Random
 
@@ -12,6 +14,7 @@ from ottla.runtime.encryption.conversion import Conversion, rewrap, state_of
 from ottla.runtime.encryption.disk import EncryptedDisk
 from ottla.runtime.encryption.header import HEADER_BYTES, MAXIMUM_EXTENTS, HeaderError, is_void, read_header
 from ottla.runtime.encryption.keystream import FOREVER, Extents, Keystream
+from ottla.runtime.file_range import FileRange, FileSender
 from ottla.runtime.memory_disk import MemoryDisk, SimulatedCrashError
 from ottla.runtime.real_disk import RealDisk
 
@@ -389,13 +392,63 @@ def test_headers_of_random_bytes_are_refused_or_empty(keys: SomeKeys, machine: M
                 read_header(raw, keys.find)
 
 
+def test_ranges_of_the_real_disk_are_decrypted_on_their_way_to_a_socket(tmp_path: object, keys: SomeKeys) -> None:
+    chance = Random(11)
+    disk = again(RealDisk(), keys)
+    file = disk.open(f"{tmp_path}/file", create=True)
+    content = bytearray()
+    for size in (100_000, 61, 700_000, 4096, 5):
+        piece = chance.randbytes(size)
+        file.append(piece)
+        content += piece
+        file.truncate(len(content) - 3)  # another extent
+        del content[-3:]
+    inner = RealDisk().open(f"{tmp_path}/file")
+    inner.write_at(HEADER_BYTES + 409_600, bytes(8192))  # never written
+    content[409_600 : 409_600 + 8192] = bytes(8192)
+    if inner.cached_range(0, 10) is None:
+        pytest.skip("this kernel has no cachestat")
+    for start, end in [(0, len(content)), (17, 800_000), (4096, 140_000), (99_990, 100_001), (405_000, 700_123)]:
+        found = file.cached_range(start, end - start)
+        assert found is not None
+        assert found.read() == content[start:end]
+        assert asyncio.run(_sent([b"head", found, b"tail"])) == b"head" + content[start:end] + b"tail"
+        room = memoryview(bytearray(20_000))
+        rest, pieces = found, []
+        while rest.size:
+            count = rest.read_into(room)
+            pieces.append(bytes(room[:count]))
+            rest = rest.after(count)
+        assert b"".join(pieces) == content[start:end]
+    assert file.read_cached_at(400_000, 100_000) == content[400_000:500_000]
+    file.close()
+    inner.close()
+
+
+async def _sent(parts: list[bytes | FileRange]) -> bytes:
+    """What arrives at a reader who takes a little at a time."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    received = bytearray()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        sender = FileSender(ours.fileno(), loop)
+        sender.send(parts, lambda error: None)
+        while len(received) < sum(map(len, parts)):
+            received += await loop.sock_recv(theirs, 30_000)
+        sender.close()
+    return bytes(received)
+
+
 def test_the_real_disk_converts_too(tmp_path: object, keys: SomeKeys) -> None:
     path = f"{tmp_path}/file"
     RealDisk().replace(path, b"plain " * 1000)
     disk = again(RealDisk(), keys)
     file, reader = disk.open(path), disk.open(path, read_only=True)
     assert Conversion(disk, path).run()
-    assert file.cached_range(0, 10) is None
+    found = file.cached_range(0, 10)
+    assert found is None or found.read() == b"plain plai"
     file.append(b"end")
     assert reader.read_at(5994, 100) == b"plain end"
     file.close()

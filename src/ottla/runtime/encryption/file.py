@@ -159,7 +159,11 @@ class EncryptedFile:
 
     def cached_range(self, position: int, size: int) -> FileRange | None:
         inner, layout = self._bound
-        return inner.cached_range(position, size) if layout.is_plain else None
+        if layout.is_plain:
+            return inner.cached_range(position, size)
+        header = layout.header
+        found = None if header is None else inner.cached_range(position + HEADER_BYTES, size)
+        return None if found is None or header is None else found.decrypted_by(header.decrypt_in_place)
 
     def size(self) -> int:
         inner, layout = self._bound

@@ -89,6 +89,10 @@ class Header:
         found = self.seal_for(ciphertext)
         return found.size == self.seal.size and hmac.compare_digest(found.code, self.seal.code)
 
+    def decrypt_in_place(self, data: memoryview, position: int) -> None:
+        """Make plain bytes of what stands at this position of the inner disk's file."""
+        self.keystream.decrypt_in_place(data, position - HEADER_BYTES)
+
     def page(self, key: bytes, random_bytes: RandomBytes) -> bytes:
         """The whole header of a new file, the data key wrapped by `key`."""
         page = bytearray(HEADER_BYTES)

@@ -69,11 +69,15 @@ class Keystream:
     def decrypted(self, data: bytes | bytearray, position: int) -> bytearray:
         """The plain text of ciphertext at `position`; in place where that can be."""
         plain = data if isinstance(data, bytearray) else bytearray(data)
-        lost = _lost_pages(plain, position)
-        self.apply(plain, plain, position)
-        for start, end in lost:
-            plain[start:end] = bytes(end - start)
+        self.decrypt_in_place(plain, position)
         return plain
+
+    def decrypt_in_place(self, data: bytearray | memoryview, position: int) -> None:
+        """Make plain text of ciphertext at `position`."""
+        lost = _lost_pages(data, position)
+        self.apply(data, data, position)
+        for start, end in lost:
+            data[start:end] = bytes(end - start)
 
     def decrypted_bytes(self, data: bytes, position: int) -> bytes:
         """`decrypted`, as bytes."""
@@ -103,11 +107,15 @@ class Keystream:
         return encryptor
 
 
-def _lost_pages(data: bytes | bytearray, position: int) -> list[tuple[int, int]]:
+def _lost_pages(data: bytes | bytearray | memoryview, position: int) -> list[tuple[int, int]]:
     """Where `data` has zeros at the beginning of a page: ciphertext never has sixteen of them."""
     lost: list[tuple[int, int]] = []
     size = len(data)
-    for start in range(-position % PAGE_BYTES, size - _BLOCK_BYTES + 1, PAGE_BYTES):
+    first = -position % PAGE_BYTES
+    beginnings = bytes(data[first::PAGE_BYTES])
+    index = -1
+    while (index := beginnings.find(0, index + 1)) >= 0:
+        start = first + index * PAGE_BYTES
         if data[start : start + _BLOCK_BYTES] == _ZEROS:
             end = start + _BLOCK_BYTES
             page_end = min(start + PAGE_BYTES, size)
