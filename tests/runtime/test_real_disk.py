@@ -166,3 +166,11 @@ def test_lock_excludes_another_process(tmp_path: Path) -> None:
     assert other_process() == "refused\n"
     lock.release()
     assert other_process() == "taken\n"
+
+
+def test_a_private_file_is_for_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    disk = RealDisk()
+    disk.open(str(path), create=True).close()
+    disk.make_private(str(path))
+    assert path.stat().st_mode & 0o777 == 0o600

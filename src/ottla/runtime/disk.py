@@ -139,5 +139,8 @@ class Disk(Protocol):
     def free_bytes(self, path: str) -> int:
         """Bytes an unprivileged process may still write to the file system that holds `path`."""
 
+    def make_private(self, path: str) -> None:
+        """Let nobody but us read or write a file, where the system knows such a thing."""
+
     def total_bytes(self, path: str) -> int:
         """Size in bytes of the file system that holds `path`."""

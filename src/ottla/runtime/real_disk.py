@@ -274,6 +274,10 @@ class RealDisk:
             status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
 
+    def make_private(self, path: str) -> None:
+        with _errors_of(path):
+            os.chmod(path, 0o600)
+
     def total_bytes(self, path: str) -> int:
         with _errors_of(path):
             status = os.statvfs(path)

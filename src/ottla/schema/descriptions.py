@@ -10,6 +10,7 @@ audit.log.interval.ms: Within this time the same event is told once, and then ho
 audit.log.max.bytes: The audit log goes on in a new file when it has grown to this size.
 audit.log.max.events.per.second: More events than this are counted, and only their number is told.
 audit.log.max.files: Files of the audit log that are kept, the one in use among them.
+audit.log.topic: Topic that gets the same events, with the principal as key; made when needed; null for none.
 authorizer.class.name: Who decides what clients may do: Kafka's StandardAuthorizer, or module:Class; empty for nobody.
 auto.create.topics.enable: Create a topic when a client asks for one that is not there.
 auto.leader.rebalance.enable: Whether partitions go back to their preferred leaders by themselves.

@@ -10,6 +10,7 @@ audit.log.interval.ms     long   low    read-only    60000 [1000,...]
 audit.log.max.bytes       long   low    read-only    104857600 [65536,...]
 audit.log.max.events.per.second int low read-only    1000 [10,...]
 audit.log.max.files       int    low    read-only    10 [2,...,1000]
+audit.log.topic           string medium read-only    null
 cluster.id                string low    read-only    null
 connections.first.request.timeout.ms long low read-only 60000 [0,...]
 encryption.enabled        boolean medium read-only   true

@@ -10,6 +10,7 @@ from __future__ import annotations
 _ACTED_ON = """
 add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms advertised.listeners audit.log.allowed
 audit.log.file audit.log.interval.ms audit.log.max.bytes audit.log.max.events.per.second audit.log.max.files
+audit.log.topic
 authorizer.class.name auto.create.topics.enable auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.id
 broker.rack broker.session.timeout.ms cluster.id compression.gzip.level compression.lz4.level compression.type
 compression.zstd.level config.providers connection.failed.authentication.delay.ms connections.first.request.timeout.ms

@@ -202,6 +202,9 @@ class ClusterDisk:
             return 0
         return self.inner.free_bytes(path)
 
+    def make_private(self, path: str) -> None:
+        self.inner.make_private(path)
+
     def total_bytes(self, path: str) -> int:
         return self.inner.total_bytes(path)
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ottla.admin import AclBinding, AclOperation, AclResourceType, NewTopic
-from ottla.aio import Admin, Producer
+from ottla.aio import Admin, Consumer, Producer
 from ottla.client.errors import AuthenticationError, KafkaError
+from ottla.client.model import TopicPartition
+from ottla.core.errors import ApiError, ErrorCode
+from ottla.runtime.env import real_env
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.node.node import Node
+from ottla.server.security.audit import Audit
+from ottla.server.security.audit_log import AuditLog
 from ottla.testing.sim.env import START_MS, SimulatedEnv, simulate
 
 ADDRESS = "127.0.0.1:9092"
@@ -94,6 +100,8 @@ def brief(event: dict[str, Any]) -> tuple[Any, ...]:
     if event["event"] == "authorization":
         what = f"{event['operation']} {event['resource_type']} {event['resource']}"
         return event["result"], event["principal"], event["api"], what
+    if event["event"] == "change":
+        return event["result"], event["principal"], event["api"], event["what"]
     return (event["event"],)
 
 
@@ -109,6 +117,7 @@ def test_the_log_tells_exactly_what_happened() -> None:
         ("ok", "User:admin", "PLAIN"),
         ("allowed", "User:admin", "CreateTopics", "CREATE TOPIC orders"),
         ("allowed", "User:admin", "CreateAcls", "ALTER CLUSTER kafka-cluster"),
+        ("ok", "User:admin", "CreateAcls", "added ALLOW User:bob from *: WRITE on TOPIC orders (LITERAL)"),
         ("ok", "User:bob", "PLAIN"),
         ("allowed", "User:bob", "Produce", "WRITE TOPIC orders"),
         ("denied", "User:bob", "DeleteTopics", "DELETE TOPIC orders"),
@@ -177,3 +186,87 @@ def test_a_file_that_cannot_be_written_stops_the_start() -> None:
 
     with pytest.raises(SettingError, match=r"audit\.log\.file: /nowhere/audit\.jsonl cannot be written"):
         run({"audit.log.file": "/nowhere/audit.jsonl"}, life)
+
+
+def test_a_topic_has_the_same_events_for_those_who_may_read_it() -> None:
+    found: list[tuple[str | None, dict[str, Any]]] = []
+
+    async def life(env: SimulatedEnv) -> None:
+        await a_day(env)
+        await asyncio.sleep(3)
+        async with Consumer(**as_user("admin", "of the admin", auto_offset_reset="earliest")) as consumer:
+            partition = TopicPartition("who-did-what", 0)
+            await consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            while len(found) < end:
+                for record in await consumer.poll(timeout_s=1.0):
+                    assert record.value is not None
+                    found.append((None if record.key is None else record.key.decode(), json.loads(record.value)))
+        async with Admin(**as_user("bob", "of bob")) as admin:
+            assert "who-did-what" not in await admin.list_topics()
+
+    written = run({"audit.log.topic": "who-did-what", "audit.log.interval.ms": 1000}, life)
+    events = [event for _, event in found]
+    assert [event for event in written if event in events] == events, "in their order"
+    assert {brief(event) for event in events} >= {
+        ("allowed", "User:admin", "CreateTopics", "CREATE TOPIC orders"),
+        ("denied", "User:bob", "DeleteTopics", "DELETE TOPIC orders"),
+        ("failed", "User:bob", "PLAIN"),
+    }
+    assert all(key == event.get("principal") for key, event in found)
+
+
+async def note_many(audit: Audit) -> None:
+    for number in range(300):
+        audit.note("something", number=number)
+        if not number % 10:
+            await asyncio.sleep(1)
+    await asyncio.sleep(2)
+
+
+def test_a_topic_alone_is_enough_and_one_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody takes is kept within bounds, and counted."""
+
+    async def main(env: SimulatedEnv) -> None:
+        settings = {**SETTINGS, "audit.log.topic": "audit", "audit.log.max.events.per.second": 10}
+        del settings["audit.log.file"]
+        node = Node(BrokerConfig.of(settings), env)
+        await node.start()
+        audit = node.broker.audit
+        assert audit is not None
+        await asyncio.sleep(5)
+        assert (audit.written, audit.lost) == (1, 0)
+
+        async def refuse(*_: object) -> None:
+            raise ApiError(ErrorCode.KAFKA_STORAGE_ERROR)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("ottla.server.broker.audit_topic.LocalTarget.append", refuse)
+            await note_many(audit)
+        assert audit.written == 1
+        assert audit.lost + audit.dropped >= 190
+        await asyncio.sleep(15)
+        assert audit.written >= 100
+        await node.stop()
+        for name in ("a/b", "__consumer_offsets"):
+            refused = Node(BrokerConfig.of({**settings, "audit.log.topic": name}), env)
+            with pytest.raises(SettingError, match=r"audit\.log\.topic"):
+                await refused.start()
+            await refused.stop()
+
+    simulate(main, seed=1)
+
+
+def test_nobody_else_reads_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+
+    async def main() -> None:
+        env = real_env()
+        log = AuditLog(BrokerConfig.of({"audit.log.file": str(path)}), env)
+        await log.open()
+        await log.close()
+        env.close()
+
+    asyncio.run(main())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(path.read_text().splitlines()) == 2

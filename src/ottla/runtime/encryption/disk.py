@@ -177,6 +177,9 @@ class EncryptedDisk:
     def free_bytes(self, path: str) -> int:
         return self.inner.free_bytes(path)
 
+    def make_private(self, path: str) -> None:
+        self.inner.make_private(path)
+
     def total_bytes(self, path: str) -> int:
         return self.inner.total_bytes(path)
 

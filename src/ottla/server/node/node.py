@@ -32,6 +32,7 @@ from ottla.server.replication.replicas import Replicas
 if TYPE_CHECKING:
     from ottla.runtime.env import Env
     from ottla.schema.config import BrokerConfig
+    from ottla.server.broker.audit_topic import AuditTopic
     from ottla.server.broker.listener import Listener
     from ottla.server.broker.request_metrics import RequestMetrics
     from ottla.server.log.log import Log
@@ -77,6 +78,7 @@ class Node:
         self._observation: Observation | None = None
         self._encryption: Encryption | None = None
         self._audit_log: AuditLog | None = None
+        self._audit_topic: AuditTopic | None = None
         self._certificates: Certificates | None = None
 
     @property
@@ -135,13 +137,14 @@ class Node:
         metadata, metadata_log = await self._open_metadata(directories)
         front = self._compose(metadata, metadata_log, directories)
         self._follow_certificates(front)
-        if config["audit.log.file"]:
+        if config["audit.log.file"] or config["audit.log.topic"]:
             await self._open_audit_log(front)
         await front.open_controllers()
         await metadata_log.start(metadata)
         metadata.start_snapshots(metadata_log)
         if config.is_broker:
             await self._start_broker(front, metadata, directories)
+            self._open_audit_topic()
         if self._encryption is not None:
             self._encryption.start()
         if self._observation is not None:
@@ -187,12 +190,36 @@ class Node:
 
     async def _open_audit_log(self, front: Front) -> None:
         """Before anybody can connect."""
+        from ottla.core.topics import INTERNAL_TOPICS
+        from ottla.schema.definition import SettingError
+        from ottla.server.controller.result import is_valid_topic_name
         from ottla.server.security.audit_log import AuditLog
 
+        topic = self.config["audit.log.topic"]
+        if topic and (not is_valid_topic_name(topic) or topic in INTERNAL_TOPICS):
+            raise SettingError("audit.log.topic", f"audit.log.topic: {topic!r} cannot be the name of a topic for this")
         self._audit_log = AuditLog(self.config, self.env)
         await self._audit_log.open()
         self.broker.audit = self._audit_log.audit
         front.name_requests()
+
+    def _open_audit_topic(self) -> None:
+        """Broker and cluster are there: events may go into a topic."""
+        name = self.config["audit.log.topic"]
+        if name and self._audit_log is not None:
+            from ottla.server.broker.audit_topic import AuditTopic
+
+            most_kept = 10 * self.config["audit.log.max.events.per.second"]
+            self._audit_topic = AuditTopic(self.broker, self._audit_log.audit, name, most_kept)
+            self._audit_log.tell = self._audit_topic.put
+
+    async def _close_audit_topic(self) -> None:
+        """While the logs are open still."""
+        audit_topic, self._audit_topic = self._audit_topic, None
+        if audit_topic is not None and self._audit_log is not None:
+            await self._audit_log.flush()
+            self._audit_log.tell = None
+            await audit_topic.close()
 
     async def _open_membership(self) -> None:
         from ottla.server.node.membership import Membership, check_formatted
@@ -330,6 +357,7 @@ class Node:
             await front.close(grace_s)
         if self._broker is not None:
             await self._broker.close()
+        await self._close_audit_topic()
         self._coordinators.stop()
         if membership is not None:
             if front is not None:  # a start that failed before has seen nobody
@@ -384,6 +412,9 @@ class Node:
         audit_log, self._audit_log = self._audit_log, None
         if audit_log is not None:
             audit_log.abort()
+        audit_topic, self._audit_topic = self._audit_topic, None
+        if audit_topic is not None:
+            audit_topic.abort()
         membership, self._membership = self._membership, None
         if membership is not None:
             await membership.close()

@@ -1,4 +1,7 @@
-"""The audit log as a file: one line of JSON for each event, and the file changed when it has grown.
+"""The audit log as a file: one line of JSON for each event, and the file changed when it has grown. Only its owner may
+read it.
+
+Events may go elsewhere as well, or instead (`tell`): `broker.audit_topic` has them in a topic.
 
 Once a second what was collected is appended in a worker thread; the event loop never waits for the disk. When the file
 is larger than `audit.log.max.bytes` it becomes `<file>.1`, what was that `<file>.2`, and so on; the oldest goes.
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ottla.runtime.disk import DiskError
@@ -30,9 +34,9 @@ class AuditLog:
     """Writes what `audit` collects. `open` before anything is written, `close` when the last request is answered."""
 
     def __init__(self, config: BrokerConfig, env: Env) -> None:
-        self.path: str = config["audit.log.file"]
-        self.lost = 0
-        """Events that were collected and could not be written, since the start."""
+        self.path: str | None = config["audit.log.file"]
+        self.tell: Callable[[list[dict[str, Any]]], None] | None = None
+        """Gets all events as well, once a second; must not wait."""
         self.audit = Audit(
             env.clock.now_ms,
             node_id=config.node_id,
@@ -50,12 +54,15 @@ class AuditLog:
     async def open(self) -> None:
         """Write the first line. Raises SettingError when the file cannot be written."""
         self.audit.note("started")
-        try:
-            await self._env.run_blocking(self._append, self.audit.take(self._env.clock.now_ms()))
-        except DiskError as error:
-            raise SettingError(
-                "audit.log.file", f"audit.log.file: {self.path} cannot be written: {error.strerror}"
-            ) from error
+        if self.path is not None:
+            events = self.audit.take(self._env.clock.now_ms())
+            try:
+                await self._env.run_blocking(self._append, self.path, events)
+            except DiskError as error:
+                raise SettingError(
+                    "audit.log.file", f"audit.log.file: {self.path} cannot be written: {error.strerror}"
+                ) from error
+            self.audit.written += len(events)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
@@ -67,6 +74,15 @@ class AuditLog:
         await task
         self.audit.note("stopped")
         await self._write(self.audit.finish())
+
+    async def flush(self) -> None:
+        """Write, and tell, what was collected so far."""
+        await self._write(self.audit.take(self._env.clock.now_ms()))
+
+    @property
+    def lost(self) -> int:
+        """Events that were collected and could not be written, since the start."""
+        return self.audit.lost
 
     def abort(self) -> None:
         """Stop writing, as a killed process does."""
@@ -80,37 +96,46 @@ class AuditLog:
                 await asyncio.wait_for(self._stopping.wait(), FLUSH_INTERVAL_S)
             except TimeoutError:
                 pass
-            await self._write(self.audit.take(self._env.clock.now_ms()))
+            if self.path is not None or self.tell is not None:
+                await self._write(self.audit.take(self._env.clock.now_ms()))
 
     async def _write(self, events: list[dict[str, Any]]) -> None:
         if not events:
             return
+        if self.tell is not None:
+            self.tell(events)
+        if self.path is None:
+            return
         if self._unwritten:
-            events.insert(0, {**events[0], **_LOST, "count": self._unwritten})
+            events = [{**events[0], **_LOST, "count": self._unwritten}, *events]
         try:
-            await self._env.run_blocking(self._append, events)
+            await self._env.run_blocking(self._append, self.path, events)
         except DiskError as error:
             if not self._unwritten:
                 logger.error("audit events are lost, %s cannot be written: %s", self.path, error)
             count = sum(event["event"] not in _OWN for event in events)
             self._unwritten += count
-            self.lost += count
+            self.audit.lost += count
         else:
             self._unwritten = 0
+            self.audit.written += len(events)
 
-    def _append(self, events: list[dict[str, Any]]) -> None:
-        disk, path = self._env.disk, self.path
+    def _append(self, path: str, events: list[dict[str, Any]]) -> None:
+        disk = self._env.disk
         data = encode_lines(events)
         if disk.exists(path) and disk.size(path) + len(data) > self._max_bytes:
-            self._change_files()
+            self._change_files(path)
+        is_new = not disk.exists(path)
         file = disk.open(path, create=True)
+        if is_new:
+            disk.make_private(path)
         try:
             file.append(data)
         finally:
             file.close()
 
-    def _change_files(self) -> None:
-        disk, path = self._env.disk, self.path
+    def _change_files(self, path: str) -> None:
+        disk = self._env.disk
         names = [path, *(f"{path}.{number}" for number in range(1, self._max_files))]
         if disk.exists(names[-1]):
             disk.remove(names[-1])
