@@ -302,6 +302,11 @@ def test_a_ring_with_nonsense_in_it_is_damaged() -> None:
         assert found is not None
         with pytest.raises(SettingError, match="is not the key"):
             found.open([LocalKey(bytes(32))])
+    disk.replace(ring.path, good.replace(b64encode(ring.keys[0].wrapped), b"AAAA"))
+    found = Ring.read(disk, "/data")
+    assert found is not None
+    with pytest.raises(SettingError, match="damaged"):
+        found.open([LocalKey(bytes(32))])
     for bad in (good.replace(b'"created_ms": 1,', b'"created_ms": 1e999,'), b"[" * 100_000):
         disk.replace(ring.path, bad)
         with pytest.raises(SettingError, match="damaged"):

@@ -55,7 +55,7 @@ class LocalKey:
 
         try:
             return AESGCM(self._key).decrypt(wrapped[:12], wrapped[12:], b"ottla key")
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # it is another key's, or not even as long as one has to be
             raise SettingError(SETTING, f"the ring of keys is damaged: what {self.name} wrapped is not there") from None
 
 
