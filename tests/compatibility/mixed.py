@@ -19,6 +19,7 @@ from benchmarks.wire import WireError
 from ottla import Admin
 from ottla.admin import ElectionType, NewTopic
 from ottla.errors import KafkaError, UnknownTopicError
+from tests.cluster.secured import NODE, Secured
 
 CONTROLLER, BROKER = ("controller",), ("broker",)
 RECORDS = 200
@@ -30,6 +31,8 @@ LAYOUTS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "ottla controller": [(OTTLA, CONTROLLER), (KAFKA, BROKER), (OTTLA, BROKER)],
     "kafka controllers": [(KAFKA, BOTH), (KAFKA, BOTH), (KAFKA, BOTH), (OTTLA, BROKER), (OTTLA, BROKER)],
     "ottla controllers": [(OTTLA, BOTH), (OTTLA, BOTH), (OTTLA, BOTH), (KAFKA, BROKER), (KAFKA, BROKER)],
+    "one Kafka, with the controller": [(KAFKA, BOTH), (OTTLA, BROKER)],
+    "one Ottla, with the controller": [(OTTLA, BOTH), (KAFKA, BROKER)],
     "quorum of both": [(KAFKA, BOTH), (OTTLA, BOTH), (OTTLA, BOTH)],
     "quorum of both, mostly Kafka": [(KAFKA, BOTH), (KAFKA, BOTH), (OTTLA, BOTH)],
 }
@@ -44,11 +47,13 @@ class Replicas(NamedTuple):
 
 
 class Mixed:
-    """A running cluster and what the checks ask of it."""
+    """A running cluster and what the checks ask of it; where not everybody gets in, as one of its nodes."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.admin = Admin(cluster.bootstrap, default_api_timeout_ms=30_000)
+    def __init__(self, cluster: Cluster, secured: Secured | None = None) -> None:
+        self.cluster, self.secured = cluster, secured
+        settings = {} if secured is None else secured.java(NODE)
+        self.login = {} if secured is None else secured.librdkafka(NODE)
+        self.admin = Admin(cluster.bootstrap, settings, default_api_timeout_ms=30_000)
 
     @property
     def bootstrap(self) -> str:
@@ -105,13 +110,13 @@ class Mixed:
 
     def assert_replicas_equal(self, topic: str) -> None:
         """Byte for byte, on the disks of all that have one."""
+        read = Path.read_bytes if self.secured is None else self.secured.read
         for partition, described in self.partitions(topic).items():
 
             def contents(partition: int = partition, replicas: list[int] = described.replicas) -> set[bytes]:
                 nodes = [self.cluster.nodes[replica] for replica in replicas]
                 return {
-                    b"".join(p.read_bytes() for p in sorted(n.directory.glob(f"*/{topic}-{partition}/*.log")))
-                    for n in nodes
+                    b"".join(read(p) for p in sorted(n.directory.glob(f"*/{topic}-{partition}/*.log"))) for n in nodes
                 }
 
             self.wait(lambda contents=contents: len(contents()) == 1, f"replicas of {topic}-{partition} are equal")  # type: ignore[misc]
@@ -124,7 +129,8 @@ class Mixed:
             if error is not None:
                 failed.append(error)
 
-        producer = Producer({"bootstrap.servers": self.bootstrap, "log_level": 0, "enable.idempotence": True})
+        common = {"bootstrap.servers": self.bootstrap, "log_level": 0, **self.login}
+        producer = Producer({**common, "enable.idempotence": True})
         for partition in self.partitions(topic):
             for number in range(count):
                 value = f"{prefix}-{partition}-{number}"
@@ -142,6 +148,7 @@ class Mixed:
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "log_level": 0,
+                **self.login,
                 **settings,
             }
         )
@@ -238,9 +245,10 @@ def running(
     settings: Mapping[str, str] | None = None,
     first_voters: Sequence[int] = (),
     release: str = "",
+    is_secure: bool = False,
 ) -> Iterator[Mixed]:
     """A cluster of this layout below `directory`, which goes with it; `first_voters` makes its quorum dynamic,
-    and `release` has the feature levels of an older one."""
+    and `release` has the feature levels of an older one. With `is_secure` only those get in who belong."""
     kinds, roles = zip(*LAYOUTS[layout], strict=True)
     common = {
         "offsets.topic.num.partitions": "2",
@@ -257,8 +265,10 @@ def running(
         "broker.heartbeat.interval.ms": "500",
         "replica.lag.time.max.ms": "5000",
     }
+    found = places(kinds, roles)
+    secured = Secured(directory / "security", {place.node_id: place.host for place in found}) if is_secure else None
     cluster = Cluster(
-        directory, places(kinds, roles), common | dict(settings or {}), first_voters=first_voters, heap=HEAP
+        directory, found, common | dict(settings or {}), first_voters=first_voters, heap=HEAP, security=secured
     )
     for node in cluster.brokers:
         node.content["log.dirs"] += f",{node.directory / 'more-data'}"
@@ -266,4 +276,6 @@ def running(
         for node in cluster.nodes.values():
             node.formatting = [*node.formatting, "--release-version", release]
     with cluster:
-        yield Mixed(cluster)
+        mixed = Mixed(cluster, secured)
+        with mixed.admin:
+            yield mixed

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.brokers import KAFKA_HOME
-from tests.compatibility import mixed_brokers, mixed_quorum
+from tests.compatibility import mixed_brokers, mixed_quorum, mixed_secure
 from tests.compatibility.mixed import running
 from tests.conftest import require
 
@@ -47,6 +47,15 @@ def test_controllers_of_both_kinds(tmp_path: Path, check: str) -> None:
     mixed_quorum.CHECKS[check](tmp_path)
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("layout", mixed_secure.LAYOUTS)
+def test_both_kinds_where_only_those_get_in_who_belong(layout: str, tmp_path: Path) -> None:
+    require(None if (KAFKA_HOME / "libs").exists() else "Apache Kafka (scripts/install-tools kafka)")
+    with running(layout, tmp_path, is_secure=True) as mixed:
+        for check in mixed_secure.CHECKS:
+            check(mixed)
+
+
 def test_the_guide_says_what_is_checked() -> None:
     text = GUIDE.read_text()
     expected = table()
@@ -63,6 +72,7 @@ def table() -> str:
     for name, check in mixed_brokers.CHECKS.items():
         cells = ["yes" if (layout, name) in RUN else "(yes)" for layout in LAYOUTS]
         lines.append(f"| {_first_line(check)} | {' | '.join(cells)} |")
+    lines += [f"| TLS, SCRAM, ACLs: {_first_line(check)} | yes | yes | |" for check in mixed_secure.CHECKS]
     for name, controllers_check in mixed_quorum.CHECKS.items():
         lines.append(f"| {_first_line(controllers_check)} | | | {'(yes)' if name == LONG else 'yes'} |")
     return "\n".join(lines) + "\n\n"
