@@ -37,6 +37,7 @@ __all__ = [
     "operations_of",
     "require_cluster",
     "tell_allowed",
+    "tell_changes",
 ]
 
 IF_ALLOWED: Final = "if allowed"
@@ -119,6 +120,13 @@ def tell_allowed(
     if broker.audit is not None and broker.authorizer is not None and not context.is_internal:
         for name in names:
             broker.audit.authorization(context, operation, resource_type, name, True, "by permission on the cluster")
+
+
+def tell_changes(broker: Broker, context: RequestContext, changes: Iterable[str]) -> None:
+    """To the audit log: what was changed, where the resource that was asked for does not say it."""
+    if broker.audit is not None and not context.is_internal:
+        for what in changes:
+            broker.audit.change(context, what)
 
 
 def allows_cluster(

@@ -57,6 +57,15 @@ class AclFilter(NamedTuple):
         return wanted.startswith(name) if pattern_type == PatternType.PREFIXED else name == ANYTHING
 
 
+def rule_text(acl: Acl) -> str:
+    """An ACL as people read it, in a line: `ALLOW User:bob from *: WRITE on TOPIC orders (LITERAL)`."""
+    resource_type, name, pattern_type, principal, host, operation, permission_type = acl
+    return (
+        f"{AclPermissionType(permission_type).name} {principal} from {host}: {AclOperation(operation).name} on "
+        f"{ResourceType(resource_type).name} {name} ({PatternType(pattern_type).name})"
+    )
+
+
 def is_known(enum: type[ResourceType | PatternType | AclOperation | AclPermissionType], code: int) -> bool:
     """Whether the code stands for something."""
     return code != 0 and code in enum._value2member_map_

@@ -160,6 +160,12 @@ class Audit:
         else:
             self._first(key, _authorized(context, operation, resource_type, name, allowed, reason))
 
+    def change(self, context: Asker, what: str) -> None:
+        """Something was changed whose resource says too little: which rule, whose password. One line each."""
+        if self._tells_changes:
+            self.events += 1
+            self._put({"event": "change", "result": "ok", **_asker(context), "what": _cut(what)})
+
     def note(self, what: str, **fields: str | int) -> None:
         """Something else that has to be told: the log was opened, a key was changed."""
         self.events += 1
@@ -258,6 +264,18 @@ def _authorized(
     event: dict[str, Any] = {
         "event": "authorization",
         "result": "allowed" if allowed else "denied",
+        **_asker(context),
+        "operation": operation.name,
+        "resource_type": resource_type.name,
+        "resource": _cut(name),
+    }
+    if reason:
+        event["reason"] = _cut(reason)
+    return event
+
+
+def _asker(context: Asker) -> dict[str, Any]:
+    event: dict[str, Any] = {
         "principal": _cut(context.principal),
         "host": context.client_host,
         "listener": context.listener_name,
@@ -272,9 +290,6 @@ def _authorized(
     api = getattr(context, "api_name", None)
     if api:
         event["api"] = api
-    event |= {"operation": operation.name, "resource_type": resource_type.name, "resource": _cut(name)}
-    if reason:
-        event["reason"] = _cut(reason)
     return event
 
 

@@ -13,6 +13,7 @@ from ottla.protocol.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsResponse,
     AlterUserScramCredentialsResult,
 )
+from ottla.server.broker.authorization import tell_changes
 
 if TYPE_CHECKING:
     from ottla.core.errors import ErrorCode
@@ -24,7 +25,17 @@ async def handle(
     broker: Broker, request: AlterUserScramCredentialsRequest, context: RequestContext
 ) -> AlterUserScramCredentialsResponse:
     """Have the controller decide."""
-    return await broker.controller.alter_user_scram_credentials(request)
+    response = await broker.controller.alter_user_scram_credentials(request)
+    if broker.audit is not None:
+        from ottla.security.scram_keys import MECHANISM_NAMES
+
+        done = {one.user for one in response.results if not one.error_code}
+        asked = (("removed", request.deletions), ("set", request.upsertions))
+        names = ((verb, MECHANISM_NAMES.get(one.mechanism), one.name) for verb, ones in asked for one in ones)
+        tell_changes(
+            broker, context, (f"{verb} {mechanism} of User:{name}" for verb, mechanism, name in names if name in done)
+        )
+    return response
 
 
 def error_response(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ottla.core.errors import ApiError, ErrorCode
 from ottla.protocol.messages.create_acls import AclCreationResult, CreateAclsRequest, CreateAclsResponse
-from ottla.server.broker.authorization import CLUSTER_NAME, ResourceType
+from ottla.server.broker.authorization import CLUSTER_NAME, ResourceType, tell_changes
 from ottla.server.broker.broker import CloseConnectionError
 from ottla.server.controller.configs import Refusal
 from ottla.server.metadata.image import AclImage
+from ottla.server.security.acl_filter import rule_text
 
 if TYPE_CHECKING:
     from ottla.protocol.messages.create_acls import AclCreation
@@ -31,6 +32,8 @@ async def handle(broker: Broker, request: CreateAclsRequest, context: RequestCon
     wanted = [_acl(one) for one, refusal in zip(request.creations, refusals, strict=True) if refusal is None]
     answers = iter(await broker.controller.create_acls(wanted))
     outcomes = [refusal or next(answers) for refusal in refusals]
+    made = (_acl(one) for one, outcome in zip(request.creations, outcomes, strict=True) if not outcome.code)
+    tell_changes(broker, context, (f"added {rule_text(acl)}" for acl in made))
     return CreateAclsResponse(
         results=[AclCreationResult(error_code=outcome.code, error_message=outcome.text) for outcome in outcomes]
     )

@@ -15,8 +15,9 @@ from ottla.protocol.messages.delete_acls import (
     DeleteAclsRequest,
     DeleteAclsResponse,
 )
+from ottla.server.broker.authorization import tell_changes
 from ottla.server.broker.broker import CloseConnectionError
-from ottla.server.security.acl_filter import AclFilter
+from ottla.server.security.acl_filter import AclFilter, rule_text
 
 if TYPE_CHECKING:
     from ottla.server.broker.broker import Broker, RequestContext
@@ -41,6 +42,8 @@ async def handle(broker: Broker, request: DeleteAclsRequest, context: RequestCon
     if broker.authorizer is None:
         raise ApiError(ErrorCode.SECURITY_DISABLED, "No Authorizer is configured.")
     removals = await broker.controller.delete_acls(filters)
+    gone = dict.fromkeys(acl for removal in removals if not removal.refusal.code for acl in removal.acls)
+    tell_changes(broker, context, (f"removed {rule_text(acl)}" for acl in gone))
     return DeleteAclsResponse(
         filter_results=[
             DeleteAclsFilterResult(
