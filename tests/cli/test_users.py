@@ -88,6 +88,13 @@ def test_a_user_from_the_first_day_to_the_last(users, tmp_path):
     assert users("show", "nobody", code=1).err.startswith("ottla: error: nothing is known of nobody")
 
 
+def test_who_deletes_a_user_hears_of_the_ways_in_that_are_left(users, monkeypatch):
+    users("create", "alice", "--generate")
+    tokens = {("User:alice",): ["one", "two"]}
+    monkeypatch.setattr("ottla.Admin.describe_delegation_token", lambda admin, owners: tokens[tuple(owners)])
+    assert "2 delegation tokens of User:alice can still be logged in with" in users("delete", "alice", "-y").err
+
+
 def test_a_generated_password_is_shown_once_with_what_a_client_needs(users):
     made = users("create", "bob", "--generate", "--json").json
     assert made["rules"] == []

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UserScramCredentialDeletion,
         UserScramCredentialUpsertion,
     )
+    from ottla.client.admin.tokens import DelegationToken
 
 __all__ = ["add_arguments", "read_password", "run"]
 
@@ -297,9 +298,25 @@ def _delete(options: Namespace) -> int:
             output.confirm(f"Delete {', '.join(names)}?", options)
             _alter(admin, deletions)
             _remove_rules(admin, rules)
+        tokens = _tokens_of(admin, principals)
     would = "would delete" if options.dry_run else "deleted"
     output.done(f"{would} {', '.join(names)}", json={"dry_run": options.dry_run, "deleted": deletions, "rules": rules})
+    if tokens:
+        output.note(
+            f"{len(tokens)} delegation token{'s' if len(tokens) > 1 else ''} of {' and '.join(sorted(principals))} can "
+            "still be logged in with; `ottla tokens list` shows them, and their owner or renewers end them"
+        )
     return 0
+
+
+def _tokens_of(admin: ottla.Admin, principals: set[str]) -> list[DelegationToken]:
+    """As far as one may see them; none where tokens are not in use."""
+    from ottla.client.errors import KafkaError
+
+    try:
+        return admin.describe_delegation_token(sorted(principals))
+    except KafkaError:
+        return []
 
 
 # Small things
