@@ -12,7 +12,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 TIMEOUT_S = 10.0
 
@@ -49,7 +49,7 @@ class Vault:
                 context = ssl.create_default_context(cafile=ca)
             except OSError as error:
                 raise VaultError(f"cannot read the authority {ca}: {error.strerror or error}") from None
-            handlers.append(HTTPSHandler(context=context))
+            handlers += [HTTPSHandler(context=context), _SecureRedirects()]
         self._opener = build_opener(*handlers)
 
     def ask(self, path: str, body: dict[str, object] | None = None) -> dict[str, Any]:
@@ -100,6 +100,13 @@ class Vault:
         if not isinstance(found, dict):
             raise VaultError(f"Vault at {self.address} did not answer with an object")
         return found
+
+
+class _SecureRedirects(HTTPRedirectHandler):
+    """A standby node of Vault sends to the active one. The token goes along, so never to where anybody could read."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if newurl.startswith("https://") else None
 
 
 class _ForbiddenError(VaultError):

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from base64 import b64encode
 from pathlib import Path
+from urllib.request import HTTPRedirectHandler, Request
 
 import pytest
 
 from ottla.runtime.disk import DiskError
 from ottla.runtime.memory_disk import MemoryDisk
-from ottla.runtime.vault import secret_of
+from ottla.runtime.vault import Vault, secret_of
 from ottla.schema.config import BrokerConfig
 from ottla.schema.definition import SettingError
 from ottla.server.security.encryption.ring import Ring
@@ -325,3 +326,16 @@ def test_a_file_has_the_key_of_the_innermost_directory() -> None:
     assert keys.current("/elsewhere/orders-0/0.log") is None
     with pytest.raises(DiskError, match="could not be read"):
         keys.current("/data/meta/gone/0.log")
+
+
+def test_a_token_for_vault_follows_no_redirect_into_the_clear() -> None:
+    vault = Vault("https://vault:8200", token="secret")
+    request = Request("https://vault:8200/v1/kv/data/a", headers={"X-Vault-Token": "secret"})
+    followed = [
+        handler.redirect_request(request, None, 307, "", {}, f"{scheme}://other:8200/v1/kv/data/a")  # type: ignore[arg-type]
+        for handler in vault._opener.handlers
+        if isinstance(handler, HTTPRedirectHandler)
+        for scheme in ("http", "HTTP", "ftp", "https")
+    ]
+    assert followed[:3] == [None] * 3
+    assert [one.full_url for one in followed[3:] if one is not None] == ["https://other:8200/v1/kv/data/a"]
