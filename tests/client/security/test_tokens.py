@@ -273,9 +273,15 @@ def endpoint():
             status, answer = server.answers.pop(0)
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", server.url.replace("token", "elsewhere"))
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        def do_GET(self):
+            server.requests.append((dict(self.headers), {}))
+            self.send_error(404)
 
         def log_message(self, *_):
             pass
@@ -339,6 +345,14 @@ def test_an_endpoint_that_refuses_is_not(endpoint):
     with pytest.raises(AuthenticationError) as caught:
         fetch(at(endpoint, **SECRET))
     assert f"{endpoint.url} answered 401 (invalid_client: no such client). Check the URL" in str(caught.value)
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_secret_follows_no_redirect(endpoint, status):
+    endpoint.answers = [(status, {})]
+    with pytest.raises(AuthenticationError, match=f"answered {status}"):
+        fetch(at(endpoint, **SECRET))
     assert len(endpoint.requests) == 1
 
 

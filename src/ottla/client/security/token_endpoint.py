@@ -107,7 +107,10 @@ class TokenEndpoint:
         timeouts = (settings.sasl_login_connect_timeout_ms, settings.sasl_login_read_timeout_ms)
         timeout_ms = max(filter(None, timeouts), default=settings.request_timeout_ms)
         try:
-            with urllib.request.urlopen(self.request(), timeout=timeout_ms / 1000, context=self._tls()) as answer:
+            context = self._tls()
+            handlers = [] if context is None else [urllib.request.HTTPSHandler(context=context)]
+            opener = urllib.request.build_opener(_NoRedirects, *handlers)
+            with opener.open(self.request(), timeout=timeout_ms / 1000) as answer:
                 body = answer.read(_MAX_ANSWER_BYTES)
         except urllib.error.HTTPError as error:
             with error:
@@ -178,6 +181,13 @@ def _has_assertion(settings: CommonSettings) -> bool:
     return settings.sasl_oauthbearer_assertion_file is not None or settings.is_given(
         "sasl.oauthbearer.assertion.claim.iss"
     )
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The client's secret is for the endpoint that the setting names, and would be sent along."""
+
+    def redirect_request(self, *arguments: Any, **named: Any) -> None:
+        return None
 
 
 def _error_text(body: bytes) -> str:
