@@ -32,6 +32,9 @@ class Observed(Protocol):
     @property
     def listeners(self) -> tuple[Listener, ...]: ...
     @property
+    def started_ms(self) -> int:
+        """Since when clients are served, by the event loop's clock: what is counted has begun then."""
+    @property
     def state(self) -> int:
         """Kafka's number for the state of the broker (`scrape.RUNNING`, …)."""
 
@@ -42,7 +45,7 @@ class Metrics:
     def __init__(self, node: Observed) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self.rates = Rates(self._now_ms())
+        self.rates = Rates(node.started_ms)
         self.garbage = process.GarbageWatch()
         self.garbage.begin()
         self.lag = GroupLag(node.broker, node.broker.env.work_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ class Observation:
         self.state = _RECOVERING
         self._config = config
         self._node: Node | None = None
+        self.started_ms = 0
         self._metrics: Metrics | None = None
         self._open_telemetry: OpenTelemetry | None = None
 
     def started(self, node: Node) -> None:
         """Clients are served."""
         self._node = node
+        self.started_ms = int(asyncio.get_running_loop().time() * 1000)
         self.state = _RUNNING
         if self._config["opentelemetry.endpoint"]:
             from ottla.server.metrics.opentelemetry import OpenTelemetry
