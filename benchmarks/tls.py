@@ -141,9 +141,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--match", default="", help="only cases with this in their name")
     parser.add_argument("--targets", default="ottla,kafka")
+    parser.add_argument("--directory", default="/var/tmp", help="of the logs; one in memory leaves the disk out of it")
     arguments = parser.parse_args()
     chosen = [case for case in CASES if arguments.match in case.name]
-    with tempfile.TemporaryDirectory(prefix="ottla-tls-", dir="/var/tmp") as home:
+    with tempfile.TemporaryDirectory(prefix="ottla-tls-", dir=arguments.directory) as home:
         settings, context = _stores(Path(home))
         targets = {name: _target(name, Path(home) / name, settings, context) for name in arguments.targets.split(",")}
         try:
