@@ -6,7 +6,7 @@ from ottla.core.errors import ErrorCode
 from ottla.server.broker.permissions.table import guard
 from ottla.server.security.session import Session
 from tests.server.broker.data_world import World, batch, world
-from tests.server.broker.permissions.worlds import TOPIC, TRANSACTIONAL_ID, WRITE, Permission, ToldAuthorizer, on
+from tests.server.broker.permissions.worlds import READ, TOPIC, TRANSACTIONAL_ID, WRITE, Permission, ToldAuthorizer, on
 from tests.server.broker.support import Client, run
 
 NOT_TOPIC = ErrorCode.TOPIC_AUTHORIZATION_FAILED
@@ -122,5 +122,27 @@ def test_a_transactional_id_that_nobody_asked_about_opens_no_short_cut() -> None
             answer = await one.produce(client, transactional, transactional_id="t")
             assert answer.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
             assert (WRITE, TRANSACTIONAL_ID, "t") in authorizer.asked
+
+    run(main())
+
+
+def test_an_authorizer_is_asked_once_for_a_topic_however_much_of_it_a_request_has() -> None:
+    """A plug-in that takes its time takes it for each topic of a request: not for partitions, and not for records."""
+
+    async def main() -> None:
+        async with world() as one:
+            one.create_topic("topic", partitions=20)
+            authorizer = permit(one, *on(WRITE, TOPIC, "topic"), *on(READ, TOPIC, "topic"))
+            authorizer.version = None
+            client = await one.client()
+            parts = [("topic", index, batch(*[b"x"] * 100)) for index in range(20)]
+            for _ in range(2):
+                authorizer.asked.clear()
+                response = await client.call(one.produce_request(9, *parts), 9)
+                assert {part.error_code for part in response.responses[0].partition_responses} == {0}
+                assert len(authorizer.asked) == 1
+                authorizer.asked.clear()
+                await one.fetch(client, {("topic", index): 0 for index in range(20)})
+                assert len(authorizer.asked) == 1
 
     run(main())
