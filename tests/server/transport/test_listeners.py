@@ -288,7 +288,8 @@ def test_handshakes_wait_while_there_is_no_room(tmp_path):
     run(main())
 
 
-def test_large_records_come_back_as_they_were_sent(tmp_path):
+@pytest.mark.parametrize(("name", "is_encrypted"), [("SSL", False), ("SSL", True), ("PLAINTEXT", True)])
+def test_large_records_come_back_as_they_were_sent(name, is_encrypted, tmp_path):
     """Past every buffer there is, to a client that reads slowly."""
     from benchmarks import wire
     from benchmarks.tls import TlsConnection
@@ -296,7 +297,7 @@ def test_large_records_come_back_as_they_were_sent(tmp_path):
     batch = wire.record_batch([bytes(range(256)) * 3000])
 
     def client(port):
-        context = client_context()
+        context = client_context() if name == "SSL" else None
         with TlsConnection(f"127.0.0.1:{port}", context) as connection:
             connection.metadata(["t"], auto_create=True)
             while not connection.metadata(["t"]).topics["t"][1]:
@@ -315,7 +316,11 @@ def test_large_records_come_back_as_they_were_sent(tmp_path):
                         assert len(found) == max(1, min(12, size // len(batch)))
 
     async def main():
-        async with node(tmp_path, own()) as one:
-            await asyncio.to_thread(client, listener(one).port)
+        settings = own()
+        if is_encrypted:
+            (tmp_path / "key").write_bytes(bytes(range(32)))
+            settings["encryption.key"] = f"file:{tmp_path}/key"
+        async with node(tmp_path / "data", settings) as one:
+            await asyncio.to_thread(client, listener(one, name).port)
 
     run(main())
