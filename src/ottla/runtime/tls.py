@@ -568,4 +568,10 @@ def _what_else(received: bytes) -> str:
 def _reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of the other side is not trusted: {error.verify_message}"
-    return (error.reason or "the other side does not keep to TLS").lower().replace("_", " ")
+    said = (error.reason or "the other side does not keep to TLS").lower().replace("_", " ")
+    if said.endswith(_NOT_BELIEVED):
+        return f"the other side does not believe the certificate that it was shown: {said}"
+    return said
+
+
+_NOT_BELIEVED = ("alert unknown ca", "alert bad certificate", "alert certificate unknown", "alert certificate expired")

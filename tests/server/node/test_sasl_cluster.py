@@ -129,7 +129,9 @@ def test_a_node_that_is_not_let_in_says_so(caplog: pytest.LogCaptureFixture) -> 
             lines = [record.getMessage() for record in caplog.records if record.name == "ottla.server.peers.peers"]
         stranger.kill()
         assert any(
-            "does not let this node in: Authentication failed: Invalid username or password" in line for line in lines
+            "does not let this node in: Authentication failed: Invalid username or password. (See username in "
+            "listener.name.controller.plain.sasl.jaas.config.)" in line
+            for line in lines
         )
         assert len(lines) <= 2, "once for each of the others"
         assert not any("geheim" in line for line in lines)

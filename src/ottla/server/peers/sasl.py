@@ -50,6 +50,7 @@ class PeerLogin:
     ) -> None:
         """`settings` are the listener's, for this mechanism. Raises SecurityConfigError."""
         self._name = mechanism
+        self._key = _key(listener_name, mechanism)
         self._run_blocking = run_blocking
         self._make = _maker(settings, listener_name, mechanism, random_bytes)
 
@@ -77,7 +78,10 @@ class PeerLogin:
             response: SaslAuthenticateResponse = await connection.send(SaslAuthenticateRequest(auth_bytes=message))
             if response.error_code:
                 said = " ".join((response.error_message or _code(response.error_code)).split())
-                raise NotTrustedError(f"{connection.name} does not let this node in: {said}")
+                raise NotTrustedError(
+                    f"{connection.name} does not let this node in: {said.removesuffix('.')}. (See username in "
+                    f"{self._key}.)"
+                )
             message = await self._step(mechanism, mechanism.respond, bytes(response.auth_bytes))
             if message is None:
                 return response.session_lifetime_ms or None
