@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from ottla.client.model import TopicPartition
 from ottla.protocol.catalog import messages_and_versions
 from ottla.protocol.framing import encode_request
 from ottla.protocol.messages.api_versions import ApiVersionsRequest
+from ottla.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
+from ottla.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from tests.cli.doctor.authority import write_key_store
 from tests.fuzz.mutation import mutate
 from tests.protocol.conftest import random_message
@@ -35,18 +38,27 @@ from tests.protocol.conftest import random_message
 TOPIC = "honest"
 AT_ONCE = 100
 PING = b"".join(encode_request(ApiVersionsRequest(), 0, 1, "siege"))
+WRONG_LOGIN = b"".join(
+    (
+        *encode_request(SaslHandshakeRequest(mechanism="PLAIN"), 1, 1, "siege"),
+        *encode_request(SaslAuthenticateRequest(auth_bytes=b"\0honest\0wrong"), 2, 2, "siege"),
+    )
+)
 
 
 class Broker:
-    """`ottla start` with a plain and a TLS listener."""
+    """`ottla start` with a plain listener, one with TLS, and one with TLS and passwords."""
 
     def __init__(self, directory: Path) -> None:
-        self.port, self.tls_port = _free_ports(2)
+        self.port, self.tls_port, self.guarded_port = _free_ports(3)
         store = directory / "keystore.pem"
         now = datetime.now(UTC)
         write_key_store(store, now - timedelta(days=1), now + timedelta(days=10))
         settings = {
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},SSL://127.0.0.1:{self.tls_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},SSL://127.0.0.1:{self.tls_port},"
+            f"SASL_SSL://127.0.0.1:{self.guarded_port}",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": 'PlainLoginModule required user_honest="secret";',
             "ssl.keystore.location": store,
             "ssl.keystore.type": "PEM",
             "connections.first.request.timeout.ms": 5000,
@@ -160,7 +172,7 @@ async def open_and_drop(ports: list[int], number: int, random: Random) -> None:
 async def stay_half_open(ports: list[int], number: int, kept: list[Any]) -> None:
     """A connection that begins something and does not go on; on a TLS port the beginning of a ClientHello."""
     _, writer = await asyncio.open_connection("127.0.0.1", ports[number % len(ports)])
-    on_tls = number % len(ports) == 1
+    on_tls = number % len(ports) > 0
     writer.write(b"\x16\x03\x01\x02\x00\x01\x00" if on_tls else (b"", b"\x00\x00", PING[:9])[number % 3])
     kept.append(writer)
 
@@ -174,9 +186,16 @@ def nearly_right(random: Random, requests: list[Any]) -> bytes:
     return len(changed).to_bytes(4, "big") + changed
 
 
-async def send_nonsense(port: int, random: Random, requests: list[Any]) -> None:
-    """Some requests that are nearly right, on one connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def send_nonsense(ports: list[int], number: int, random: Random, requests: list[Any]) -> None:
+    """Some requests that are nearly right, on one connection; every fourth behind a handshake, and before a login."""
+    is_guarded = number % 4 == 0
+    context = None
+    if is_guarded:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection("127.0.0.1", ports[-1 if is_guarded else 0], ssl=context)
+    if number % 8 == 0:
+        writer.write(WRONG_LOGIN)
     for _ in range(5):
         writer.write(nearly_right(random, requests))
     try:
@@ -209,7 +228,7 @@ async def attack(ports: list[int], drops: int, half_open: int, nonsense: int, se
     await in_portions(drops, lambda number: open_and_drop(ports, number, random))
     spent["drops_s"] = round(time.monotonic() - started, 2)
     started = time.monotonic()
-    await in_portions(nonsense, lambda number: send_nonsense(ports[0], random, requests))
+    await in_portions(nonsense, lambda number: send_nonsense(ports, number, random, requests))
     spent["nonsense_s"] = round(time.monotonic() - started, 2)
     spent["half_open"] = len(kept)
     await asyncio.sleep(1)
@@ -225,7 +244,13 @@ def besiege(directory: Path, drops: int, half_open: int, nonsense: int, seed: in
         honest = Honest(broker.port)
         time.sleep(0.5)
         before = {"memory": broker.memory_bytes, "files": broker.files}
-        command = [sys.executable, "-m", "tests.fuzz.siege", "--attack", f"{broker.port},{broker.tls_port}"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.fuzz.siege",
+            "--attack",
+            f"{broker.port},{broker.tls_port},{broker.guarded_port}",
+        ]
         command += [
             "--drops",
             str(drops),
