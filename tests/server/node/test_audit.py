@@ -163,12 +163,12 @@ def test_a_disk_that_is_full_costs_lines_and_nothing_else(caplog: pytest.LogCapt
         def full(path: str, **how: Any) -> Any:
             raise DiskFullError(28, "No space left on device", path)
 
-        env.memory_disk.open = full  # type: ignore[method-assign,assignment]
+        env.memory_disk.open = full  # type: ignore[method-assign]
         for number in range(7):
             log.audit.authentication("10.0.0.1", "CLIENTS", "PLAIN", f"User:{number}", False, "unknown")
             await asyncio.sleep(1)
         await asyncio.sleep(2)
-        env.memory_disk.open = opened  # type: ignore[method-assign]
+        env.memory_disk.open = opened  # type: ignore[method-assign,assignment]
         log.audit.authentication("10.0.0.1", "CLIENTS", "PLAIN", "User:last", False, "unknown")
         await log.close()
         lines = [json.loads(line) for line in env.disk.read(LOG).splitlines()]
