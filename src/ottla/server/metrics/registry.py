@@ -34,6 +34,7 @@ class Observed(Protocol):
     @property
     def started_ms(self) -> int:
         """Since when clients are served, by the event loop's clock: what is counted has begun then."""
+
     @property
     def state(self) -> int:
         """Kafka's number for the state of the broker (`scrape.RUNNING`, …)."""
