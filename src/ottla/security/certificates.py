@@ -20,6 +20,7 @@ class Leaf(NamedTuple):
     subject: str
     names: frozenset[str]
     hosts: tuple[str, ...]
+    not_before: datetime
     not_after: datetime
 
 
@@ -52,7 +53,8 @@ def leaf_of(pair: KeyPair) -> Leaf:
         frozenset() if alternative is None else frozenset(f"{type(each).__name__}:{each.value}" for each in alternative)
     )
     hosts = [] if alternative is None else alternative.get_values_for_type(DNSName)
-    return Leaf(subject, names, tuple(host.lower() for host in hosts), certificate.not_valid_after_utc)
+    times = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Leaf(subject, names, tuple(host.lower() for host in hosts), *times)
 
 
 def is_for(hosts: tuple[str, ...], name: str) -> bool:

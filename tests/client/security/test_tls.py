@@ -127,7 +127,9 @@ def test_a_broker_under_another_name(authority, server):
     trusting = {"ssl_truststore_certificates": authority.pem}
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
         handshake(tls(**trusting), server(), "broker2")
-    assert "Connect by a name that is in the broker's certificate" in str(explain_tls_error(caught.value, "broker2"))
+    text = str(explain_tls_error(caught.value, "broker2"))
+    assert "Connect by a name that is in the broker's certificate" in text
+    assert ".." not in text
     assert handshake(tls(**trusting, ssl_endpoint_identification_algorithm=""), server(), "broker2")
 
 

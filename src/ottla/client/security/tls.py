@@ -75,7 +75,7 @@ def explain_tls_error(error: ssl.SSLError, where: str) -> AuthenticationError:
             )
         elif "expired" in message or "not yet valid" in message:
             hint = "Renew the broker's certificate, or set the clock right."
-        return AuthenticationError(f"the certificate of {where} is not trusted: {message}.", hint=hint)
+        return AuthenticationError(f"the certificate of {where} is not trusted: {message.rstrip('.')}.", hint=hint)
     reason = error.reason or str(error)
     hint = ""
     if reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE", "RECORD_LAYER_FAILURE"):

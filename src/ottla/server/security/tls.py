@@ -201,6 +201,9 @@ class RenewedContext:
     def _tell_end(self) -> None:
         now = datetime.now(UTC)
         for leaf in self._leaves:
+            if leaf.not_before > now:
+                day = leaf.not_before.strftime("%Y-%m-%d")
+                logger.error("the certificate of %s (%s) is not valid before %s", self._what, leaf.subject, day)
             if leaf.not_after <= now:
                 logger.error("the certificate of %s (%s) ended on %s", self._what, leaf.subject, _day(leaf))
             elif leaf.not_after <= now + _SOON:
