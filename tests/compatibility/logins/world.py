@@ -169,12 +169,12 @@ class World:
             shown = {"certificate": certificate.pem, "key": certificate.key_pem()} if certificate else {}
             yield (mechanism, what), Login("", **shown)
         for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-            users = (("alice", "alice's"), ("alice", "another"), ("nobody", "alice's"), ("gone", "gone's"))
+            users = (("alice", "alice's"), ("alice", "not the password"), ("nobody", "alice's"), ("gone", "gone's"))
             for key, user in zip(_of(mechanism), users, strict=True):
                 yield key, Login(mechanism, *user)
         users = (
             ("alice", "wonderland"),
-            ("alice", "another"),
+            ("alice", "not the password"),
             ("nobody", "wonderland"),
             ("henry", "since last year"),
             ("gone", "gone's"),
