@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import socket
 import ssl
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 import ottla
-from benchmarks.brokers import BrokerError, free_port
+from benchmarks.brokers import BrokerError
 from benchmarks.clusters import OTTLA, Cluster, places
 from benchmarks.wire_door import Door
 from ottla.admin import NewTopic
@@ -48,6 +49,14 @@ SETTINGS = {
 }
 
 
+def later_port() -> int:
+    """One that is free, and that no client gets until a node takes it: from below those that are given to clients."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Guide:
     """Does what the page says; its directories and addresses stand for those of this cluster."""
 
@@ -67,8 +76,8 @@ class Guide:
             for said, port in (
                 (9092, one.place.port),
                 (9093, one.place.controller_port),
-                (9094, free_port()),
-                (9095, free_port()),
+                (9094, later_port()),
+                (9095, later_port()),
             )
         }
         self._blocks = list(BLOCK.findall(PAGE.read_text()))
