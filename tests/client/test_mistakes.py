@@ -115,7 +115,7 @@ def test_tls_and_sasl_where_the_broker_speaks_neither(bootstrap: str, caplog: py
             sasl_username="me",
             sasl_password="secret",
         ) as admin,
-        pytest.raises(AuthenticationError, match=r"does not know SASL. Check security.protocol and the port"),
+        pytest.raises(AuthenticationError, match=r"may not ask for SASL: check security.protocol and the port"),
     ):
         admin.list_topics(timeout_s=5)
     told = [record.getMessage() for record in caplog.records]

@@ -70,6 +70,16 @@ def response_class(api: Api) -> type[Message]:
     return found
 
 
+CODES = {"resource_type": 2, "resource_type_filter": 2, "operation": 2, "permission_type": 3}
+"""A topic, everything, allowed: who asks with codes that stand for nothing is hung up on."""
+
+RULE = {
+    **dict.fromkeys(("principal", "principal_filter"), "User:nobody"),
+    **dict.fromkeys(("host", "host_filter"), "*"),
+    "resource_name_filter": "orders",
+}
+
+
 def sample(cls: type[Message], version: int, topic_id: bytes) -> Any:
     """A message with one element in every array, about partition 0 of a topic and a group."""
     layout = Layout(cls, version)
@@ -85,10 +95,12 @@ def _value(field: Field, version: int, topic_id: bytes) -> Any:
         return [0]
     if field.name == "topic_id":
         return topic_id
-    if field.name == "resource_type":
-        return 2
+    if field.name in CODES:
+        return CODES[field.name]
     if field.name == "acks":
         return 1
+    if field.name in RULE:
+        return RULE[field.name]
     if field.type == "string" and (field.entity == "topicName" or field.name in ("resource_name", "topic")):
         return "orders"
     if field.entity == "groupId" or field.name == "key":

@@ -9,6 +9,7 @@ import pytest
 from ottla.core.errors import ErrorCode
 from ottla.core.ids import ZERO_UUID
 from ottla.protocol.message import Message
+from ottla.protocol.messages.create_acls import CreateAclsRequest
 from ottla.protocol.messages.share_fetch import ShareFetchRequest
 from ottla.server.broker.api_table import APIS, Api
 from ottla.testing import Cluster
@@ -19,11 +20,16 @@ ALL = [api for _, api in sorted(APIS.items())]
 ONE_OF_MANY = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 FIRST_METADATA_BY_ID = 12
 WHOLE = ErrorCode.REQUEST_TIMED_OUT
+RULES = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+}
+"""So that rules can be made; who may do everything is not asked for them."""
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(topics=["orders"]) as cluster:
+    with Cluster(topics=["orders"], settings=RULES) as cluster:
         cluster.committed("anybody's")  # so that there is a coordinator of groups
         yield cluster
 
@@ -50,6 +56,9 @@ def answered(cluster: Cluster, api: Api, version: int, code: ErrorCode) -> dict[
     if isinstance(request, ShareFetchRequest):
         request.member_id = "AAAAAAAAAAAAAAAAAAAAAA"
         request.topics[0].partitions[0].acknowledgement_batches = []
+    if api.name == "DeleteAcls":
+        with RawClient(cluster.bootstrap_servers) as client:
+            client.ask(sample(CreateAclsRequest, version, topic_id), version)
     with cluster.faults.fail(api.name, code) as fault, RawClient(cluster.bootstrap_servers) as client:
         response = client.ask(request, version)
         assert fault.hits == 1, response
