@@ -15,9 +15,14 @@ ONE_AFTER_ANOTHER = (
     "tests/compatibility/test_mixed_cluster.py",
 )
 
+ONE_PIECE = ("tests/compatibility/test_login_matrix.py",)
+"""Tests that look at what one long run has found."""
+
 
 class Scheduling(LoadScopeScheduling):
     """Hands out tests one by one, and those of clusters as one piece."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(ONE_PIECE):
+            return nodeid.partition("::")[0]
         return "clusters" if nodeid.startswith(ONE_AFTER_ANOTHER) else nodeid
