@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from base64 import encodebytes
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,7 +198,9 @@ def _read_pkcs12(data: bytes, password: str | None, origin: str, password_settin
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 
     try:
-        store = pkcs12.load_pkcs12(data, None if password is None else password.encode())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of stores in BER, which are as good, and of damaged ones
+            store = pkcs12.load_pkcs12(data, None if password is None else password.encode())
     except ValueError:
         reason = "it needs a password. Set" if password is None else "it is damaged or has another password. Check"
         raise SecurityConfigError(password_setting, f"{origin} cannot be read: {reason} {password_setting}.") from None
