@@ -267,7 +267,7 @@ def _around(subject: Subject) -> Iterator[Finding]:
             _NOTICE, "data-unencrypted", "encryption.key", "what is on disk is not encrypted",
             "who gets the disk, or a copy of it, has the records", "see docs/encryption.md",
         )  # fmt: skip
-    if subject.has_authorizer and not subject.value("audit.log.file"):
+    if subject.has_authorizer and not (subject.value("audit.log.file") or subject.value("audit.log.topic")):
         yield Finding(
             _NOTICE, "no-audit", "audit.log.file", "there is no audit log",
             "nobody can tell afterwards who did what", "audit.log.file=/var/log/ottla/audit.jsonl",
