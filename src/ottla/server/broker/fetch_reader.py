@@ -148,7 +148,8 @@ class FetchReader:
         log = partition.log
         offset = request.fetch_offset
         if (
-            partition.check_leader_epoch(request.current_leader_epoch, leader_only=self.leader_only)
+            not partition.replicas  # it is gone; who may read from followers would not notice by the leadership
+            or partition.check_leader_epoch(request.current_leader_epoch, leader_only=self.leader_only)
             or not log.log_start_offset <= offset <= log.log_end_offset
         ):
             return None

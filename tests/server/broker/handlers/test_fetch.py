@@ -229,7 +229,7 @@ def test_a_waiting_fetch_ends_with_the_leadership_the_topic_or_its_records(min_b
                 client.send(request, 12)
                 await until(lambda partition=partition: partition.waiter_count)
                 change()
-                response = await client.receive()
+                response = await asyncio.wait_for(client.receive(), 15)  # and not when the wait is over anyhow
                 assert response.responses[0].partitions[0].error_code == code, name
                 assert partition.waiter_count == 0
 
