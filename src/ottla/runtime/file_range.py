@@ -26,7 +26,7 @@ _CACHESTAT = 451  # the number of the system call, on every architecture but alp
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MORE = getattr(socket, "MSG_MORE", 0)
 can_send_files = hasattr(os, "sendfile") and bool(_MORE)
-PIECE_BYTES = 128 * 1024
+PIECE_BYTES = 64 * 1024
 """So much of an encrypted file is decrypted at a time."""
 
 Decrypt = Callable[[memoryview, int], None]
