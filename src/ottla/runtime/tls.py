@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 RECEIVE_BYTES: Final = 256 * 1024
 """Size of the buffer for ciphertext."""
 PIECE_BYTES: Final = 96 * 1024
-"""So much is encrypted at a time: it stays in the processor's cache from OpenSSL to the kernel, and what it is copied to
-on the way is less than the 128 KiB from which malloc takes fresh, and so unmapped, memory for each."""
+"""So much is encrypted at a time: it stays in the processor's cache from OpenSSL to the kernel, and the memory it is
+copied to on the way is less than the 128 KiB from which malloc has the kernel map it anew each time."""
 _COPIED_BYTES: Final = 16 * 1024
 """Up to this size, a record's, what stands beside other things is copied to be encrypted with them."""
 _ROOM_BYTES: Final = PIECE_BYTES + _COPIED_BYTES
