@@ -47,7 +47,7 @@ def produce(size: int, in_flight: int) -> Work:
     def run(connection: wire.Connection, seconds: float) -> tuple[int, int]:
         body = wire.produce_body(_WRITTEN, [(0, batch)])
         send = lambda: connection.send(wire.PRODUCE, 3, body)  # noqa: E731
-        count = _keep_in_flight(connection, send, wire.check_produce, in_flight, seconds)
+        count = wire.keep_in_flight(connection, send, wire.check_produce, in_flight, seconds)
         return count, count * len(batch)
 
     return run
@@ -65,30 +65,9 @@ def fetch(size: int, in_flight: int, topic: str = _READ) -> Work:
                 received += len(records)
 
         send = lambda: connection.send(wire.FETCH, 4, body)  # noqa: E731
-        return _keep_in_flight(connection, send, check, in_flight, seconds), received
+        return wire.keep_in_flight(connection, send, check, in_flight, seconds), received
 
     return run
-
-
-def _keep_in_flight(
-    connection: wire.Connection,
-    send: Callable[[], object],
-    check: Callable[[memoryview], object],
-    in_flight: int,
-    seconds: float,
-) -> int:
-    end = time.perf_counter() + seconds
-    for _ in range(in_flight):
-        send()
-    done, outstanding = 0, in_flight
-    while outstanding:
-        check(connection.receive())
-        done += 1
-        outstanding -= 1
-        if time.perf_counter() < end:
-            send()
-            outstanding += 1
-    return done
 
 
 CASES = [

@@ -75,7 +75,7 @@ def produce(size: int, in_flight: int) -> Callable[[wire.Connection, float], tup
         def send() -> None:
             connection.send(wire.PRODUCE, 3, body)
 
-        count = _keep_in_flight(connection, send, wire.check_produce, in_flight, seconds)
+        count = wire.keep_in_flight(connection, send, wire.check_produce, in_flight, seconds)
         return count, count * len(batch)
 
     return run
@@ -98,30 +98,9 @@ def fetch(
                 assert not error, error
                 received += len(records)
 
-        return _keep_in_flight(connection, send, check, in_flight, seconds), received
+        return wire.keep_in_flight(connection, send, check, in_flight, seconds), received
 
     return run
-
-
-def _keep_in_flight(
-    connection: wire.Connection,
-    send: Callable[[], None],
-    check: Callable[[memoryview], object],
-    in_flight: int,
-    seconds: float,
-) -> int:
-    end = time.perf_counter() + seconds
-    for _ in range(in_flight):
-        send()
-    done, outstanding = 0, in_flight
-    while outstanding:
-        check(connection.receive())
-        done += 1
-        outstanding -= 1
-        if time.perf_counter() < end:
-            send()
-            outstanding += 1
-    return done
 
 
 CASES = [

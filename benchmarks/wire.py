@@ -484,3 +484,25 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return (result >> 1) ^ -(result & 1), position
         shift += 7
+
+
+def keep_in_flight(
+    connection: Connection,
+    send: Callable[[], object],
+    check: Callable[[memoryview], object],
+    in_flight: int,
+    seconds: float,
+) -> int:
+    """So many requests under way for so long; how many were answered. `send` sends one, `check` looks at its answer."""
+    end = time.perf_counter() + seconds
+    for _ in range(in_flight):
+        send()
+    done, outstanding = 0, in_flight
+    while outstanding:
+        check(connection.receive())
+        done += 1
+        outstanding -= 1
+        if time.perf_counter() < end:
+            send()
+            outstanding += 1
+    return done

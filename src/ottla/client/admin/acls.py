@@ -10,6 +10,7 @@ from ottla.client.admin.calls import AdminCalls
 from ottla.client.admin.outcomes import known, outcome, settle
 from ottla.client.admin.routing import AnyNode, Target
 from ottla.client.errors import KafkaError, error_for
+from ottla.core.acl import AclOperation as AclOperation
 from ottla.core.errors import ErrorCode
 from ottla.protocol.messages.create_acls import AclCreation, CreateAclsRequest, CreateAclsResponse
 from ottla.protocol.messages.delete_acls import (
@@ -42,27 +43,6 @@ class AclPatternType(IntEnum):
     MATCH = 2
     LITERAL = 3
     PREFIXED = 4
-
-
-class AclOperation(IntEnum):
-    """What a rule is about. ANY is for filters."""
-
-    UNKNOWN = 0
-    ANY = 1
-    ALL = 2
-    READ = 3
-    WRITE = 4
-    CREATE = 5
-    DELETE = 6
-    ALTER = 7
-    DESCRIBE = 8
-    CLUSTER_ACTION = 9
-    DESCRIBE_CONFIGS = 10
-    ALTER_CONFIGS = 11
-    IDEMPOTENT_WRITE = 12
-    CREATE_TOKENS = 13
-    DESCRIBE_TOKENS = 14
-    TWO_PHASE_COMMIT = 15
 
 
 class AclPermission(IntEnum):
